@@ -1,0 +1,9 @@
+//! Attacks to announcements: the miner, the policy with every safety rail, and the BGP speaker that carries the result.
+
+pub mod announcement;
+pub mod config;
+pub mod flowspec;
+
+pub use announcement::{Announcement, Community, LargeCommunity, Route, Wanted};
+pub use config::{Config, Family, GroupPolicy, Peer};
+pub use flowspec::{Action, FlowSpec};

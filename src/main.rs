@@ -1,0 +1,2 @@
+//! The `floodwall` program.
+fn main() {}
