@@ -103,6 +103,8 @@ pub struct BucketLimits {
     pub mirror_samples: usize,
     /// Samples of flow telemetry (default 20).
     pub flow_samples: usize,
+    /// Only samples of the class whose threshold fired count (`threshold_specific_ban_details`, default off).
+    pub threshold_specific: bool,
     /// After this long without enough samples a bucket is orphaned (default 120 s).
     pub collection_timeout: Duration,
 }
@@ -120,6 +122,8 @@ pub struct Config {
     pub process_incoming: bool,
     /// Whether traffic from our networks is counted (`process_outgoing_traffic`).
     pub process_outgoing: bool,
+    /// Whether traffic between our networks counts for its hosts (`process_internal_traffic_as_external`, default off).
+    pub process_internal: bool,
     /// Tolerated burst as a span at the threshold (decision 6): excess volume up to threshold times this raises no alarm.
     pub burst_tolerance: Duration,
     /// Bucket sizes and timeout.
@@ -138,10 +142,12 @@ impl Default for Config {
             groups: vec![HostGroup { name: "global".to_owned(), networks: Vec::new(), thresholds: Thresholds::new() }],
             process_incoming: true,
             process_outgoing: true,
+            process_internal: false,
             burst_tolerance: Duration::from_millis(300),
             bucket: BucketLimits {
                 mirror_samples: 500,
                 flow_samples: 20,
+                threshold_specific: false,
                 collection_timeout: Duration::from_secs(120),
             },
             max_ipv6_hosts: 1 << 20,

@@ -1,0 +1,154 @@
+//! [`Attack`]: a target over a threshold, from the alarm to its end.
+
+use std::sync::Arc;
+
+use collectors::{Origin, Sample, Time};
+
+use crate::config::{BucketLimits, Measure, Unit};
+use crate::meter::Filter;
+use crate::rate::Evidence;
+use crate::target::{Direction, Target};
+
+/// A sample of an attack's traffic, in both directions; the alarmed one decides when it is full (decision 10).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bucket {
+    /// When it was opened.
+    pub opened: Time,
+    /// What was captured, in order of capture.
+    pub samples: Vec<Sample>,
+    /// Samples of the alarmed direction (and class, if asked for).
+    pub counted: usize,
+    /// Samples that make it full.
+    pub wanted: usize,
+}
+
+impl Bucket {
+    pub(crate) const fn new(opened: Time, limits: &BucketLimits) -> Self {
+        Self { opened, samples: Vec::new(), counted: 0, wanted: limits.mirror_samples }
+    }
+
+    /// Adds a sample of the target; what is beyond the size is left out.
+    pub(crate) fn add(&mut self, sample: &Sample, counts: bool, limits: &BucketLimits) {
+        if self.is_full() || self.samples.len() >= self.wanted.saturating_mul(2) {
+            return;
+        }
+        if counts {
+            self.counted += 1;
+            self.wanted = match sample.origin {
+                Origin::Packet => limits.mirror_samples,
+                Origin::SampledPacket | Origin::FlowRecord => limits.flow_samples,
+            };
+        }
+        self.samples.push(*sample);
+    }
+
+    /// Whether enough of the alarmed direction has been captured.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.counted >= self.wanted
+    }
+}
+
+/// A target over a threshold. One per target; ends when its traffic has stayed below 0.7 of the threshold long enough.
+#[derive(Debug, Clone)]
+pub struct Attack {
+    /// Who is attacked (or attacks).
+    pub target: Target,
+    /// Host group whose threshold was passed.
+    pub group: String,
+    /// Which measure.
+    pub measure: Measure,
+    /// Its threshold, in units per second.
+    pub threshold: u64,
+    /// What the alarm rests on.
+    pub evidence: Evidence,
+    /// When the excess began.
+    pub started: Time,
+    /// When the alarm was raised.
+    pub detected: Time,
+    /// Packets per second over about the last second, filtered traffic included.
+    pub packets_per_second: u64,
+    /// IP bytes per second over about the last second, filtered traffic included.
+    pub bytes_per_second: u64,
+    /// Highest `packets_per_second` so far.
+    pub peak_packets_per_second: u64,
+    /// Highest `bytes_per_second` so far.
+    pub peak_bytes_per_second: u64,
+    /// Since when the traffic that no filter takes has been over the threshold without a break.
+    pub over_since: Option<Time>,
+    /// The capture in progress.
+    pub bucket: Option<Bucket>,
+    /// Filters that take part of this target's traffic out of its counters.
+    pub filters: Vec<Arc<Filter>>,
+    pub(crate) last_crossing: Time,
+    pub(crate) last_active: Time,
+    pub(crate) rates: Rates,
+}
+
+/// Exponentially weighted rates of an attack's target; time constant one second.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rates {
+    pub(crate) packets: f64,
+    pub(crate) bytes: f64,
+    /// Of the measure that fired.
+    pub(crate) units: f64,
+    pub(crate) filter_hits: (u64, u64),
+}
+
+impl Attack {
+    /// The threshold in words: `threshold_pps of 20000 packets/s`.
+    #[must_use]
+    pub fn threshold_text(&self) -> String {
+        format!("{} of {}", self.measure.key(self.target.direction), rate_text(self.measure.unit, self.threshold))
+    }
+
+    /// The measured rate in words: `41000 packets/s` or `350.0 mbps`.
+    #[must_use]
+    pub fn rate_text(&self) -> String {
+        rate_text(self.measure.unit, self.evidence.rate)
+    }
+
+    pub(crate) fn counts_in_bucket(&self, sample: &Sample, limits: &BucketLimits) -> bool {
+        let of_class =
+            !limits.threshold_specific || crate::counters::classes_of(sample) & (1 << self.measure.class as u8) != 0;
+        of_class && self.target.covers(sample)
+    }
+}
+
+/// A rate with its unit as operators write it.
+#[must_use]
+#[allow(clippy::cast_precision_loss, reason = "for people")]
+pub fn rate_text(unit: Unit, per_second: u64) -> String {
+    match unit {
+        Unit::Packets => format!("{per_second} packets/s"),
+        Unit::Bytes => format!("{:.1} mbps", per_second as f64 * 8.0 / 1e6),
+        Unit::Flows => format!("{per_second} flows/s"),
+    }
+}
+
+/// What the detector has to say after a step, in order.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A target went over a threshold: a new entry in `Detector::attacks`, and a bucket was opened for it.
+    Alarm(Target),
+    /// A target is over its threshold still, or again, in spite of the filters: a new bucket was opened.
+    Residual(Target),
+    /// A bucket is full.
+    BucketFull(Target, Bucket),
+    /// A bucket did not fill in time and was dropped.
+    Orphaned(Target, Bucket),
+    /// The attack is over; this was its last state.
+    Over(Box<Attack>),
+    /// No telemetry at all has arrived for a while: attacks are frozen, not ended (decision 7).
+    Silence,
+    /// Telemetry is back.
+    SilenceOver,
+}
+
+pub(crate) const fn other_direction(target: Target) -> Target {
+    let direction = match target.direction {
+        Direction::Incoming => Direction::Outgoing,
+        Direction::Outgoing => Direction::Incoming,
+    };
+    Target { direction, ..target }
+}
