@@ -3,7 +3,9 @@
 pub mod announcement;
 pub mod config;
 pub mod flowspec;
+pub mod policy;
 
 pub use announcement::{Announcement, Community, LargeCommunity, Route, Wanted};
 pub use config::{Config, Family, GroupPolicy, Peer};
 pub use flowspec::{Action, FlowSpec};
+pub use policy::{Decision, DryRun, Mitigation, Policy, Proposal, Refusal};

@@ -1,0 +1,243 @@
+//! [`Pipeline`]: the one place that decides. Pure: no I/O, no clock, no randomness but an injected seed.
+//!
+//! The daemon, `replay` and the simulation tests drive the same [`Pipeline::step`]. It reads the workers' shards, mines full
+//! buckets, asks the policy, and publishes the *set* of wanted announcements; announcers make the routers equal to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use collectors::{Sample, Time};
+use detector::{Attack, Bucket, Detector, Event, Filter, Meter, Target};
+use mitigation::miner::{self, Capabilities};
+use mitigation::{Decision, Mitigation, Policy, Proposal, Route, Wanted};
+
+use crate::report::{CandidateReport, Entry, Report};
+
+/// Candidates of a mining run that are reported.
+const REPORTED_CANDIDATES: usize = 8;
+
+/// What comes from outside besides samples: operators, the API, announcers.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// The routes that at least one peer has been sent over an established session.
+    Held(BTreeSet<Route>),
+    /// In a replay there is no router: every wanted route counts as held.
+    AssumeHeld,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Pipeline {
+    detector: Detector,
+    policy: Policy,
+    capabilities: Capabilities,
+    held: BTreeSet<Route>,
+    assume_held: bool,
+    filters: BTreeMap<(Target, Route), Arc<Filter>>,
+    wanted: Wanted,
+}
+
+impl Pipeline {
+    /// A pipeline and one meter per worker.
+    #[must_use]
+    pub fn new(
+        detector: detector::Config,
+        mitigation: mitigation::Config,
+        workers: usize,
+        seed: u64,
+    ) -> (Self, Vec<Meter>) {
+        let (detector, meters) = Detector::new(detector, workers, seed);
+        let pipeline = Self {
+            detector,
+            policy: Policy::new(mitigation),
+            capabilities: Capabilities::default(),
+            held: BTreeSet::new(),
+            assume_held: false,
+            filters: BTreeMap::new(),
+            wanted: Wanted::new(),
+        };
+        (pipeline, meters)
+    }
+
+    /// Takes an action from outside; its effects show from the next step on.
+    pub fn request(&mut self, request: Request) {
+        match request {
+            Request::Held(held) => self.held = held,
+            Request::AssumeHeld => self.assume_held = true,
+        }
+    }
+
+    /// One tick of 50 to 100 ms; returns what happened, in order.
+    pub fn step(&mut self, now: Time) -> Vec<Entry> {
+        let events = self.detector.step(now);
+        let mut entries = self.react(now, events);
+        let decisions = self.policy.step(now, self.detector.attacks(), self.held());
+        self.record(now, &decisions, &mut entries);
+        self.sync_filters();
+        self.wanted = self.policy.wanted();
+        entries
+    }
+
+    /// Between ticks, while [`Pipeline::is_collecting`]: a full bucket is mined at once.
+    pub fn collect(&mut self, now: Time) -> Vec<Entry> {
+        let events = self.detector.collect(now);
+        if events.is_empty() {
+            return Vec::new();
+        }
+        let entries = self.react(now, events);
+        self.sync_filters();
+        self.wanted = self.policy.wanted();
+        entries
+    }
+
+    fn react(&mut self, now: Time, events: Vec<Event>) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for event in events {
+            match event {
+                Event::Alarm(target) => {
+                    if let Some(attack) = self.detector.attacks().get(&target) {
+                        entries.push(Entry::new(now, Report::alarm(attack)));
+                        let decisions = self.policy.alarm(now, attack);
+                        self.record(now, &decisions, &mut entries);
+                    }
+                }
+                Event::Residual(target) => entries.push(Entry::new(now, Report::Residual { target })),
+                Event::BucketFull(target, bucket) => self.mine(now, target, &bucket, &mut entries),
+                Event::Orphaned(target, bucket) => {
+                    entries.push(Entry::new(now, Report::orphaned(target, &bucket)));
+                }
+                Event::Over(attack) => {
+                    self.policy.over(attack.target);
+                    entries.push(Entry::new(now, Report::over(now, &attack)));
+                }
+                Event::Silence => entries.push(Entry::new(now, Report::Silence)),
+                Event::SilenceOver => entries.push(Entry::new(now, Report::SilenceOver)),
+            }
+        }
+        entries
+    }
+
+    fn mine(&mut self, now: Time, target: Target, bucket: &Bucket, entries: &mut Vec<Entry>) {
+        entries.push(Entry::new(now, Report::bucket_full(now, target, bucket)));
+        let Some(attack) = self.detector.attacks().get(&target) else { return };
+        let outcome = miner::mine(&self.mining_request(attack, &bucket.samples));
+        entries.push(Entry::new(
+            now,
+            Report::Candidates {
+                target,
+                verdict: outcome.verdict.to_string(),
+                ranking: outcome.ranking.iter().take(REPORTED_CANDIDATES).map(candidate_report).collect(),
+            },
+        ));
+        let proposals: Vec<Proposal> = outcome.rules.iter().map(proposal).collect();
+        let decisions = self.policy.propose(now, target, &proposals);
+        self.record(now, &decisions, entries);
+    }
+
+    fn mining_request<'a>(&'a self, attack: &Attack, samples: &'a [Sample]) -> miner::Request<'a> {
+        let excluded = self.policy.of(attack.target).iter().map(Mitigation::pattern).collect();
+        let rules_left = self.policy.config().max_rules_per_host.saturating_sub(self.policy.of(attack.target).len());
+        miner::Request {
+            target: attack.target,
+            sample: samples,
+            baseline: None,
+            sample_pps: None,
+            baseline_pps: None,
+            capacity_pps: None,
+            max_rules: rules_left,
+            capabilities: self.capabilities,
+            excluded,
+        }
+    }
+
+    fn record(&self, now: Time, decisions: &[Decision], entries: &mut Vec<Entry>) {
+        // That a rule is in force already is the normal answer while routers are still to take it.
+        let duplicate =
+            |d: &Decision| matches!(d, Decision::Refused { reason: mitigation::Refusal::Duplicate, .. });
+        entries.extend(decisions.iter().filter(|d| !duplicate(d)).map(|d| Entry::new(now, Report::decision(d))));
+    }
+
+    fn held(&self) -> &BTreeSet<Route> {
+        &self.held
+    }
+
+    /// Excludes from each target's counters what is filtered (decision 8): the routes that a router holds, and in a dry run
+    /// those that would be announced, so that every vector is reported.
+    fn sync_filters(&mut self) {
+        if self.assume_held {
+            self.held = self.policy.wanted().into_keys().collect();
+        }
+        let workers = self.detector.workers();
+        let targets: Vec<Target> = self.detector.attacks().keys().copied().collect();
+        let mut live = BTreeSet::new();
+        for target in targets {
+            let mut filters = Vec::new();
+            for mitigation in self.policy.of(target) {
+                if mitigation.dry_run.is_none() && !self.held.contains(&mitigation.route) {
+                    continue;
+                }
+                let key = (target, mitigation.route.clone());
+                live.insert(key.clone());
+                let filter = self
+                    .filters
+                    .entry(key)
+                    .or_insert_with(|| Arc::new(Filter::new(mitigation.pattern(), workers)));
+                filters.push(Arc::clone(filter));
+            }
+            let in_force = self.detector.attacks().get(&target).map_or(&[][..], |a| &a.filters);
+            let same = in_force.len() == filters.len() && in_force.iter().zip(&filters).all(|(a, b)| Arc::ptr_eq(a, b));
+            if !same {
+                self.detector.set_filters(target, filters);
+            }
+        }
+        self.filters.retain(|key, _| live.contains(key));
+    }
+
+    /// What should be announced.
+    #[must_use]
+    pub const fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Whether a bucket is open: then call [`Pipeline::collect`] every few milliseconds.
+    #[must_use]
+    pub fn is_collecting(&self) -> bool {
+        self.detector.is_collecting()
+    }
+
+    /// The detector, for status.
+    #[must_use]
+    pub const fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
+    /// The policy, for status.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Packets and bytes that matched a route of a target since it came into force.
+    #[must_use]
+    pub fn hits(&self, target: Target, route: &Route) -> Option<(u64, u64)> {
+        self.filters.get(&(target, route.clone())).map(|f| f.hits())
+    }
+}
+
+fn candidate_report(candidate: &miner::Candidate) -> CandidateReport {
+    CandidateReport {
+        rule: candidate.pattern.to_string(),
+        coverage: candidate.coverage_packets,
+        coverage_bytes: candidate.coverage_bytes,
+        collateral: candidate.collateral,
+        reason: candidate.reason.to_string(),
+    }
+}
+
+fn proposal(candidate: &miner::Candidate) -> Proposal {
+    Proposal {
+        pattern: candidate.pattern.clone(),
+        coverage: candidate.coverage_packets.max(candidate.coverage_bytes),
+        collateral: candidate.collateral,
+    }
+}

@@ -1,0 +1,318 @@
+//! [`Report`]: what happened, as an operator wants to read it: the log, the replay's output and the demo's timeline.
+
+use collectors::Time;
+use detector::{Attack, Bucket, Evidence, Prefix, Target, Unit, rate_text};
+use mitigation::{Decision, DryRun, Mitigation, Refusal, Route};
+use serde::Serialize;
+
+/// One entry of the timeline.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    /// Seconds since the Unix epoch; recorded time in a replay.
+    pub time: f64,
+    /// What happened.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+impl Entry {
+    /// An entry at a time.
+    #[must_use]
+    pub fn new(time: Time, report: Report) -> Self {
+        Self { time: time.as_seconds(), report }
+    }
+}
+
+/// A rule that the miner looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct CandidateReport {
+    /// The rule in words.
+    pub rule: String,
+    /// Share of the sample's packets it covers.
+    pub coverage: f64,
+    /// Share of the sample's bytes it covers.
+    pub coverage_bytes: f64,
+    /// Share of the ordinary traffic it hits, if known.
+    pub collateral: Option<f64>,
+    /// Why it was taken or left.
+    pub reason: String,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Report {
+    /// A threshold was passed.
+    Alarm {
+        /// Who.
+        target: Target,
+        /// Host group whose threshold it was.
+        group: String,
+        /// The threshold's key and value in words.
+        threshold: String,
+        /// Measured rate in words.
+        rate: String,
+        /// What the alarm rests on.
+        evidence: Evidence,
+        /// When the excess began.
+        started: f64,
+    },
+    /// The threshold is still passed in spite of the rules in force.
+    Residual {
+        /// Who.
+        target: Target,
+    },
+    /// A sample of the attack is complete.
+    BucketFull {
+        /// Who.
+        target: Target,
+        /// Samples of the alarmed direction.
+        samples: usize,
+        /// Samples of the other direction.
+        other_direction: usize,
+        /// From opening to full.
+        collected_ms: u64,
+    },
+    /// A sample did not fill in time: taken for a false positive, as in the guide.
+    Orphaned {
+        /// Who.
+        target: Target,
+        /// Samples of the alarmed direction that were captured.
+        samples: usize,
+        /// Samples in both directions.
+        captured: usize,
+        /// Samples that would have made it full.
+        wanted: usize,
+    },
+    /// What the miner made of a sample.
+    Candidates {
+        /// Who.
+        target: Target,
+        /// The verdict in words.
+        verdict: String,
+        /// Best first.
+        ranking: Vec<CandidateReport>,
+    },
+    /// A route is announced, or would be.
+    Announce {
+        /// Who.
+        target: Target,
+        /// The route in words.
+        route: String,
+        /// Its action or communities in words.
+        action: String,
+        /// Share of the sample it covers.
+        coverage: f64,
+        /// Why it is not announced, if so.
+        dry_run: Option<DryRun>,
+        /// What to do about that.
+        advice: Option<&'static str>,
+    },
+    /// A rule was not taken.
+    Refused {
+        /// Who.
+        target: Target,
+        /// The route in words.
+        route: String,
+        /// Why.
+        reason: Refusal,
+        /// Why, in words.
+        text: &'static str,
+    },
+    /// A route is withdrawn.
+    Withdraw {
+        /// Who.
+        target: Target,
+        /// The route in words.
+        route: String,
+        /// Whether it never was announced.
+        dry_run: Option<DryRun>,
+    },
+    /// A router holds the route as far as is known: it was sent over an established session (decision 16).
+    Sent {
+        /// Name of the peer.
+        peer: String,
+        /// The route in words.
+        route: String,
+    },
+    /// An attack is over.
+    Over {
+        /// Who.
+        target: Target,
+        /// From the beginning of the excess to the last traffic over the threshold and the quiet time after it.
+        duration_ms: u64,
+        /// Highest rate.
+        peak_packets_per_second: u64,
+        /// Highest rate.
+        peak_bytes_per_second: u64,
+    },
+    /// Too many targets at once: automatic announcing stopped.
+    BreakerOpened {
+        /// New targets in ten seconds.
+        targets: usize,
+    },
+    /// Automatic announcing resumed.
+    BreakerClosed,
+    /// No telemetry arrives at all: attacks and rules are frozen as they are.
+    Silence,
+    /// Telemetry is back.
+    SilenceOver,
+}
+
+impl Report {
+    pub(crate) fn alarm(attack: &Attack) -> Self {
+        Self::Alarm {
+            target: attack.target,
+            group: attack.group.clone(),
+            threshold: attack.threshold_text(),
+            rate: attack.rate_text(),
+            evidence: attack.evidence,
+            started: attack.started.as_seconds(),
+        }
+    }
+
+    pub(crate) fn bucket_full(now: Time, target: Target, bucket: &Bucket) -> Self {
+        Self::BucketFull {
+            target,
+            samples: bucket.counted,
+            other_direction: bucket.samples.len() - bucket.counted.min(bucket.samples.len()),
+            collected_ms: millis(now, bucket.opened),
+        }
+    }
+
+    pub(crate) fn orphaned(target: Target, bucket: &Bucket) -> Self {
+        Self::Orphaned { target, samples: bucket.counted, captured: bucket.samples.len(), wanted: bucket.wanted }
+    }
+
+    pub(crate) fn over(now: Time, attack: &Attack) -> Self {
+        Self::Over {
+            target: attack.target,
+            duration_ms: millis(now, attack.started),
+            peak_packets_per_second: attack.peak_packets_per_second,
+            peak_bytes_per_second: attack.peak_bytes_per_second,
+        }
+    }
+
+    /// A report may come out of a decision.
+    pub(crate) fn decision(decision: &Decision) -> Self {
+        match decision {
+            Decision::Added(m) => Self::Announce {
+                target: m.target,
+                route: m.route.to_string(),
+                action: action_text(m),
+                coverage: m.coverage,
+                dry_run: m.dry_run,
+                advice: m.dry_run.map(DryRun::advice),
+            },
+            Decision::Refused { target, route, reason } => {
+                Self::Refused { target: *target, route: route.to_string(), reason: *reason, text: reason.text() }
+            }
+            Decision::Removed(m) => {
+                Self::Withdraw { target: m.target, route: m.route.to_string(), dry_run: m.dry_run }
+            }
+            Decision::BreakerOpened { targets } => Self::BreakerOpened { targets: *targets },
+            Decision::BreakerClosed => Self::BreakerClosed,
+        }
+    }
+
+    /// Whether an operator must not miss it.
+    #[must_use]
+    pub const fn is_warning(&self) -> bool {
+        matches!(
+            self,
+            Self::Alarm { .. } | Self::Orphaned { .. } | Self::Refused { .. } | Self::BreakerOpened { .. } | Self::Silence
+        )
+    }
+}
+
+fn millis(now: Time, then: Time) -> u64 {
+    u64::try_from(now.since(then).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `discard`, or the communities of a blackhole.
+fn action_text(mitigation: &Mitigation) -> String {
+    match mitigation.route {
+        Route::FlowSpec(_) => {
+            mitigation.announcement.actions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }
+        Route::Unicast(_) => {
+            let communities: Vec<String> =
+                mitigation.announcement.communities.iter().map(ToString::to_string).collect();
+            format!("blackhole {}", communities.join(" "))
+        }
+    }
+}
+
+fn host(prefix: Prefix) -> String {
+    if prefix.is_host() { prefix.address().to_string() } else { prefix.to_string() }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Alarm { target, group, threshold, rate, evidence, .. } => write!(
+                f,
+                "{} {} is over {threshold} (host group {group}): {rate} from {} observations in {} ms, at least {} for sure",
+                host(target.prefix),
+                target.direction,
+                evidence.observed,
+                evidence.window_ms,
+                share_of(rate, evidence),
+            ),
+            Self::Residual { target } => write!(f, "{target} is still over its threshold: looking for the next vector"),
+            Self::BucketFull { target, samples, other_direction, collected_ms } => write!(
+                f,
+                "bucket of {target} is full: {samples} samples ({other_direction} of the other direction) in {collected_ms} ms"
+            ),
+            Self::Orphaned { target, samples, captured, wanted } => write!(
+                f,
+                "orphaned bucket for {}: it has {samples} of {wanted} samples in the alarmed direction and {captured} in all; \
+                 removed as a false positive",
+                host(target.prefix)
+            ),
+            Self::Candidates { target, verdict, ranking } => {
+                write!(f, "{target}: {verdict}")?;
+                for candidate in ranking.iter().take(5) {
+                    write!(f, "\n    {:5.1} %  {}  {}", candidate.coverage * 100.0, candidate.rule, candidate.reason)?;
+                }
+                Ok(())
+            }
+            Self::Announce { route, action, dry_run: None, coverage, .. } => {
+                write!(f, "announce {route}: {action} (covers {:.1} % of the sample)", coverage * 100.0)
+            }
+            Self::Announce { route, action, advice, coverage, .. } => write!(
+                f,
+                "would announce {route}: {action} (covers {:.1} % of the sample); {}",
+                coverage * 100.0,
+                advice.unwrap_or("dry run")
+            ),
+            Self::Refused { route, text, .. } => write!(f, "refused {route}: {text}"),
+            Self::Withdraw { route, dry_run: None, .. } => write!(f, "withdraw {route}"),
+            Self::Withdraw { route, .. } => write!(f, "would withdraw {route} (dry run)"),
+            Self::Sent { peer, route } => write!(f, "sent to {peer}: {route}"),
+            Self::Over { target, duration_ms, peak_packets_per_second, peak_bytes_per_second } => write!(
+                f,
+                "attack on {target} is over after {:.1} s; peak {peak_packets_per_second} packets/s, {}",
+                *duration_ms as f64 / 1000.0,
+                rate_text(Unit::Bytes, *peak_bytes_per_second)
+            ),
+            Self::BreakerOpened { targets } => write!(
+                f,
+                "MASS ALARM: {targets} new targets within 10 s; automatic announcing is stopped. Check exporters and sampling rates"
+            ),
+            Self::BreakerClosed => f.write_str("mass alarm is over: automatic announcing resumes"),
+            Self::Silence => f.write_str("no telemetry arrives: attacks and rules are frozen. Check the exporters"),
+            Self::SilenceOver => f.write_str("telemetry is back"),
+        }
+    }
+}
+
+/// The lower bound in the unit of the rate's text.
+fn share_of(rate: &str, evidence: &Evidence) -> String {
+    let unit = match rate.rsplit(' ').next() {
+        Some("mbps") => Unit::Bytes,
+        Some("flows/s") => Unit::Flows,
+        _ => Unit::Packets,
+    };
+    rate_text(unit, evidence.lower_bound)
+}
