@@ -3,6 +3,20 @@
 //! Every collector (flow export over UDP, capture file, mirror port) ends in the same type: one packet header or flow
 //! record and how much traffic it stands for. This crate knows no counter, no threshold and no configuration file.
 
+pub mod capture;
+pub mod decoder;
+mod elements;
+pub mod error;
+mod ipfix;
+mod netflow5;
+pub mod packet;
+mod record;
+pub mod recording;
 pub mod sample;
+mod sflow;
+pub mod template;
 
+pub use decoder::{Decoder, RateOverrides};
+pub use error::{Reason, Statistics};
+pub use recording::{Content, Recording};
 pub use sample::{Fields, IpVersion, Origin, Sample, Time};

@@ -1,0 +1,119 @@
+//! Why input was not understood, and the counters of what was.
+//!
+//! Malformed input is never fatal and never logged per packet: it is counted by [`Reason`], and everything in the datagram
+//! that could be read is kept.
+
+use std::collections::BTreeMap;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
+        /// Why a datagram, set, record or frame was not, or not wholly, understood.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: [Self; [$(Self::$name),*].len()] = [$(Self::$name),*];
+
+            /// Name in metrics and JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The payload is no protocol that is known.
+    UnknownVersion => "unknown_version",
+    /// The datagram ends inside a header.
+    TruncatedHeader => "truncated_header",
+    /// A set, sample or record claims more than the datagram holds, or less than its own header.
+    BadLength => "bad_length",
+    /// A template that contradicts itself or passes the limits.
+    BadTemplate => "bad_template",
+    /// A data set whose template is not known (yet).
+    NoTemplate => "no_template",
+    /// A record that ends inside a field.
+    TruncatedRecord => "truncated_record",
+    /// Too many exporters or templates; see the limits in `template.rs`.
+    Limit => "limit",
+    /// A packet header sample without a readable IP header.
+    NotIp => "not_ip",
+    /// A frame that is not a packet (capture files).
+    BadFrame => "bad_frame",
+    /// A frame of a link type that is not known (capture files).
+    UnknownLinkType => "unknown_link_type",
+}
+
+/// What a decoder has seen. One writer; copied out for readers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Datagrams of a known protocol.
+    pub datagrams: u64,
+    /// Flow records or sFlow flow samples.
+    pub records: u64,
+    /// Options data records.
+    pub option_records: u64,
+    /// sFlow counter samples.
+    pub counter_samples: u64,
+    /// sFlow samples of discarded packets.
+    pub discard_samples: u64,
+    /// Packets as exported, before scaling.
+    pub raw_packets: u64,
+    /// Bytes as exported, before scaling.
+    pub raw_bytes: u64,
+    /// Packets scaled by sampling.
+    pub packets: u64,
+    /// IP bytes scaled by sampling.
+    pub bytes: u64,
+    /// Sampling rates that were applied to records; the first [`MAX_RATES`].
+    pub rates: BTreeMap<u32, u64>,
+    errors: [u64; Reason::ALL.len()],
+}
+
+/// Distinct sampling rates that are told apart in statistics.
+pub const MAX_RATES: usize = 64;
+
+impl Statistics {
+    pub(crate) fn error(&mut self, reason: Reason) {
+        self.errors[reason as usize] += 1;
+    }
+
+    pub(crate) fn record(&mut self, raw_packets: u64, raw_bytes: u64, rate: u32) {
+        self.records += 1;
+        self.raw_packets = self.raw_packets.saturating_add(raw_packets);
+        self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes);
+        self.packets = self.packets.saturating_add(raw_packets.saturating_mul(rate.into()));
+        self.bytes = self.bytes.saturating_add(raw_bytes.saturating_mul(rate.into()));
+        if let Some(count) = self.rates.get_mut(&rate) {
+            *count += 1;
+        } else if self.rates.len() < MAX_RATES {
+            self.rates.insert(rate, 1);
+        }
+    }
+
+    /// Errors by reason, those that occurred.
+    #[must_use]
+    pub fn errors(&self) -> BTreeMap<&'static str, u64> {
+        Reason::ALL.iter().map(|r| (r.name(), self.errors[*r as usize])).filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// Adds another decoder's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.datagrams += other.datagrams;
+        self.records += other.records;
+        self.option_records += other.option_records;
+        self.counter_samples += other.counter_samples;
+        self.discard_samples += other.discard_samples;
+        self.raw_packets = self.raw_packets.saturating_add(other.raw_packets);
+        self.raw_bytes = self.raw_bytes.saturating_add(other.raw_bytes);
+        self.packets = self.packets.saturating_add(other.packets);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        for (rate, count) in &other.rates {
+            *self.rates.entry(*rate).or_default() += count;
+        }
+        self.errors.iter_mut().zip(other.errors).for_each(|(a, b)| *a += b);
+    }
+}
