@@ -21,6 +21,6 @@ pub use detector::{Detector, Statistics};
 pub use hosts::{HostId, Hosts, Lookup};
 pub use meter::{Filter, Meter};
 pub use networks::{Membership, Networks};
-pub use pattern::{BitTest, Bits, Condition, Match, Pattern, Ranges};
+pub use pattern::{BitTest, Bits, Condition, Match, Pattern, PatternError, Ranges};
 pub use rate::Evidence;
 pub use target::{Direction, Prefix, Target};

@@ -163,7 +163,8 @@ impl Bits {
         Self(vec![BitTest { and: false, negate: false, all: true, mask }])
     }
 
-    /// All bits of `set` set and none of `clear`; written with the match bit, so one test per side.
+    /// All bits of `set` set and none of `clear`, one test per side; with the match bit wherever the meaning allows it, since
+    /// some routers want it.
     #[must_use]
     pub fn set_and_clear(set: u16, clear: u16) -> Self {
         let mut tests = Vec::with_capacity(2);
@@ -171,7 +172,8 @@ impl Bits {
             tests.push(BitTest { and: false, negate: false, all: true, mask: set });
         }
         if clear != 0 || tests.is_empty() {
-            tests.push(BitTest { and: !tests.is_empty(), negate: true, all: false, mask: clear });
+            let all = clear.count_ones() == 1;
+            tests.push(BitTest { and: !tests.is_empty(), negate: true, all, mask: clear });
         }
         Self(tests)
     }

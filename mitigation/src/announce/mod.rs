@@ -1,0 +1,5 @@
+//! Announcers: each keeps a part of the world equal to [`crate::Wanted`].
+
+pub mod bgp;
+pub mod router;
+mod socket;

@@ -1,0 +1,516 @@
+//! UPDATE messages and their path attributes (RFC 4271 section 4.3, RFC 4760, RFC 1997, RFC 4360, RFC 5701, RFC 8092), with the error
+//! handling of RFC 7606.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use collectors::IpVersion;
+use detector::Prefix;
+
+use super::message::{MAX_MESSAGE, Notification, frame};
+use super::nlri::{self, NlriError};
+use crate::announcement::{Announcement, Community, LargeCommunity, Route};
+use crate::config::Family;
+use crate::flowspec::Action;
+
+/// What the sender is to the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    /// Our AS number.
+    pub asn: u32,
+    /// Same AS: `LOCAL_PREF` and an empty `AS_PATH`.
+    pub ibgp: bool,
+    /// Both sides speak four-octet AS numbers.
+    pub four_octet_as: bool,
+    /// Next hops of routes that name none.
+    pub next_hops: (Ipv4Addr, Ipv6Addr),
+}
+
+/// Why a route cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// The NLRI cannot be encoded.
+    #[error(transparent)]
+    Nlri(#[from] NlriError),
+    /// The attributes leave no room for the NLRI.
+    #[error("the attributes do not fit a BGP message")]
+    TooLong,
+    /// The next hop is of the other address family.
+    #[error("the next hop is of the other address family")]
+    NextHop,
+}
+
+/// The family in which a route is announced.
+#[must_use]
+pub fn family_of(route: &Route) -> Option<Family> {
+    match route {
+        Route::Unicast(prefix) => Some(match prefix.version() {
+            IpVersion::V4 => Family::Ipv4Unicast,
+            IpVersion::V6 => Family::Ipv6Unicast,
+        }),
+        Route::FlowSpec(pattern) => pattern.version().map(|version| match version {
+            IpVersion::V4 => Family::Ipv4FlowSpec,
+            IpVersion::V6 => Family::Ipv6FlowSpec,
+        }),
+    }
+}
+
+/// The NLRI octets of a route, as they stand in an UPDATE.
+///
+/// # Errors
+/// See [`NlriError`].
+pub fn encode_nlri(route: &Route) -> Result<Vec<u8>, NlriError> {
+    match route {
+        Route::Unicast(prefix) => {
+            let mut out = Vec::new();
+            nlri::encode_unicast(prefix, &mut out);
+            Ok(out)
+        }
+        Route::FlowSpec(pattern) => nlri::encode_with_length(pattern),
+    }
+}
+
+fn push(out: &mut Vec<u8>, flags: u8, code: u8, value: &[u8]) {
+    match u8::try_from(value.len()) {
+        Ok(length) => out.extend([flags, code, length]),
+        Err(_) => {
+            out.extend([flags | 0x10, code]);
+            out.extend(u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
+        }
+    }
+    out.extend(value);
+}
+
+/// One UPDATE that announces routes of one family with the same attributes; `nlri` are their encoded NLRI.
+///
+/// # Errors
+/// See [`EncodeError`].
+pub fn announce(
+    family: Family,
+    sender: &Sender,
+    announcement: &Announcement,
+    nlri: &[Vec<u8>],
+) -> Result<Vec<u8>, EncodeError> {
+    let nlri = nlri.concat();
+    let mut attributes = Vec::new();
+    // ORIGIN: IGP.
+    push(&mut attributes, 0x40, 1, &[0]);
+    push(&mut attributes, 0x40, 2, &as_path(sender));
+    let next_hop = next_hop(family, sender, announcement)?;
+    if family == Family::Ipv4Unicast {
+        push(&mut attributes, 0x40, 3, &next_hop);
+    }
+    if sender.ibgp {
+        push(&mut attributes, 0x40, 5, &100u32.to_be_bytes());
+    }
+    if !announcement.communities.is_empty() {
+        let mut communities = announcement.communities.clone();
+        // RFC 1997 gives no order; ascending by value.
+        communities.sort_unstable();
+        communities.dedup();
+        let value: Vec<u8> =
+            communities.iter().flat_map(|c| c.0.to_be_bytes().into_iter().chain(c.1.to_be_bytes())).collect();
+        push(&mut attributes, 0xc0, 8, &value);
+    }
+    if family != Family::Ipv4Unicast {
+        let (afi, safi) = family.numbers();
+        let mut reach = afi.to_be_bytes().to_vec();
+        reach.push(safi);
+        reach.push(u8::try_from(next_hop.len()).unwrap_or(0));
+        reach.extend(&next_hop);
+        reach.push(0);
+        reach.extend(&nlri);
+        push(&mut attributes, 0x80, 14, &reach);
+    }
+    extended_communities(sender, announcement, &mut attributes);
+    if !announcement.large_communities.is_empty() {
+        let value: Vec<u8> = announcement
+            .large_communities
+            .iter()
+            .flat_map(|c| [c.0, c.1, c.2].into_iter().flat_map(u32::to_be_bytes))
+            .collect();
+        push(&mut attributes, 0xc0, 32, &value);
+    }
+    let mut body = vec![0, 0];
+    body.extend(u16::try_from(attributes.len()).map_err(|_| EncodeError::TooLong)?.to_be_bytes());
+    body.extend(attributes);
+    if family == Family::Ipv4Unicast {
+        body.extend(nlri);
+    }
+    finish(&body)
+}
+
+fn finish(body: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    let message = frame(2, body);
+    if message.len() > MAX_MESSAGE { Err(EncodeError::TooLong) } else { Ok(message) }
+}
+
+fn as_path(sender: &Sender) -> Vec<u8> {
+    if sender.ibgp {
+        return Vec::new();
+    }
+    let mut path = vec![2, 1];
+    if sender.four_octet_as {
+        path.extend(sender.asn.to_be_bytes());
+    } else {
+        path.extend(u16::try_from(sender.asn).unwrap_or(23456).to_be_bytes());
+    }
+    path
+}
+
+/// FlowSpec routes have none (RFC 8955 section 4).
+fn next_hop(family: Family, sender: &Sender, announcement: &Announcement) -> Result<Vec<u8>, EncodeError> {
+    match (family, announcement.next_hop) {
+        (Family::Ipv4FlowSpec | Family::Ipv6FlowSpec, _) => Ok(Vec::new()),
+        (Family::Ipv4Unicast, None) => Ok(sender.next_hops.0.octets().to_vec()),
+        (Family::Ipv6Unicast, None) => Ok(sender.next_hops.1.octets().to_vec()),
+        (Family::Ipv4Unicast, Some(IpAddr::V4(a))) => Ok(a.octets().to_vec()),
+        (Family::Ipv6Unicast, Some(IpAddr::V6(a))) => Ok(a.octets().to_vec()),
+        (Family::Ipv4Unicast | Family::Ipv6Unicast, Some(_)) => Err(EncodeError::NextHop),
+    }
+}
+
+/// Filtering actions as extended communities (RFC 8955 section 7); IPv6 next hops as attribute 25 (RFC 5701).
+fn extended_communities(sender: &Sender, announcement: &Announcement, attributes: &mut Vec<u8>) {
+    let mut extended = Vec::new();
+    let mut extended_v6 = Vec::new();
+    let as2 = u16::try_from(sender.asn).unwrap_or(0);
+    for action in &announcement.actions {
+        let mut community = |kind: u16, value: [u8; 6]| {
+            extended.extend(kind.to_be_bytes());
+            extended.extend(value);
+        };
+        let rate = |value: f32| {
+            let ([a, b], [c, d, e, f]) = (if value == 0.0 { [0, 0] } else { as2.to_be_bytes() }, value.to_be_bytes());
+            [a, b, c, d, e, f]
+        };
+        match action {
+            Action::Accept => {}
+            Action::Discard => community(0x8006, [0; 6]),
+            Action::RateLimitBytes(value) => community(0x8006, rate(*value)),
+            Action::RateLimitPackets(value) => community(0x800c, rate(*value)),
+            Action::RedirectAs2 { asn, value } => {
+                let ([a, b], [c, d, e, f]) = (asn.to_be_bytes(), value.to_be_bytes());
+                community(0x8008, [a, b, c, d, e, f]);
+            }
+            Action::RedirectIpv4 { address, value } => {
+                let ([a, b, c, d], [e, f]) = (address.octets(), value.to_be_bytes());
+                community(0x8108, [a, b, c, d, e, f]);
+            }
+            Action::RedirectAs4 { asn, value } => {
+                let ([a, b, c, d], [e, f]) = (asn.to_be_bytes(), value.to_be_bytes());
+                community(0x8208, [a, b, c, d, e, f]);
+            }
+            Action::Mark(dscp) => community(0x8009, [0, 0, 0, 0, 0, *dscp]),
+            Action::RedirectToIp(IpAddr::V4(address)) => {
+                let [a, b, c, d] = address.octets();
+                community(0x010c, [a, b, c, d, 0, 0]);
+            }
+            Action::RedirectToIp(IpAddr::V6(address)) => {
+                extended_v6.extend([0x00, 0x0c]);
+                extended_v6.extend(address.octets());
+                extended_v6.extend([0, 0]);
+            }
+        }
+    }
+    if !extended.is_empty() {
+        push(attributes, 0xc0, 16, &extended);
+    }
+    if !extended_v6.is_empty() {
+        push(attributes, 0xc0, 25, &extended_v6);
+    }
+}
+
+/// One UPDATE that withdraws routes of one family.
+///
+/// # Errors
+/// [`EncodeError::TooLong`].
+pub fn withdraw(family: Family, nlri: &[Vec<u8>]) -> Result<Vec<u8>, EncodeError> {
+    let nlri = nlri.concat();
+    if family == Family::Ipv4Unicast {
+        let mut body = u16::try_from(nlri.len()).map_err(|_| EncodeError::TooLong)?.to_be_bytes().to_vec();
+        body.extend(nlri);
+        body.extend([0, 0]);
+        return finish(&body);
+    }
+    let (afi, safi) = family.numbers();
+    let mut unreach = afi.to_be_bytes().to_vec();
+    unreach.push(safi);
+    unreach.extend(nlri);
+    let mut attributes = Vec::new();
+    push(&mut attributes, 0x80, 15, &unreach);
+    let mut body = vec![0, 0];
+    body.extend(u16::try_from(attributes.len()).map_err(|_| EncodeError::TooLong)?.to_be_bytes());
+    body.extend(attributes);
+    finish(&body)
+}
+
+/// End-of-RIB of a family (RFC 4724 section 2).
+#[must_use]
+pub fn end_of_rib(family: Family) -> Vec<u8> {
+    if family == Family::Ipv4Unicast {
+        return frame(2, &[0, 0, 0, 0]);
+    }
+    let (afi, safi) = family.numbers();
+    let [a, b] = afi.to_be_bytes();
+    frame(2, &[0, 0, 0, 6, 0x80, 15, 3, a, b, safi])
+}
+
+/// A received UPDATE.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Update {
+    /// Routes announced; all share the attributes.
+    pub announced: Vec<Route>,
+    /// Routes withdrawn, also those of a message whose attributes are in error (RFC 7606 section 2: treat-as-withdraw).
+    pub withdrawn: Vec<Route>,
+    /// The attributes.
+    pub attributes: Attributes,
+    /// End-of-RIB of this family.
+    pub end_of_rib: Option<Family>,
+    /// FlowSpec NLRI that were not understood; their rules are dropped, the session stays.
+    pub dropped: usize,
+}
+
+/// Attributes of received routes that matter here.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Attributes {
+    /// Filtering actions; empty means accept.
+    pub actions: Vec<Action>,
+    /// Next hop of unicast routes.
+    pub next_hop: Option<IpAddr>,
+    /// Standard communities.
+    pub communities: Vec<Community>,
+    /// Large communities.
+    pub large_communities: Vec<LargeCommunity>,
+    origin: bool,
+    as_path: bool,
+}
+
+/// Decodes an UPDATE's body.
+///
+/// # Errors
+/// The NOTIFICATION, where the NLRI cannot be located (RFC 7606 section 3).
+pub fn decode(body: &[u8]) -> Result<Update, Notification> {
+    let malformed = || Notification::new(3, 1);
+    let take = |data: &'_ [u8]| -> Option<(usize, usize)> {
+        let length = usize::from(u16::from_be_bytes(*data.first_chunk()?));
+        (data.len() >= 2 + length).then_some((2, 2 + length))
+    };
+    let (start, end) = take(body).ok_or_else(malformed)?;
+    let (withdrawn, rest) = (&body[start..end], &body[end..]);
+    let (start, end) = take(rest).ok_or_else(malformed)?;
+    let (mut attributes, unicast) = (&rest[start..end], &rest[end..]);
+    let mut update = Update::default();
+    let invalid_network = || Notification::new(3, 10);
+    let routes = |prefixes: Vec<Prefix>| prefixes.into_iter().map(Route::Unicast);
+    update.withdrawn.extend(routes(nlri::decode_unicast(IpVersion::V4, withdrawn).ok_or_else(invalid_network)?));
+    update.announced.extend(routes(nlri::decode_unicast(IpVersion::V4, unicast).ok_or_else(invalid_network)?));
+    let is_empty = body == [0, 0, 0, 0];
+    let mut treat_as_withdraw = false;
+    let mut seen = std::collections::BTreeSet::new();
+    while !attributes.is_empty() {
+        let Some((flags, code, value, rest)) = split(attributes) else {
+            // RFC 7606 section 4: the rest cannot be read; without MP_REACH its NLRI are those known so far.
+            treat_as_withdraw = true;
+            break;
+        };
+        attributes = rest;
+        if !seen.insert(code) {
+            // RFC 7606 section 3 (g): a second MP attribute resets, any other repetition is ignored.
+            if code == 14 || code == 15 {
+                return Err(malformed());
+            }
+            continue;
+        }
+        match update.attribute(code, flags, value) {
+            Ok(()) => {}
+            Err(Fault::Withdraw) => treat_as_withdraw = true,
+            Err(Fault::Ignore) => {}
+            Err(Fault::Reset) => return Err(Notification::new(3, 9)),
+        }
+    }
+    if is_empty {
+        update.end_of_rib = Some(Family::Ipv4Unicast);
+    }
+    let mandatory = update.attributes.origin && update.attributes.as_path;
+    let unicast_without_next_hop = !unicast.is_empty() && update.attributes.next_hop.is_none();
+    if treat_as_withdraw || (!update.announced.is_empty() && (!mandatory || unicast_without_next_hop)) {
+        let mut announced = std::mem::take(&mut update.announced);
+        update.withdrawn.append(&mut announced);
+    }
+    Ok(update)
+}
+
+/// What an error in an attribute costs (RFC 7606 section 2).
+enum Fault {
+    Withdraw,
+    Ignore,
+    Reset,
+}
+
+/// Flags, code, value, rest.
+fn split(data: &[u8]) -> Option<(u8, u8, &[u8], &[u8])> {
+    let (flags, code) = (*data.first()?, *data.get(1)?);
+    let (length, at) = if flags & 0x10 != 0 {
+        (usize::from(u16::from_be_bytes([*data.get(2)?, *data.get(3)?])), 4)
+    } else {
+        (usize::from(*data.get(2)?), 3)
+    };
+    Some((flags, code, data.get(at..at + length)?, &data[at + length..]))
+}
+
+impl Update {
+    fn attribute(&mut self, code: u8, flags: u8, value: &[u8]) -> Result<(), Fault> {
+        let optional = flags & 0x80 != 0;
+        match code {
+            1..=3 | 5 if optional => return Err(Fault::Withdraw),
+            8 | 14 | 15 | 16 | 25 | 32 if !optional => return Err(Fault::Withdraw),
+            _ => {}
+        }
+        match code {
+            1 => {
+                self.attributes.origin = true;
+                if value.len() == 1 && value[0] <= 2 { Ok(()) } else { Err(Fault::Withdraw) }
+            }
+            2 => {
+                self.attributes.as_path = true;
+                if is_as_path(value, 4) || is_as_path(value, 2) { Ok(()) } else { Err(Fault::Withdraw) }
+            }
+            3 => {
+                let octets: [u8; 4] = value.try_into().map_err(|_| Fault::Withdraw)?;
+                self.attributes.next_hop = Some(IpAddr::from(octets));
+                Ok(())
+            }
+            8 => {
+                let (communities, rest) = value.as_chunks::<4>();
+                if !rest.is_empty() || communities.is_empty() {
+                    return Err(Fault::Withdraw);
+                }
+                let community =
+                    |c: &[u8; 4]| Community(u16::from_be_bytes([c[0], c[1]]), u16::from_be_bytes([c[2], c[3]]));
+                self.attributes.communities = communities.iter().map(community).collect();
+                Ok(())
+            }
+            14 => self.reach(value),
+            15 => self.unreach(value),
+            16 => {
+                let (communities, rest) = value.as_chunks::<8>();
+                if !rest.is_empty() || communities.is_empty() {
+                    return Err(Fault::Withdraw);
+                }
+                self.attributes.actions.extend(communities.iter().filter_map(action));
+                Ok(())
+            }
+            25 => {
+                let (communities, rest) = value.as_chunks::<20>();
+                if !rest.is_empty() {
+                    return Err(Fault::Withdraw);
+                }
+                for community in communities.iter().filter(|c| c[..2] == [0x00, 0x0c]) {
+                    let octets: [u8; 16] = community[2..18].try_into().map_err(|_| Fault::Ignore)?;
+                    self.attributes.actions.push(Action::RedirectToIp(IpAddr::from(octets)));
+                }
+                Ok(())
+            }
+            32 => {
+                let (communities, rest) = value.as_chunks::<12>();
+                if !rest.is_empty() || communities.is_empty() {
+                    return Err(Fault::Withdraw);
+                }
+                let word = |c: &[u8; 12], i: usize| u32::from_be_bytes([c[i], c[i + 1], c[i + 2], c[i + 3]]);
+                self.attributes.large_communities =
+                    communities.iter().map(|c| LargeCommunity(word(c, 0), word(c, 4), word(c, 8))).collect();
+                Ok(())
+            }
+            // An attribute that is unknown and well-known at once (RFC 4271 section 6.3).
+            _ if !optional && !matches!(code, 4..=7 | 9 | 10 | 17 | 18) => Err(Fault::Reset),
+            _ => Ok(()),
+        }
+    }
+
+    /// `MP_REACH_NLRI` (RFC 4760 section 3).
+    fn reach(&mut self, value: &[u8]) -> Result<(), Fault> {
+        let [a, b, safi, length, rest @ ..] = value else { return Err(Fault::Reset) };
+        let (next_hop, rest) = rest.split_at_checked(usize::from(*length)).ok_or(Fault::Reset)?;
+        let (_, nlri) = rest.split_first().ok_or(Fault::Reset)?;
+        let Some(family) = Family::from_numbers(u16::from_be_bytes([*a, *b]), *safi) else { return Ok(()) };
+        // RFC 8955 section 4: the next hop of a FlowSpec route is ignored, whatever its length.
+        if matches!(family, Family::Ipv4Unicast | Family::Ipv6Unicast) {
+            self.attributes.next_hop = match next_hop.len() {
+                4 => next_hop.try_into().ok().map(|o: [u8; 4]| IpAddr::from(o)),
+                16 | 32 => next_hop[..16].try_into().ok().map(|o: [u8; 16]| IpAddr::from(o)),
+                _ => return Err(Fault::Reset),
+            };
+        }
+        let (routes, dropped) = routes(family, nlri).ok_or(Fault::Reset)?;
+        self.announced.extend(routes);
+        self.dropped += dropped;
+        Ok(())
+    }
+
+    /// `MP_UNREACH_NLRI` (RFC 4760 section 4).
+    fn unreach(&mut self, value: &[u8]) -> Result<(), Fault> {
+        let [a, b, safi, nlri @ ..] = value else { return Err(Fault::Reset) };
+        let Some(family) = Family::from_numbers(u16::from_be_bytes([*a, *b]), *safi) else { return Ok(()) };
+        if nlri.is_empty() {
+            self.end_of_rib = Some(family);
+        }
+        let (routes, dropped) = routes(family, nlri).ok_or(Fault::Reset)?;
+        self.withdrawn.extend(routes);
+        self.dropped += dropped;
+        Ok(())
+    }
+}
+
+/// The routes of an NLRI field, and how many could not be read; `None` if the field cannot be cut into routes.
+fn routes(family: Family, data: &[u8]) -> Option<(Vec<Route>, usize)> {
+    let version = match family {
+        Family::Ipv4Unicast | Family::Ipv4FlowSpec => IpVersion::V4,
+        Family::Ipv6Unicast | Family::Ipv6FlowSpec => IpVersion::V6,
+    };
+    match family {
+        Family::Ipv4Unicast | Family::Ipv6Unicast => {
+            Some((nlri::decode_unicast(version, data)?.into_iter().map(Route::Unicast).collect(), 0))
+        }
+        Family::Ipv4FlowSpec | Family::Ipv6FlowSpec => {
+            let parts = nlri::split_flowspec(data)?;
+            let routes: Vec<Route> =
+                parts.iter().filter_map(|p| nlri::decode(version, p).ok()).map(Route::FlowSpec).collect();
+            let dropped = parts.len() - routes.len();
+            Some((routes, dropped))
+        }
+    }
+}
+
+fn is_as_path(mut data: &[u8], width: usize) -> bool {
+    while let [kind, count, rest @ ..] = data {
+        let length = usize::from(*count) * width;
+        if !(1..=4).contains(kind) || *count == 0 || rest.len() < length {
+            return false;
+        }
+        data = &rest[length..];
+    }
+    data.is_empty()
+}
+
+/// The action of an extended community, if it is one.
+fn action(community: &[u8; 8]) -> Option<Action> {
+    let [kind, subtype, a, b, c, d, e, f] = *community;
+    let float = f32::from_be_bytes([c, d, e, f]);
+    Some(match (kind, subtype) {
+        // RFC 8955 section 7.1: negative and not-a-number are treated as zero.
+        (0x80, 0x06) if float > 0.0 => Action::RateLimitBytes(float),
+        (0x80, 0x06) => Action::Discard,
+        (0x80, 0x0c) if float > 0.0 => Action::RateLimitPackets(float),
+        (0x80, 0x0c) => Action::Discard,
+        (0x80, 0x08) => {
+            Action::RedirectAs2 { asn: u16::from_be_bytes([a, b]), value: u32::from_be_bytes([c, d, e, f]) }
+        }
+        (0x81, 0x08) => Action::RedirectIpv4 { address: Ipv4Addr::new(a, b, c, d), value: u16::from_be_bytes([e, f]) },
+        (0x82, 0x08) => {
+            Action::RedirectAs4 { asn: u32::from_be_bytes([a, b, c, d]), value: u16::from_be_bytes([e, f]) }
+        }
+        (0x80, 0x09) => Action::Mark(f & 0x3f),
+        (0x01, 0x0c) => Action::RedirectToIp(IpAddr::V4(Ipv4Addr::new(a, b, c, d))),
+        _ => return None,
+    })
+}

@@ -1,0 +1,171 @@
+//! The miner: a sample of an attack to the shortest FlowSpec rules that cover it. Pure and deterministic.
+//!
+//! Without a baseline the order is that of the guide (coverage, then shortness), with two cautions: a rule has at least the
+//! protocol and one more condition (decision 13), and among rules of nearly the same coverage the one that ordinary Internet
+//! traffic matches least goes first ([`plain`]). With a sample of the target's ordinary traffic, rules maximise the excess
+//! they cover minus the ordinary traffic they hit ([`baseline`]).
+
+pub mod baseline;
+mod plain;
+
+use std::fmt;
+
+use collectors::Sample;
+use detector::{Condition, Direction, Match, Pattern, PatternError, Target};
+
+/// What a router profile can match. Applied while mining, not after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a capability of its own, named as the switch that sets it")]
+pub struct Capabilities {
+    /// Source prefixes (`flow_spec_do_not_process_source_address_field` turns it off).
+    pub source: bool,
+    /// Packet length.
+    pub length: bool,
+    /// TCP flags.
+    pub tcp_flags: bool,
+    /// Fragment bits.
+    pub fragment: bool,
+    /// Ranges of ports and lengths (otherwise single values).
+    pub ranges: bool,
+    /// Ports together with fragment bits.
+    pub ports_with_fragment: bool,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self { source: true, length: true, tcp_flags: true, fragment: true, ranges: true, ports_with_fragment: true }
+    }
+}
+
+/// What is to be mined.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// Whose attack: rules carry its prefix as destination (incoming) or source (outgoing).
+    pub target: Target,
+    /// The bucket; samples of the other direction are left out.
+    pub sample: &'a [Sample],
+    /// Ordinary traffic of the target, if known.
+    pub baseline: Option<&'a [Sample]>,
+    /// Rate of all captured traffic in packets per second.
+    pub sample_pps: Option<f64>,
+    /// Rate of the ordinary traffic in packets per second.
+    pub baseline_pps: Option<f64>,
+    /// What link or host can carry in packets per second.
+    pub capacity_pps: Option<f64>,
+    /// Rules at most.
+    pub max_rules: usize,
+    /// What the routers can match.
+    pub capabilities: Capabilities,
+    /// What is filtered already: neither counted nor mined again.
+    pub excluded: Vec<Pattern>,
+}
+
+/// A rule that was looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// The rule.
+    pub pattern: Pattern,
+    /// Share of the sample's packets it covers, 0 to 1, of what was unfiltered when it was considered.
+    pub coverage_packets: f64,
+    /// The same by bytes.
+    pub coverage_bytes: f64,
+    /// Share of the ordinary traffic it hits; without a baseline `None`.
+    pub collateral: Option<f64>,
+    /// Upper 95 % bound of the collateral (rule of three where nothing is hit).
+    pub collateral_bound: Option<f64>,
+    /// Why it was taken or left.
+    pub reason: &'static str,
+}
+
+/// What the miner says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// There are rules.
+    Rules,
+    /// The sample holds nothing to mine.
+    NoSample,
+    /// Traffic is spread over too much for a rule to help.
+    NoPattern,
+    /// It looks like ordinary traffic, only more of it: a flash crowd.
+    LooksOrdinary,
+    /// Every rule would cost more ordinary traffic than it is worth.
+    TooCostly,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rules => "rules found",
+            Self::NoSample => "no rule: the sample is empty",
+            Self::NoPattern => "no rule: nothing in common covers enough of the sample",
+            Self::LooksOrdinary => "no rule: it looks like the target's ordinary traffic (flash crowd?)",
+            Self::TooCostly => "no rule: any would hit more ordinary traffic than it is worth",
+        })
+    }
+}
+
+/// Rules and how they were found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// What came of it.
+    pub verdict: Verdict,
+    /// The rules, best first.
+    pub rules: Vec<Candidate>,
+    /// What was considered, best first.
+    pub ranking: Vec<Candidate>,
+}
+
+impl Outcome {
+    const fn none(verdict: Verdict, ranking: Vec<Candidate>) -> Self {
+        Self { verdict, rules: Vec::new(), ranking }
+    }
+}
+
+/// Fewest baseline samples that are worth comparing with.
+const MIN_BASELINE: usize = 50;
+
+/// Mines a sample.
+#[must_use]
+pub fn mine(request: &Request<'_>) -> Outcome {
+    let filtered = |s: &Sample| request.excluded.iter().any(|p| p.matches(s) == Match::Yes);
+    let sample: Vec<&Sample> = request.sample.iter().filter(|s| request.target.covers(s) && !filtered(s)).collect();
+    if sample.is_empty() || request.max_rules == 0 {
+        return Outcome::none(Verdict::NoSample, Vec::new());
+    }
+    let ordinary: Vec<&Sample> =
+        request.baseline.unwrap_or_default().iter().filter(|s| request.target.covers(s)).collect();
+    if ordinary.len() >= MIN_BASELINE {
+        baseline::mine(request, &sample, &ordinary)
+    } else {
+        plain::mine(request, &sample)
+    }
+}
+
+/// The condition that ties every rule to its target.
+fn own_end(target: Target) -> Condition {
+    match target.direction {
+        Direction::Incoming => Condition::Destination(target.prefix, 0),
+        Direction::Outgoing => Condition::Source(target.prefix, 0),
+    }
+}
+
+/// A rule for the target with these further conditions.
+fn rule(target: Target, conditions: &[Condition]) -> Result<Pattern, PatternError> {
+    let mut all = vec![own_end(target)];
+    all.extend_from_slice(conditions);
+    Pattern::new(all)
+}
+
+/// Share of packets and of bytes of `samples` that match for certain.
+fn coverage(pattern: &Pattern, samples: &[&Sample]) -> (f64, f64) {
+    let weigh = |s: &&Sample| (s.packets, s.bytes);
+    let sum = |(a, b): (u64, u64), (c, d): (u64, u64)| (a.saturating_add(c), b.saturating_add(d));
+    let all = samples.iter().map(weigh).fold((0, 0), sum);
+    let hit = samples.iter().filter(|s| pattern.matches(s) == Match::Yes).map(weigh).fold((0, 0), sum);
+    (share(hit.0, all.0), share(hit.1, all.1))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a share")]
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}

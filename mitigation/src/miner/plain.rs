@@ -1,0 +1,445 @@
+//! The order of the guide, for targets whose ordinary traffic is not known.
+//!
+//! All combinations of the protocol and one to three further conditions whose values are frequent in the sample are counted. They
+//! are ranked by coverage in steps of 8 %, so that a handful of ordinary packets in the bucket decides nothing. Within a step,
+//! those that would, at a guess, hit much of ordinary Internet traffic come last; then the shorter goes first; then the one that
+//! ordinary traffic meets less.
+
+use std::collections::BTreeMap;
+
+use collectors::sample::{fragment, protocol, tcp_flags};
+use collectors::{Fields, IpVersion, Sample};
+use detector::{Bits, Condition, Direction, Match, Prefix, Ranges};
+
+use super::{Candidate, Outcome, Request, Verdict, coverage, rule};
+
+/// A value is worth a condition when this share of the packets (or bytes) has it.
+const FREQUENT: f64 = 0.05;
+/// Values per field that are tried.
+const VALUES: usize = 4;
+/// A rule must cover this share of what is left.
+const WORTH: f64 = 0.10;
+/// Mining stops when this share of the sample is covered.
+const ENOUGH: f64 = 0.95;
+/// Coverage within this share of the best is as good: a bucket holds some ordinary packets, which must decide nothing.
+const STEP: f64 = 0.08;
+/// A condition that this share of ordinary traffic meets costs the target its service.
+const RISKY: f64 = 0.1;
+/// Candidates that are kept for the ranking.
+const RANKING: usize = 24;
+
+/// A condition and the share of ordinary traffic of the protocol that has it, at a guess.
+#[derive(Debug, Clone)]
+struct Option {
+    condition: Condition,
+    ordinary: f64,
+}
+
+/// Mines the sample, vector by vector.
+pub(super) fn mine(request: &Request<'_>, sample: &[&Sample]) -> Outcome {
+    let mut left: Vec<&Sample> = sample.to_vec();
+    let mut rules: Vec<Candidate> = Vec::new();
+    let mut ranking = Vec::new();
+    while rules.len() < request.max_rules && !left.is_empty() {
+        let mut candidates = rank(request, &left);
+        if candidates.is_empty() {
+            break;
+        }
+        let mut best = candidates.remove(0);
+        if rules.is_empty() {
+            ranking = candidates.clone();
+            ranking.truncate(RANKING);
+        }
+        // Shares are of the whole sample, so that a small remainder is not worth a rule.
+        let (packets, bytes) = coverage(&best.pattern, sample);
+        if packets.max(bytes) < WORTH {
+            best.reason = "covers too little of the sample";
+            ranking.insert(rules.len().min(ranking.len()), best);
+            break;
+        }
+        left.retain(|s| best.pattern.matches(s) != Match::Yes);
+        best.reason = "chosen";
+        rules.push(best);
+        let covered = 1.0 - ratio(left.len(), sample.len());
+        if covered >= ENOUGH {
+            break;
+        }
+    }
+    let verdict = if rules.is_empty() { Verdict::NoPattern } else { Verdict::Rules };
+    let mut all = rules.clone();
+    all.extend(ranking);
+    Outcome { verdict, rules, ranking: all }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a share")]
+fn ratio(part: usize, whole: usize) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+/// All candidates for what is left, best first.
+fn rank(request: &Request<'_>, left: &[&Sample]) -> Vec<Candidate> {
+    let mut ranked: Vec<(f64, usize, Candidate)> = Vec::new();
+    for (number, share) in frequent(left, |s| s.known.has(Fields::PROTOCOL).then_some(u32::from(s.protocol))) {
+        if share < FREQUENT {
+            continue;
+        }
+        let of_protocol: Vec<&Sample> = left.iter().filter(|s| u32::from(s.protocol) == number).copied().collect();
+        let options = options(request, &of_protocol, left.len());
+        for chosen in combinations(options.len()) {
+            let picked: Vec<&Option> = chosen.iter().map(|i| &options[*i]).collect();
+            if !compatible(request, &picked) {
+                continue;
+            }
+            let mut conditions = vec![Condition::Protocol(Ranges::value(number))];
+            conditions.extend(picked.iter().map(|o| o.condition.clone()));
+            let Ok(pattern) = rule(request.target, &conditions) else { continue };
+            let (packets, bytes) = coverage(&pattern, left);
+            if packets.max(bytes) < FREQUENT {
+                continue;
+            }
+            let ordinary: f64 = picked.iter().map(|o| o.ordinary).product();
+            let candidate = Candidate {
+                pattern,
+                coverage_packets: packets,
+                coverage_bytes: bytes,
+                collateral: None,
+                collateral_bound: None,
+                reason: "covers less, or hits more of ordinary traffic, or is longer",
+            };
+            ranked.push((ordinary, picked.len(), candidate));
+        }
+    }
+    let covered = |c: &Candidate| c.coverage_packets.max(c.coverage_bytes);
+    let best = ranked.iter().map(|(_, _, c)| covered(c)).fold(0.0, f64::max);
+    let step = |c: &Candidate| quantise((best - covered(c)) / STEP);
+    let is_risky = |ordinary: f64| ordinary >= RISKY;
+    ranked.sort_by(|a, b| {
+        step(&a.2)
+            .cmp(&step(&b.2))
+            .then(is_risky(a.0).cmp(&is_risky(b.0)))
+            .then(a.1.cmp(&b.1))
+            .then(a.0.total_cmp(&b.0))
+            .then(b.2.coverage_packets.total_cmp(&a.2.coverage_packets))
+            .then(a.2.pattern.cmp(&b.2.pattern))
+    });
+    ranked.into_iter().map(|(_, _, candidate)| candidate).collect()
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "small numbers, rounded on purpose")]
+fn quantise(value: f64) -> i64 {
+    value.floor() as i64
+}
+
+/// The frequent values of a field with their share of packets, most frequent first.
+fn frequent(samples: &[&Sample], field: impl Fn(&Sample) -> std::option::Option<u32>) -> Vec<(u32, f64)> {
+    let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut total = 0u64;
+    for sample in samples {
+        total = total.saturating_add(sample.packets);
+        if let Some(value) = field(sample) {
+            let count = counts.entry(value).or_default();
+            *count = count.saturating_add(sample.packets);
+        }
+    }
+    let mut values: Vec<(u32, f64)> = counts.into_iter().map(|(v, n)| (v, super::share(n, total))).collect();
+    values.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    values.truncate(VALUES);
+    values
+}
+
+/// Source ports of services that reflect, and are rare in ordinary traffic.
+const REFLECTORS: [u32; 19] =
+    [17, 19, 53, 69, 111, 123, 137, 161, 389, 520, 1900, 3283, 3702, 5353, 5683, 10001, 11211, 30718, 37810];
+/// Ports that carry most of ordinary traffic.
+const WEB: [u32; 4] = [80, 443, 8080, 8443];
+
+/// Conditions that samples of one protocol offer.
+fn options(request: &Request<'_>, samples: &[&Sample], all: usize) -> Vec<Option> {
+    let enough = |share: f64| share * ratio(samples.len(), all) >= FREQUENT;
+    let can = request.capabilities;
+    let mut options = Vec::new();
+    let mut add = |condition: Condition, ordinary: f64| options.push(Option { condition, ordinary });
+    let port = |value: u32, incoming: bool| {
+        if REFLECTORS.contains(&value) {
+            0.02
+        } else if WEB.contains(&value) {
+            0.5
+        } else if incoming && value < 32768 {
+            // A service of the target: much of its ordinary traffic may go there.
+            0.3
+        } else {
+            0.02
+        }
+    };
+    let with_ports = |s: &Sample| s.known.has(Fields::PORTS) && !s.is_later_fragment() && has_ports(s.protocol);
+    for (value, share) in frequent(samples, |s| with_ports(s).then_some(s.source_port.into())) {
+        if enough(share) {
+            add(Condition::SourcePort(Ranges::value(value)), port(value, false));
+        }
+    }
+    for (value, share) in frequent(samples, |s| with_ports(s).then_some(s.destination_port.into())) {
+        if enough(share) {
+            add(Condition::DestinationPort(Ranges::value(value)), port(value, true));
+        }
+    }
+    if can.tcp_flags {
+        for (bits, ordinary) in flag_options(samples) {
+            add(Condition::TcpFlags(bits), ordinary);
+        }
+    }
+    if can.fragment && samples.iter().any(|s| s.known.has(Fields::FRAGMENT) && s.is_fragment()) {
+        add(Condition::Fragment(Bits::any(u16::from(fragment::IS | fragment::FIRST))), 0.01);
+    }
+    let icmp = |s: &Sample| {
+        let is = matches!(s.protocol, protocol::ICMP | protocol::ICMPV6) && s.known.has(Fields::ICMP);
+        (is && !s.is_later_fragment()).then_some(s.icmp_type.into())
+    };
+    for (value, share) in frequent(samples, icmp) {
+        if enough(share) {
+            add(Condition::IcmpType(Ranges::value(value)), 0.3);
+        }
+    }
+    if can.length {
+        for (value, share) in frequent(samples, |s| s.known.has(Fields::LENGTH).then_some(s.length.into())) {
+            if enough(share) {
+                // Bare ACKs and full segments are ordinary; other lengths are rare.
+                let ordinary = if matches!(value, 40 | 52 | 1440..=1500) { 0.3 } else { 0.03 };
+                add(Condition::Length(Ranges::value(value)), ordinary);
+            }
+        }
+    }
+    if can.source && request.target.direction == Direction::Incoming {
+        for prefix in sources(samples, all) {
+            add(Condition::Source(prefix, 0), 0.02);
+        }
+    }
+    options
+}
+
+const fn has_ports(number: u8) -> bool {
+    matches!(number, protocol::TCP | protocol::UDP | 33 | 132 | 136)
+}
+
+fn flag_options(samples: &[&Sample]) -> Vec<(Bits, f64)> {
+    let is_tcp = |s: &&&Sample| s.protocol == protocol::TCP && s.known.has(Fields::TCP_FLAGS) && !s.is_later_fragment();
+    if samples.iter().filter(is_tcp).count() == 0 {
+        return Vec::new();
+    }
+    let (syn, ack, rst) = (tcp_flags::SYN, tcp_flags::ACK, tcp_flags::RST);
+    let mut options = vec![
+        (Bits::set_and_clear(syn, ack), 0.05),
+        (Bits::all(syn | ack), 0.05),
+        (Bits::any(rst), 0.03),
+        (Bits::set_and_clear(ack, syn), 0.9),
+    ];
+    // No flag at all never happens in ordinary traffic.
+    options.push((Bits::set_and_clear(0, 0xff), 0.001));
+    options
+}
+
+/// Single sources and /24s (IPv6: /64) that send much of it.
+fn sources(samples: &[&Sample], all: usize) -> Vec<Prefix> {
+    let mut found = Vec::new();
+    for length in [32, 24] {
+        let mut counts: BTreeMap<Prefix, usize> = BTreeMap::new();
+        for sample in samples {
+            let bits = match (sample.version, length) {
+                (IpVersion::V4, length) => length,
+                (IpVersion::V6, 32) => 128,
+                (IpVersion::V6, _) => 64,
+            };
+            if let Some(prefix) = Prefix::new(sample.version, sample.source, bits) {
+                *counts.entry(prefix).or_default() += 1;
+            }
+        }
+        let best = counts.into_iter().max_by_key(|(prefix, n)| (*n, std::cmp::Reverse(*prefix)));
+        // Sources can be spoofed and shared: only one that stands out is worth a condition.
+        found.extend(best.filter(|(_, n)| ratio(*n, all) >= 0.25).map(|(prefix, _)| prefix));
+    }
+    found.dedup();
+    found
+}
+
+/// Index sets of one to three options.
+fn combinations(count: usize) -> Vec<Vec<usize>> {
+    let mut sets = Vec::new();
+    for a in 0..count {
+        sets.push(vec![a]);
+        for b in a + 1..count {
+            sets.push(vec![a, b]);
+            sets.extend((b + 1..count).map(|c| vec![a, b, c]));
+        }
+    }
+    sets
+}
+
+/// No field twice, and nothing that the routers cannot combine.
+fn compatible(request: &Request<'_>, picked: &[&Option]) -> bool {
+    let kinds: Vec<u8> = picked.iter().map(|o| o.condition.component_type()).collect();
+    let distinct = kinds.iter().enumerate().all(|(i, kind)| !kinds[..i].contains(kind));
+    let ports = kinds.iter().any(|k| (4..=6).contains(k));
+    distinct && (request.capabilities.ports_with_fragment || !(ports && kinds.contains(&12)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use collectors::{Origin, Time};
+    use detector::Target;
+
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: u32) -> u32 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            u32::try_from(self.0 % u64::from(n)).expect("below n")
+        }
+    }
+
+    fn base(version: IpVersion, random: &mut Random) -> Sample {
+        let mut sample = Sample::empty(Time(0), version, Origin::Packet);
+        let victim: Prefix =
+            if version == IpVersion::V4 { "203.0.113.9" } else { "2001:db8::9" }.parse().expect("literal");
+        sample.destination = victim.bits();
+        sample.source = u128::from(random.below(u32::MAX)) << 96;
+        sample.packets = 1;
+        sample.known = Fields::ALL;
+        (sample.source_port, sample.destination_port) = (port(random), port(random));
+        sample
+    }
+
+    fn port(random: &mut Random) -> u16 {
+        u16::try_from(1024 + random.below(64_000)).expect("a port")
+    }
+
+    fn finish(mut sample: Sample, length: u32) -> Sample {
+        sample.length = u16::try_from(length).expect("a length");
+        sample.bytes = length.into();
+        sample
+    }
+
+    fn web(random: &mut Random) -> Sample {
+        let mut sample = base(IpVersion::V4, random);
+        sample.protocol = 6;
+        sample.destination_port = 443;
+        sample.tcp_flags = if random.below(20) == 0 { 2 } else { 16 };
+        let length = 40 + random.below(1400);
+        finish(sample, length)
+    }
+
+    fn dns(random: &mut Random) -> Sample {
+        let mut sample = base(IpVersion::V4, random);
+        (sample.protocol, sample.source_port) = (17, 53);
+        let length = 900 + random.below(600);
+        finish(sample, length)
+    }
+
+    fn syn(random: &mut Random) -> Sample {
+        let mut sample = base(IpVersion::V4, random);
+        (sample.protocol, sample.destination_port, sample.tcp_flags) = (6, 443, 2);
+        finish(sample, 40)
+    }
+
+    fn later_fragment(random: &mut Random) -> Sample {
+        let mut sample = base(IpVersion::V4, random);
+        sample.protocol = 17;
+        (sample.source_port, sample.destination_port, sample.fragment) = (0, 0, fragment::IS);
+        finish(sample, 1500)
+    }
+
+    fn mined(samples: &[Sample]) -> Vec<String> {
+        let version = samples[0].version;
+        let target =
+            Target { prefix: Prefix::host_of(version, samples[0].destination), direction: Direction::Incoming };
+        let request = Request {
+            target,
+            sample: samples,
+            baseline: None,
+            sample_pps: None,
+            baseline_pps: None,
+            capacity_pps: None,
+            max_rules: 10,
+            capabilities: super::super::Capabilities::default(),
+            excluded: Vec::new(),
+        };
+        super::super::mine(&request).rules.iter().map(|r| r.pattern.to_string()).collect()
+    }
+
+    fn mix(count: usize, kinds: &[fn(&mut Random) -> Sample]) -> Vec<Sample> {
+        let mut random = Random(0x1234_5678_9abc_def1);
+        (0..count).map(|i| kinds[i % kinds.len()](&mut random)).collect()
+    }
+
+    #[test]
+    fn a_dns_amplification_is_its_source_port() {
+        let mut samples = mix(480, &[dns]);
+        samples.extend(mix(20, &[web]));
+        assert_eq!(mined(&samples), ["destination 203.0.113.9/32 protocol udp source-port 53"]);
+    }
+
+    #[test]
+    fn a_syn_flood_is_its_flags_and_not_the_port_of_the_service() {
+        let mut samples = mix(480, &[syn]);
+        samples.extend(mix(20, &[web]));
+        assert_eq!(mined(&samples), ["destination 203.0.113.9/32 protocol tcp tcp-flags syn&!ack"]);
+    }
+
+    #[test]
+    fn three_vectors_are_three_rules() {
+        let mut rules = mined(&mix(500, &[dns, syn, later_fragment]));
+        rules.sort();
+        assert_eq!(
+            rules,
+            [
+                "destination 203.0.113.9/32 protocol tcp tcp-flags syn&!ack",
+                "destination 203.0.113.9/32 protocol udp fragment any(is-fragment+first-fragment)",
+                "destination 203.0.113.9/32 protocol udp source-port 53",
+            ]
+        );
+    }
+
+    #[test]
+    fn random_traffic_gives_no_rule_in_either_version() {
+        for version in [IpVersion::V4, IpVersion::V6] {
+            let mut random = Random(77);
+            let samples: Vec<Sample> = (0..500)
+                .map(|_| {
+                    let mut sample = base(version, &mut random);
+                    sample.protocol = u8::try_from(random.below(250)).expect("a byte");
+                    sample.tcp_flags = u16::try_from(random.below(256)).expect("flags");
+                    let length = 40 + random.below(1400);
+                    finish(sample, length)
+                })
+                .collect();
+            assert_eq!(mined(&samples), [] as [&str; 0]);
+        }
+    }
+
+    #[test]
+    fn flow_records_of_several_packets_are_never_matched_by_length_or_flags() {
+        let mut samples = mix(20, &[syn]);
+        for sample in &mut samples {
+            sample.packets = 50;
+            sample.known = sample.known.without(Fields::LENGTH).without(Fields::TCP_FLAGS).without(Fields::FRAGMENT);
+        }
+        assert_eq!(mined(&samples), ["destination 203.0.113.9/32 protocol tcp destination-port 443"]);
+    }
+
+    #[test]
+    fn a_single_heavy_source_is_a_condition_but_never_alone() {
+        let mut samples = mix(100, &[web]);
+        let bits = samples[0].source;
+        for sample in &mut samples {
+            sample.source = bits;
+            (sample.protocol, sample.destination_port) = (17, 4000 + sample.destination_port % 1000);
+        }
+        for (i, sample) in samples.iter_mut().enumerate() {
+            sample.destination_port = u16::try_from(1000 + i * 37).expect("a port");
+        }
+        let rules = mined(&samples);
+        assert_eq!(rules.len(), 1);
+        assert!(rules[0].contains("protocol udp") && rules[0].contains("source "), "{rules:?}");
+    }
+}

@@ -1,0 +1,117 @@
+//! The speaker and the built-in router over real TCP.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use collectors::Time;
+use detector::{Condition, Pattern, Prefix, Ranges};
+use mitigation::announce::bgp::{self, Clock};
+use mitigation::announce::router;
+use mitigation::bgp::session::State;
+use mitigation::{Action, Announcement, Community, Family, Peer, Route, Wanted};
+use tokio::sync::watch;
+
+fn clock() -> Clock {
+    let start = tokio::time::Instant::now();
+    Arc::new(move || Time::from_seconds(1_700_000_000, 0).after(start.elapsed()))
+}
+
+fn peer(port: u16) -> Peer {
+    Peer {
+        name: "r1".to_owned(),
+        local_asn: 65001,
+        local_address: None,
+        remote_asn: 65002,
+        remote_address: "127.0.0.1".parse().expect("address"),
+        remote_port: port,
+        router_id: "192.0.2.254".parse().expect("address"),
+        hold_time: Duration::from_secs(90),
+        families: Family::ALL.to_vec(),
+        next_hop_ipv4: "192.0.2.1".parse().expect("address"),
+        next_hop_ipv6: "100::1".parse().expect("address"),
+        communities: vec![Community(65001, 7)],
+        large_communities: Vec::new(),
+        announce_incoming: true,
+        announce_outgoing: false,
+    }
+}
+
+fn p(text: &str) -> Prefix {
+    text.parse().expect("literal prefix")
+}
+
+fn rule(destination: &str, port: u32) -> Route {
+    Route::FlowSpec(
+        Pattern::new(vec![
+            Condition::Destination(p(destination), 0),
+            Condition::Protocol(Ranges::value(17)),
+            Condition::SourcePort(Ranges::value(port)),
+        ])
+        .expect("valid"),
+    )
+}
+
+async fn wait_for(routes: &mut watch::Receiver<router::AdjRibIn>, expected: &[Route]) {
+    let held = |table: &router::AdjRibIn| table.keys().eq(expected);
+    tokio::time::timeout(Duration::from_secs(10), routes.wait_for(held)).await.expect("in time").expect("router lives");
+}
+
+#[tokio::test]
+async fn the_routers_table_equals_what_is_wanted_through_changes_and_lost_sessions() {
+    let clock = clock();
+    let listen = "127.0.0.1:0".parse().expect("address");
+    let identifier = "192.0.2.253".parse().expect("address");
+    let first = router::spawn(listen, 65002, identifier, Arc::clone(&clock)).await.expect("binds");
+    let port = first.address.port();
+    let (publish, wanted) = watch::channel(Arc::new(Wanted::new()));
+    let networks = [p("203.0.113.0/24"), p("2001:db8::/32")];
+    let handle = bgp::spawn(peer(port), &networks, &[p("203.0.113.1/32")], wanted, Arc::clone(&clock), 1);
+
+    let (dns, ntp6, hole) =
+        (rule("203.0.113.9/32", 53), rule("2001:db8::9/128", 123), Route::Unicast(p("203.0.113.8/32")));
+    let mut set = Wanted::new();
+    set.insert(dns.clone(), Announcement::flowspec(Action::Discard));
+    set.insert(ntp6.clone(), Announcement::flowspec(Action::RateLimitBytes(1000.0)));
+    set.insert(hole.clone(), Announcement::blackhole());
+    // Fails closed: foreign space, protected space, everything.
+    set.insert(rule("198.51.100.1/32", 53), Announcement::flowspec(Action::Discard));
+    set.insert(rule("203.0.113.1/32", 53), Announcement::flowspec(Action::Discard));
+    set.insert(Route::Unicast(p("0.0.0.0/0")), Announcement::blackhole());
+    publish.send_replace(Arc::new(set.clone()));
+
+    let mut routes = first.routes.clone();
+    let all = [hole.clone(), dns.clone(), ntp6.clone()];
+    wait_for(&mut routes, &all).await;
+    let table: BTreeMap<_, _> = (**routes.borrow()).clone();
+    assert_eq!(table[&dns].actions, [Action::Discard]);
+    assert_eq!(table[&ntp6].actions, [Action::RateLimitBytes(1000.0)]);
+    assert!(table[&hole].communities.contains(&Community::BLACKHOLE));
+    assert!(table[&hole].communities.contains(&Community::NO_EXPORT));
+    assert!(table[&hole].communities.contains(&Community(65001, 7)), "the peer's own community");
+    assert_eq!(table[&hole].next_hop, Some("192.0.2.1".parse().expect("address")));
+    let status = handle.status.borrow().clone();
+    assert_eq!((status.state, status.sent.len(), status.refused.len()), (State::Established, 3, 3));
+
+    set.remove(&dns);
+    publish.send_replace(Arc::new(set.clone()));
+    wait_for(&mut routes, &[hole.clone(), ntp6.clone()]).await;
+
+    // The router restarts: the speaker comes back by itself and sends what is wanted then.
+    drop(first);
+    set.remove(&hole);
+    publish.send_replace(Arc::new(set));
+    let second = loop {
+        let address = format!("127.0.0.1:{port}").parse().expect("address");
+        match router::spawn(address, 65002, identifier, Arc::clone(&clock)).await {
+            Ok(router) => break router,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let mut routes = second.routes.clone();
+    wait_for(&mut routes, &[ntp6]).await;
+    let mut status = handle.status.clone();
+    handle.stop().await;
+    wait_for(&mut routes, &[]).await;
+    assert_eq!(status.borrow_and_update().state, State::Idle);
+}
