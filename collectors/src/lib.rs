@@ -4,6 +4,7 @@
 //! record and how much traffic it stands for. This crate knows no counter, no threshold and no configuration file.
 
 pub mod capture;
+pub mod config;
 pub mod decoder;
 mod elements;
 pub mod error;
@@ -14,9 +15,13 @@ mod record;
 pub mod recording;
 pub mod sample;
 mod sflow;
+pub mod sys;
 pub mod template;
+pub mod worker;
 
+pub use config::{Config, Interface, Listener};
 pub use decoder::{Decoder, RateOverrides};
 pub use error::{Reason, Statistics};
 pub use recording::{Content, Recording};
 pub use sample::{Fields, IpVersion, Origin, Sample, Time};
+pub use worker::{Sink, StartError, WorkerStatistics, Workers, start};

@@ -1,0 +1,391 @@
+//! The worker threads: bytes in, batches of samples out to a [`Sink`].
+//!
+//! Every socket and interface is opened before the first thread starts, so that a problem is told at once and nothing half
+//! starts. A worker waits at most 20 ms for traffic, so that its sink can serve the control thread.
+
+use std::fmt;
+use std::io;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::config::{Config, Interface, Listener};
+use crate::decoder::Decoder;
+use crate::error::{Reason, Statistics};
+use crate::packet::{self, LinkType, PacketError};
+use crate::sample::{Sample, Time};
+use crate::sys;
+use crate::template::Templates;
+
+/// Longest wait for traffic.
+const WAIT: Duration = Duration::from_millis(20);
+/// Statistics are published this often.
+const PUBLISH: Duration = Duration::from_millis(100);
+/// Largest UDP payload.
+const DATAGRAM: usize = 65_535;
+/// Packets of a mirror port that are handed over at once.
+const BATCH: usize = 64;
+/// Octets of a mirrored packet that are looked at: enough for any header stack.
+const SNAPLEN: i32 = 256;
+
+/// Where samples go. One per worker; never shared.
+pub trait Sink: Send {
+    /// Takes a batch.
+    fn samples(&mut self, now: Time, batch: &[Sample]);
+
+    /// Called after each batch and at least every 20 ms while nothing arrives.
+    fn idle(&mut self, now: Time);
+}
+
+/// Why collectors did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A UDP socket.
+    #[error("cannot listen on UDP {address}: {error}{advice}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        error: io::Error,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A mirror port.
+    #[error(
+        "cannot capture on {interface}: {error}; the program needs CAP_NET_RAW and the interface must exist and be up"
+    )]
+    Capture {
+        /// Where.
+        interface: String,
+        /// Why.
+        error: pcap::Error,
+    },
+    /// A thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// What a worker has seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkerStatistics {
+    /// Its socket or interface.
+    pub source: String,
+    /// What the decoder counted.
+    pub decoder: Statistics,
+    /// Packets of a mirror port.
+    pub packets: u64,
+    /// Datagrams or packets that the kernel dropped.
+    pub kernel_drops: u64,
+    /// Why the worker ended before it was stopped.
+    pub failed: Option<String>,
+}
+
+type Shared = Arc<Mutex<WorkerStatistics>>;
+
+/// Running workers.
+pub struct Workers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    statistics: Vec<Shared>,
+    /// What an operator should know about how they started.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+enum Opened {
+    Socket(UdpSocket),
+    Interface(Box<pcap::Capture<pcap::Active>>, Interface),
+}
+
+/// Opens everything, then starts one thread per listener's worker and per interface. `sink` makes the sink of worker `i`.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn start<S: Sink + 'static>(
+    config: &Config,
+    clock: impl Fn() -> Time + Clone + Send + 'static,
+    mut sink: impl FnMut(usize) -> S,
+) -> Result<Workers, StartError> {
+    let mut opened = Vec::new();
+    let mut warnings = Vec::new();
+    for listener in &config.listeners {
+        for _ in 0..listener.workers.max(1) {
+            let (socket, warning) = listen(listener, config.receive_buffer_bytes)?;
+            warnings.extend(warning);
+            opened.push((format!("udp {}", listener.address), Opened::Socket(socket)));
+        }
+    }
+    warnings.dedup();
+    for interface in &config.interfaces {
+        let capture = open_interface(interface)
+            .map_err(|error| StartError::Capture { interface: interface.name.clone(), error })?;
+        let opened_interface = Opened::Interface(Box::new(capture), interface.clone());
+        opened.push((format!("interface {}", interface.name), opened_interface));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let templates = Arc::new(Templates::default());
+    let rates = Arc::new(config.rates.clone());
+    let mut workers = Workers { stop: Arc::clone(&stop), threads: Vec::new(), statistics: Vec::new(), warnings };
+    for (index, (source, opened)) in opened.into_iter().enumerate() {
+        let shared: Shared = Arc::new(Mutex::new(WorkerStatistics { source, ..WorkerStatistics::default() }));
+        workers.statistics.push(Arc::clone(&shared));
+        let decoder = Decoder::new(Arc::clone(&templates), Arc::clone(&rates));
+        let (sink, clock, stop) = (sink(index), clock.clone(), Arc::clone(&stop));
+        let run = move || match opened {
+            Opened::Socket(socket) => receive(&socket, decoder, sink, &clock, &stop, &shared),
+            Opened::Interface(capture, interface) => {
+                capture_packets(*capture, &interface, sink, &clock, &stop, &shared)
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("collect-{index}"));
+        workers.threads.push(thread.spawn(run).map_err(StartError::Thread)?);
+    }
+    Ok(workers)
+}
+
+impl Workers {
+    /// What each worker has seen, at most 0.1 s old while traffic or time passes.
+    #[must_use]
+    pub fn statistics(&self) -> Vec<WorkerStatistics> {
+        self.statistics.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+    }
+
+    /// Asks all workers to end and waits for them; each ends within its wait for traffic.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Binds a socket; the warning says when the kernel gives a smaller buffer than asked for.
+fn listen(listener: &Listener, buffer: usize) -> Result<(UdpSocket, Option<String>), StartError> {
+    let address = listener.address;
+    let fail = |error: io::Error| {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the system's text says enough for the rest")]
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another collector uses this port: stop it or choose another port",
+            io::ErrorKind::AddrNotAvailable => "; this address is not one of this machine's",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+            _ => "",
+        };
+        StartError::Listen { address, error, advice }
+    };
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP)).map_err(fail)?;
+    if listener.workers > 1 {
+        socket.set_reuse_port(true).map_err(fail)?;
+    }
+    let mut warning = None;
+    if buffer > 0 {
+        let _ = socket.set_recv_buffer_size(buffer);
+        // Linux reports twice what is usable.
+        let got = socket.recv_buffer_size().unwrap_or(0) / 2;
+        if got < buffer {
+            warning = Some(format!(
+                "UDP {address} has a receive buffer of {got} bytes instead of {buffer}: bursts of exports may be lost; \
+                 sysctl -w net.core.rmem_max={buffer}"
+            ));
+        }
+    }
+    socket.bind(&address.into()).map_err(fail)?;
+    let socket: UdpSocket = socket.into();
+    socket.set_read_timeout(Some(WAIT)).map_err(fail)?;
+    Ok((socket, warning))
+}
+
+/// When something is due next, on the injected clock.
+struct Every {
+    span: Duration,
+    next: Time,
+}
+
+impl Every {
+    const fn new(span: Duration) -> Self {
+        Self { span, next: Time(0) }
+    }
+
+    fn is_due(&mut self, now: Time) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.next = now.after(self.span);
+        }
+        due
+    }
+}
+
+fn receive(
+    socket: &UdpSocket,
+    mut decoder: Decoder,
+    mut sink: impl Sink,
+    clock: &impl Fn() -> Time,
+    stop: &AtomicBool,
+    shared: &Shared,
+) {
+    let mut buffer = vec![0; DATAGRAM];
+    let mut samples = Vec::with_capacity(256);
+    let mut publish = Every::new(PUBLISH);
+    while !stop.load(Ordering::Acquire) {
+        let received = socket.recv_from(&mut buffer);
+        let now = clock();
+        match received {
+            Ok((length, exporter)) => {
+                samples.clear();
+                decoder.datagram(now, exporter.ip().to_canonical(), &buffer[..length], &mut samples);
+                if !samples.is_empty() {
+                    sink.samples(now, &samples);
+                }
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            // ICMP errors of other sockets and signals pass; the socket itself cannot fail for good.
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+        sink.idle(now);
+        if publish.is_due(now) {
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.decoder.clone_from(decoder.statistics());
+            shared.kernel_drops = sys::kernel_drops(socket).unwrap_or(0).into();
+        }
+    }
+}
+
+fn open_interface(interface: &Interface) -> Result<pcap::Capture<pcap::Active>, pcap::Error> {
+    let mut capture = pcap::Capture::from_device(interface.name.as_str())?
+        .promisc(true)
+        .snaplen(SNAPLEN)
+        .timeout(i32::try_from(WAIT.as_millis()).unwrap_or(20))
+        .buffer_size(16 << 20)
+        .open()?
+        .setnonblock()?;
+    if let Some(filter) = &interface.filter {
+        capture.filter(filter, true)?;
+    }
+    Ok(capture)
+}
+
+fn capture_packets(
+    mut capture: pcap::Capture<pcap::Active>,
+    interface: &Interface,
+    mut sink: impl Sink,
+    clock: &impl Fn() -> Time,
+    stop: &AtomicBool,
+    shared: &Shared,
+) {
+    let link = LinkType::from_number(capture.get_datalink().0);
+    let mut statistics = Statistics::default();
+    let mut batch: Vec<Sample> = Vec::with_capacity(BATCH);
+    let mut publish = Every::new(PUBLISH);
+    let mut packets = 0u64;
+    while !stop.load(Ordering::Acquire) {
+        let now = clock();
+        let mut waiting = false;
+        while batch.len() < BATCH {
+            match capture.next_packet() {
+                Ok(packet) => {
+                    packets += 1;
+                    match parse(link, now, &packet, interface.sampling_rate) {
+                        Ok(sample) => {
+                            statistics.record(
+                                1,
+                                sample.bytes / u64::from(interface.sampling_rate),
+                                interface.sampling_rate,
+                            );
+                            batch.push(sample);
+                        }
+                        Err(reason) => statistics.error(reason),
+                    }
+                }
+                Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => {
+                    waiting = true;
+                    break;
+                }
+                Err(error) => {
+                    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    shared.failed = Some(format!("{}: {error}", interface.name));
+                    return;
+                }
+            }
+        }
+        if !batch.is_empty() {
+            sink.samples(now, &batch);
+            batch.clear();
+        }
+        sink.idle(now);
+        if publish.is_due(now) {
+            let drops = capture.stats().map_or(0, |s| u64::from(s.dropped) + u64::from(s.if_dropped));
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.decoder.clone_from(&statistics);
+            shared.packets = packets;
+            shared.kernel_drops = drops;
+        }
+        if waiting {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn parse(link: Option<LinkType>, now: Time, packet: &pcap::Packet<'_>, rate: u32) -> Result<Sample, Reason> {
+    let link = link.ok_or(Reason::UnknownLinkType)?;
+    let mut sample = packet::parse(link, now, packet.data, packet.header.len).map_err(|error| match error {
+        PacketError::NotIp => Reason::NotIp,
+        PacketError::Truncated | PacketError::Malformed => Reason::BadFrame,
+    })?;
+    sample.sampling_rate = rate;
+    sample.packets = rate.into();
+    sample.bytes = sample.bytes.saturating_mul(rate.into());
+    Ok(sample)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::mpsc;
+
+    struct Recorder(mpsc::Sender<usize>);
+
+    impl Sink for Recorder {
+        fn samples(&mut self, _: Time, batch: &[Sample]) {
+            let _ = self.0.send(batch.len());
+        }
+        fn idle(&mut self, _: Time) {}
+    }
+
+    #[test]
+    fn datagrams_reach_the_sink_and_a_port_in_use_is_named() {
+        let probe = UdpSocket::bind("127.0.0.1:0").expect("binds");
+        let address = probe.local_addr().expect("bound");
+        drop(probe);
+        let config = Config { listeners: vec![Listener { address, workers: 1 }], ..Config::default() };
+        let ticks = Arc::new(AtomicU64::new(1));
+        let clock = move || Time(ticks.fetch_add(1_000_000, Ordering::Relaxed));
+        let (sender, receiver) = mpsc::channel();
+        let workers = start(&config, clock.clone(), |_| Recorder(sender.clone())).expect("starts");
+        let second = start(&config, clock, |_| Recorder(sender.clone())).expect_err("the port is taken");
+        assert!(second.to_string().contains("another collector uses this port"), "{second}");
+        let mut v5 = vec![0, 5, 0, 2];
+        v5.resize(24 + 2 * 48, 0);
+        v5[24 + 19] = 1;
+        v5[24 + 48 + 19] = 1;
+        v5[24 + 3] = 1;
+        let exporter = UdpSocket::bind("127.0.0.1:0").expect("binds");
+        exporter.send_to(&v5, address).expect("loopback");
+        exporter.send_to(b"garbage", address).expect("loopback");
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(10)), Ok(2));
+        let counted = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            let s = &workers.statistics()[0].decoder;
+            s.records == 2 && s.errors().contains_key("unknown_version")
+        });
+        assert!(counted, "{:?}", workers.statistics());
+        workers.stop();
+    }
+}
