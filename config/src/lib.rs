@@ -1,1 +1,46 @@
 //! The configuration file and its words.
+//!
+//! The file mirrors FastNetMon's words one to one (`set main ban_time 1900` is `ban_time = 1900` under `[main]`), so that an
+//! operator who knows one knows the other. One table ([`schema::keys`]) holds every key with its type, range, unit, default and
+//! meaning; parsing, "did you mean" and `reference.toml` all come from it. [`check::check`] finds every problem at once and
+//! turns the draft into the typed configurations of the stages, which are right by construction.
+
+pub mod check;
+pub mod draft;
+pub mod schema;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub use check::{Problem, check};
+
+/// The HTTP listener (decision 17).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// Where it listens.
+    pub listen: SocketAddr,
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Sources of traffic.
+    pub collectors: collectors::Config,
+    /// Thresholds and host groups.
+    pub detector: detector::Config,
+    /// Policy and BGP peers.
+    pub mitigation: mitigation::Config,
+    /// The HTTP listener.
+    pub api: Api,
+    /// Where state is kept.
+    pub state_directory: PathBuf,
+    /// `error`, `warn`, `info` or `debug`.
+    pub logging_level: String,
+}
+
+impl Default for Config {
+    /// What an empty file means: nothing listens but the loopback HTTP, nothing is announced (decision 17).
+    fn default() -> Self {
+        check("").unwrap_or_else(|problems| unreachable!("the empty file is valid: {problems:?}"))
+    }
+}

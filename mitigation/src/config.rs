@@ -81,7 +81,7 @@ pub struct Config {
     pub networks: Vec<Prefix>,
     /// Announce automatic decisions at all (`enable_ban` in main, default off: dry run, decision 4).
     pub enable_ban: bool,
-    /// Announce FlowSpec rules (`gobgp_flow_spec_announces`, default off).
+    /// Announce FlowSpec rules (`gobgp_flow_spec_announces`, default on; `enable_ban` decides first).
     pub flow_spec_announces: bool,
     /// Action of mined rules (`gobgp_flow_spec_default_action`), default discard.
     pub default_action: Action,
@@ -112,7 +112,7 @@ impl Default for Config {
         Self {
             networks: Vec::new(),
             enable_ban: false,
-            flow_spec_announces: false,
+            flow_spec_announces: true,
             default_action: Action::Discard,
             groups: BTreeMap::new(),
             protected: Vec::new(),

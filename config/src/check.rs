@@ -1,0 +1,459 @@
+//! The file as text to a [`Config`], or every problem in it at once: line, key, and what to write instead.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use collectors::{Interface, Listener};
+use detector::{BucketLimits, Direction, HostGroup, Networks, Thresholds, Unit};
+use mitigation::{Action, Family, GroupPolicy, Peer};
+use toml_edit::{Document, Item, Table};
+
+use crate::draft::{Bgp, Draft, Group};
+use crate::schema::{Key, Section, Value, keys, measures, switch_key};
+use crate::{Api, Config};
+
+/// Something wrong in a file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Problem {
+    /// Line in the file, from 1; 0 if it is about the file as a whole.
+    pub line: usize,
+    /// The key, such as `hostgroup.web.networks`; empty for syntax.
+    pub key: String,
+    /// What is wrong and what to write instead.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.line, self.key.is_empty()) {
+            (0, true) => f.write_str(&self.text),
+            (0, false) => write!(f, "{}: {}", self.key, self.text),
+            (line, true) => write!(f, "line {line}: {}", self.text),
+            (line, false) => write!(f, "line {line}: {}: {}", self.key, self.text),
+        }
+    }
+}
+
+/// Collects problems with the lines of the keys they are about.
+#[derive(Debug, Default)]
+struct Report {
+    problems: Vec<Problem>,
+    lines: BTreeMap<String, usize>,
+}
+
+impl Report {
+    /// Whether the own networks are known: if their key is wrong, what depends on them is not worth a message.
+    fn knows_networks(&self) -> bool {
+        let is_section = |p: &Problem| !p.key.contains('.') && !p.key.is_empty();
+        !self.problems.iter().any(|p| p.key == "main.networks_list" || is_section(p))
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.problems.iter().any(|p| p.key == key)
+    }
+
+    fn add(&mut self, key: impl Into<String>, text: impl Into<String>) {
+        let key = key.into();
+        // A value that could not be read says nothing more.
+        if self.has(&key) {
+            return;
+        }
+        let line = self.lines.get(&key).or_else(|| self.lines.get(key.rsplit_once('.')?.0)).copied().unwrap_or(0);
+        self.problems.push(Problem { line, key, text: text.into() });
+    }
+}
+
+/// Reads and checks a file's text.
+///
+/// # Errors
+/// Every problem, in the order of the file.
+pub fn check(text: &str) -> Result<Config, Vec<Problem>> {
+    let mut report = Report::default();
+    let draft = parse(text, &mut report);
+    let config = draft.map(|draft| compose(&draft, &mut report));
+    report.problems.sort();
+    report.problems.dedup();
+    match config {
+        Some(config) if report.problems.is_empty() => Ok(config),
+        _ => Err(report.problems),
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.as_bytes().iter().take(offset).filter(|b| **b == b'\n').count()
+}
+
+fn parse(text: &str, report: &mut Report) -> Option<Draft> {
+    let document = match Document::parse(text) {
+        Ok(document) => document,
+        Err(error) => {
+            let line = error.span().map_or(0, |span| line_of(text, span.start));
+            let message = error.message().trim().replace('\n', "; ");
+            report.problems.push(Problem { line, key: String::new(), text: format!("not TOML: {message}") });
+            return None;
+        }
+    };
+    let keys = keys();
+    let mut draft = Draft::new();
+    for (name, item) in document.as_table() {
+        let Some(section) = Section::ALL.into_iter().find(|s| s.name() == name) else {
+            note_line(text, report, name, document.as_table(), name);
+            let known = Section::ALL.map(|s| s.name().to_owned());
+            report.add(name, unknown("section", name, &known));
+            continue;
+        };
+        note_line(text, report, name, document.as_table(), name);
+        let Item::Table(table) = item else {
+            report.add(name, format!("write it as a table: [{name}]"));
+            continue;
+        };
+        if !section.is_named() {
+            apply_table(text, &keys, section, "", table, &mut draft, report);
+            continue;
+        }
+        for (instance, item) in table {
+            let path = format!("{name}.{instance}");
+            note_line(text, report, &path, table, instance);
+            match item {
+                Item::Table(inner) => {
+                    if section == Section::Bgp {
+                        draft.bgp.entry(instance.to_owned()).or_default();
+                    } else {
+                        draft.groups.entry(instance.to_owned()).or_default();
+                    }
+                    apply_table(text, &keys, section, instance, inner, &mut draft, report);
+                }
+                Item::None | Item::Value(_) | Item::ArrayOfTables(_) => {
+                    report.add(path, format!("write it under a name: [{name}.NAME]"));
+                }
+            }
+        }
+    }
+    Some(draft)
+}
+
+/// Remembers the line of a key.
+fn note_line(text: &str, report: &mut Report, path: &str, table: &Table, name: &str) {
+    let key = table.get_key_value(name);
+    let span = key.and_then(|(k, item)| k.span().or_else(|| item.span()));
+    if let Some(span) = span {
+        report.lines.insert(path.to_owned(), line_of(text, span.start));
+    }
+}
+
+fn apply_table(
+    text: &str,
+    keys: &[Key],
+    section: Section,
+    instance: &str,
+    table: &Table,
+    draft: &mut Draft,
+    report: &mut Report,
+) {
+    for (name, item) in table {
+        let path = if instance.is_empty() {
+            format!("{}.{name}", section.name())
+        } else {
+            format!("{}.{instance}.{name}", section.name())
+        };
+        note_line(text, report, &path, table, name);
+        let of_section = || keys.iter().filter(|k| k.section == section);
+        let Some(key) = of_section().find(|k| k.name == name) else {
+            let known: Vec<String> = of_section().map(|k| k.name.clone()).collect();
+            let elsewhere = keys.iter().find(|k| k.name == name).map(|k| k.section.name());
+            let text = match elsewhere {
+                Some(other) => format!("unknown key here; it belongs under [{other}]"),
+                None => unknown("key", name, &known),
+            };
+            report.add(path, text);
+            continue;
+        };
+        let value = match item {
+            Item::Value(value) => Value::of(value),
+            Item::None | Item::Table(_) | Item::ArrayOfTables(_) => Err("write KEY = VALUE".to_owned()),
+        };
+        if let Err(text) = value.and_then(|value| (key.apply)(draft, instance, &value)) {
+            report.add(path, text);
+        }
+    }
+}
+
+fn unknown(what: &str, name: &str, known: &[String]) -> String {
+    let nearest = known.iter().map(|k| (distance(name, k), k)).min();
+    match nearest {
+        Some((d, key)) if d <= 2 + name.len() / 4 => format!("unknown {what}; did you mean {key}?"),
+        _ => format!("unknown {what}; config/reference.toml lists all"),
+    }
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let above = row[j + 1];
+            let change = diagonal + usize::from(x != *y);
+            diagonal = above;
+            row[j + 1] = change.min(above + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The stages' configurations; contradictions between keys are reported.
+fn compose(draft: &Draft, report: &mut Report) -> Config {
+    let networks = Networks::new(&draft.main.networks_list);
+    Config {
+        collectors: compose_collectors(draft, report),
+        detector: compose_detector(draft, &networks, report),
+        mitigation: compose_mitigation(draft, &networks, report),
+        api: compose_api(draft, report),
+        state_directory: draft.main.state_directory.clone().into(),
+        logging_level: draft.main.logging_level.clone(),
+    }
+}
+
+fn compose_api(draft: &Draft, report: &mut Report) -> Api {
+    let listen = draft.main.api_listen;
+    if !listen.ip().is_loopback() {
+        report
+            .add("api.listen", "the API has no authentication yet: write a loopback address, such as 127.0.0.1:10007");
+    }
+    Api { listen }
+}
+
+fn compose_collectors(draft: &Draft, report: &mut Report) -> collectors::Config {
+    let main = &draft.main;
+    let mut listeners: Vec<Listener> = Vec::new();
+    for (on, name, host, ports, workers) in [
+        (main.netflow, "netflow", main.netflow_host, &main.netflow_ports, main.netflow_workers),
+        (main.sflow, "sflow", main.sflow_host, &main.sflow_ports, main.sflow_workers),
+    ] {
+        if on && ports.is_empty() {
+            report.add(format!("main.{name}_ports"), format!("name at least one port, or set {name} = false"));
+        }
+        for port in ports.iter().filter(|_| on) {
+            let address = SocketAddr::new(host, *port);
+            if listeners.iter().any(|l| l.address == address) {
+                report.add(format!("main.{name}_ports"), format!("{address} is used twice: choose different ports"));
+            }
+            listeners.push(Listener { address, workers: usize::try_from(workers).unwrap_or(1) });
+        }
+    }
+    if main.mirror && main.interfaces.is_empty() {
+        report.add("main.interfaces", "mirror is on: name at least one interface, such as [\"eth1\"]");
+    }
+    let sampling_rate = u32::try_from(main.mirror_sampling_rate).unwrap_or(1);
+    let filter = (!main.mirror_filter.is_empty()).then(|| main.mirror_filter.clone());
+    let interface = |name: &String| Interface { name: name.clone(), sampling_rate, filter: filter.clone() };
+    collectors::Config {
+        listeners,
+        interfaces: main.interfaces.iter().filter(|_| main.mirror).map(interface).collect(),
+        receive_buffer_bytes: usize::try_from(main.receive_buffer_bytes).unwrap_or(usize::MAX),
+        rates: main.sampling_rates.iter().copied().collect(),
+    }
+}
+
+fn compose_detector(draft: &Draft, networks: &Networks, report: &mut Report) -> detector::Config {
+    let main = &draft.main;
+    for prefix in &main.networks_whitelist {
+        if !networks.overlap(prefix) && report.knows_networks() {
+            report.add("main.networks_whitelist", format!("{prefix} is outside networks_list: it has no effect there"));
+        }
+    }
+    let global = draft.groups.get("global").cloned().unwrap_or_default();
+    if !global.networks.is_empty() {
+        report.add("hostgroup.global.networks", "global holds every host that no other group does: leave this key out");
+    }
+    let mut groups = vec![HostGroup {
+        name: "global".to_owned(),
+        networks: Vec::new(),
+        thresholds: thresholds("global", &global, &global, report),
+    }];
+    let mut owners: BTreeMap<detector::Prefix, String> = BTreeMap::new();
+    for (name, group) in draft.groups.iter().filter(|(name, _)| *name != "global") {
+        let path = format!("hostgroup.{name}.networks");
+        if group.networks.is_empty() {
+            report.add(&path, "name the prefixes of the group, such as [\"203.0.113.0/28\"]");
+        }
+        for prefix in &group.networks {
+            if !networks.contain(prefix) && report.knows_networks() {
+                report.add(&path, format!("{prefix} is not inside networks_list: add it there, or mend it here"));
+            }
+            if let Some(other) = owners.insert(*prefix, name.clone()) {
+                report.add(&path, format!("{prefix} is also in host group {other}: a prefix belongs to one group"));
+            }
+        }
+        let thresholds = thresholds(name, group, &global, report);
+        groups.push(HostGroup { name: name.clone(), networks: group.networks.clone(), thresholds });
+    }
+    let count = main.ban_details_records_count.and_then(|n| usize::try_from(n).ok());
+    detector::Config {
+        networks: main.networks_list.clone(),
+        whitelist: main.networks_whitelist.clone(),
+        groups,
+        process_incoming: main.process_incoming_traffic,
+        process_outgoing: main.process_outgoing_traffic,
+        process_internal: main.process_internal_traffic_as_external,
+        burst_tolerance: Duration::from_millis(main.burst_tolerance_ms),
+        bucket: BucketLimits {
+            mirror_samples: count.unwrap_or(500),
+            flow_samples: count.unwrap_or(20),
+            threshold_specific: main.threshold_specific_ban_details,
+            collection_timeout: Duration::from_secs(main.bucket_traffic_collection_timeout),
+        },
+        max_ipv6_hosts: usize::try_from(main.max_ipv6_hosts).unwrap_or(usize::MAX),
+        clear_after: Duration::from_secs(main.attack_end_delay),
+    }
+}
+
+/// The thresholds in force for a group, inherited where it is silent; unreachable ones are reported.
+fn thresholds(name: &str, group: &Group, global: &Group, report: &mut Report) -> Thresholds {
+    let mut all = Thresholds::new();
+    for (direction, measure) in measures() {
+        let id = (direction, measure);
+        let on = group.switches.get(&id).or_else(|| global.switches.get(&id)).copied().unwrap_or(false);
+        let own = group.thresholds.get(&id).copied();
+        let key = format!("hostgroup.{name}.{}", measure.key(direction));
+        let is_written = report.lines.contains_key(&key);
+        if is_written && !on {
+            let switch = switch_key(direction, measure);
+            report.add(&key, format!("this threshold can never fire: set {switch} = true as well, or remove it"));
+        }
+        let Some(value) = own.or_else(|| global.thresholds.get(&id).copied()).filter(|_| on) else { continue };
+        let per_second = if measure.unit == Unit::Bytes { value.saturating_mul(125_000) } else { value };
+        all.insert(id, per_second);
+    }
+    for (id, value) in &all {
+        let (direction, measure) = *id;
+        let mut total = *id;
+        total.1.class = detector::Class::Total;
+        let key = format!("hostgroup.{name}.{}", measure.key(direction));
+        let exceeds = id.1.class != detector::Class::Total && all.get(&total).is_some_and(|t| value > t);
+        if exceeds && report.lines.contains_key(&key) {
+            let above = total.1.key(direction);
+            report.add(&key, format!("it can never be the first to fire: {above} is lower; write a value below that"));
+        }
+    }
+    all
+}
+
+fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -> mitigation::Config {
+    let main = &draft.main;
+    let peers: Vec<Peer> = draft.bgp.iter().filter_map(|(name, bgp)| compose_peer(name, bgp, report)).collect();
+    let flowspec = |p: &Peer| p.families.iter().any(|f| matches!(f, Family::Ipv4FlowSpec | Family::Ipv6FlowSpec));
+    if main.enable_ban {
+        if networks.prefixes().is_empty() && report.knows_networks() {
+            report.add(
+                "main.enable_ban",
+                "networks_list is empty, so nothing could be announced: list your prefixes first",
+            );
+        }
+        if peers.is_empty() && draft.bgp.values().all(|b| !b.active) {
+            report.add("main.enable_ban", "there is no active BGP peer to announce to: add a [bgp.NAME] table");
+        } else if !peers.is_empty() && main.gobgp_flow_spec_announces && !peers.iter().any(flowspec) {
+            report.add("main.gobgp_flow_spec_announces", "no BGP peer has ipv4_flowspec or ipv6_flowspec on");
+        }
+    }
+    #[allow(clippy::cast_precision_loss, reason = "a rate for routers that round it anyway")]
+    let default_action = if matches!(main.default_action, Action::RateLimitBytes(_)) {
+        Action::RateLimitBytes(main.rate_limit_value as f32)
+    } else {
+        main.default_action.clone()
+    };
+    let global = draft.groups.get("global").cloned().unwrap_or_default();
+    let policy = |group: &Group| GroupPolicy {
+        enable_ban: group.enable_ban.or(global.enable_ban).unwrap_or(true),
+        enable_flow_spec: group.enable_bgp_flow_spec.or(global.enable_bgp_flow_spec).unwrap_or(true),
+        enable_blackhole: group.enable_blackhole.or(global.enable_blackhole).unwrap_or(true),
+    };
+    #[allow(clippy::cast_precision_loss, reason = "a share in percent")]
+    let minimum_coverage = main.minimum_coverage_percent as f64 / 100.0;
+    let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    mitigation::Config {
+        networks: main.networks_list.clone(),
+        enable_ban: main.enable_ban,
+        flow_spec_announces: main.gobgp_flow_spec_announces,
+        default_action,
+        groups: draft.groups.iter().map(|(name, group)| (name.clone(), policy(group))).collect(),
+        protected: main.protected_networks.clone(),
+        ban_time: Duration::from_secs(main.ban_time),
+        unban_only_if_attack_finished: main.unban_only_if_attack_finished,
+        blackhole_after: Duration::from_secs(main.blackhole_after),
+        minimum_coverage,
+        max_rules_per_host: count(main.max_rules_per_host),
+        max_rules: count(main.max_rules),
+        max_blackholes: count(main.max_blackholes),
+        peers,
+    }
+}
+
+fn compose_peer(name: &str, bgp: &Bgp, report: &mut Report) -> Option<Peer> {
+    let path = |key: &str| format!("bgp.{name}.{key}");
+    if bgp.local_asn.is_none() {
+        report.add(path("local_asn"), "our AS number is missing: write local_asn = 65001");
+    }
+    if bgp.remote_asn.is_none() {
+        report.add(path("remote_asn"), "the peer's AS number is missing: write remote_asn = 65002");
+    }
+    if bgp.remote_address.is_none() {
+        report.add(path("remote_address"), "the peer's address is missing: write remote_address = \"192.0.2.1\"");
+    }
+    if let (Some(local), Some(remote)) = (bgp.local_address, bgp.remote_address)
+        && local.is_ipv4() != remote.is_ipv4()
+    {
+        report.add(path("local_address"), "it is of another IP version than remote_address");
+    }
+    let router_id = bgp.router_id.or(match bgp.local_address {
+        Some(IpAddr::V4(address)) => Some(address),
+        Some(IpAddr::V6(_)) | None => None,
+    });
+    if router_id.is_none_or(|id| id.is_unspecified()) {
+        report.add(
+            path("router_id"),
+            "our BGP identifier is missing: write router_id = \"192.0.2.2\" (any IPv4 address of ours)",
+        );
+    }
+    let families: Vec<Family> = [
+        (bgp.ipv4_unicast, Family::Ipv4Unicast),
+        (bgp.ipv6_unicast, Family::Ipv6Unicast),
+        (bgp.ipv4_flowspec, Family::Ipv4FlowSpec),
+        (bgp.ipv6_flowspec, Family::Ipv6FlowSpec),
+    ]
+    .into_iter()
+    .filter_map(|(on, family)| on.then_some(family))
+    .collect();
+    if families.is_empty() {
+        report.add(format!("bgp.{name}"), "every address family is off: switch on at least one");
+    }
+    if !bgp.active {
+        return None;
+    }
+    Some(Peer {
+        name: name.to_owned(),
+        local_asn: bgp.local_asn?,
+        local_address: bgp.local_address,
+        remote_asn: bgp.remote_asn?,
+        remote_address: bgp.remote_address?,
+        remote_port: bgp.remote_port,
+        router_id: router_id.unwrap_or(Ipv4Addr::UNSPECIFIED),
+        hold_time: Duration::from_secs(bgp.hold_time),
+        families,
+        next_hop_ipv4: bgp.next_hop_ipv4,
+        next_hop_ipv6: bgp.next_hop_ipv6,
+        communities: bgp.communities.clone(),
+        large_communities: bgp.large_communities.clone(),
+        announce_incoming: bgp.announce_incoming,
+        announce_outgoing: bgp.announce_outgoing,
+    })
+}
+
+/// Whether any direction of a group has a threshold: without one nothing alarms.
+#[must_use]
+pub fn has_thresholds(config: &Config) -> bool {
+    Direction::ALL.iter().any(|d| config.detector.groups.iter().any(|g| g.thresholds.keys().any(|(of, _)| of == d)))
+}

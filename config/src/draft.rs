@@ -1,0 +1,206 @@
+//! [`Draft`]: the file as written, typed but not yet checked as a whole.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use detector::{Direction, Measure, Prefix};
+use mitigation::{Action, Community, LargeCommunity};
+
+/// `[main]` and the other single sections.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+#[allow(clippy::struct_excessive_bools, reason = "switches of the file")]
+pub struct Main {
+    pub networks_list: Vec<Prefix>,
+    pub networks_whitelist: Vec<Prefix>,
+    pub protected_networks: Vec<Prefix>,
+    pub enable_ban: bool,
+    pub ban_time: u64,
+    pub unban_only_if_attack_finished: bool,
+    pub process_incoming_traffic: bool,
+    pub process_outgoing_traffic: bool,
+    pub process_internal_traffic_as_external: bool,
+    pub burst_tolerance_ms: u64,
+    pub attack_end_delay: u64,
+    pub ban_details_records_count: Option<u64>,
+    pub bucket_traffic_collection_timeout: u64,
+    pub threshold_specific_ban_details: bool,
+    pub max_ipv6_hosts: u64,
+    pub gobgp_flow_spec_announces: bool,
+    pub default_action: Action,
+    pub rate_limit_value: u64,
+    pub blackhole_after: u64,
+    pub minimum_coverage_percent: u64,
+    pub max_rules_per_host: u64,
+    pub max_rules: u64,
+    pub max_blackholes: u64,
+    pub netflow: bool,
+    pub netflow_host: IpAddr,
+    pub netflow_ports: Vec<u16>,
+    pub netflow_workers: u64,
+    pub sflow: bool,
+    pub sflow_host: IpAddr,
+    pub sflow_ports: Vec<u16>,
+    pub sflow_workers: u64,
+    pub receive_buffer_bytes: u64,
+    pub sampling_rates: Vec<(IpAddr, u32)>,
+    pub mirror: bool,
+    pub interfaces: Vec<String>,
+    pub mirror_sampling_rate: u64,
+    pub mirror_filter: String,
+    pub logging_level: String,
+    pub api_listen: std::net::SocketAddr,
+    pub state_directory: String,
+}
+
+/// `[hostgroup.NAME]`: absent keys are inherited from `global`.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+pub struct Group {
+    pub networks: Vec<Prefix>,
+    pub enable_ban: Option<bool>,
+    pub enable_bgp_flow_spec: Option<bool>,
+    pub enable_blackhole: Option<bool>,
+    /// Values in the unit of the key: packets, flows, megabits per second.
+    pub thresholds: BTreeMap<(Direction, Measure), u64>,
+    pub switches: BTreeMap<(Direction, Measure), bool>,
+}
+
+/// `[bgp.NAME]`.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+#[allow(clippy::struct_excessive_bools, reason = "switches of the file")]
+pub struct Bgp {
+    pub active: bool,
+    pub local_asn: Option<u32>,
+    pub local_address: Option<IpAddr>,
+    pub remote_asn: Option<u32>,
+    pub remote_address: Option<IpAddr>,
+    pub remote_port: u16,
+    pub router_id: Option<Ipv4Addr>,
+    pub hold_time: u64,
+    pub ipv4_unicast: bool,
+    pub ipv6_unicast: bool,
+    pub ipv4_flowspec: bool,
+    pub ipv6_flowspec: bool,
+    pub next_hop_ipv4: Ipv4Addr,
+    pub next_hop_ipv6: Ipv6Addr,
+    pub communities: Vec<Community>,
+    pub large_communities: Vec<LargeCommunity>,
+    pub announce_incoming: bool,
+    pub announce_outgoing: bool,
+}
+
+impl Default for Bgp {
+    fn default() -> Self {
+        Self {
+            active: true,
+            local_asn: None,
+            local_address: None,
+            remote_asn: None,
+            remote_address: None,
+            remote_port: 179,
+            router_id: None,
+            hold_time: 90,
+            ipv4_unicast: true,
+            ipv6_unicast: true,
+            ipv4_flowspec: true,
+            ipv6_flowspec: true,
+            next_hop_ipv4: Ipv4Addr::new(192, 0, 2, 1),
+            next_hop_ipv6: Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1),
+            communities: Vec::new(),
+            large_communities: Vec::new(),
+            announce_incoming: true,
+            announce_outgoing: false,
+        }
+    }
+}
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    /// `[main]`, `[api]`, `[state]`.
+    pub main: Main,
+    /// Host groups by name; `global` is always there.
+    pub groups: BTreeMap<String, Group>,
+    /// BGP peers by name.
+    pub bgp: BTreeMap<String, Bgp>,
+}
+
+impl Draft {
+    /// Everything at its default, by applying the defaults of the schema.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut draft = Self {
+            main: Main::unset(),
+            groups: BTreeMap::from([("global".to_owned(), Group::default())]),
+            bgp: BTreeMap::new(),
+        };
+        for key in crate::schema::keys() {
+            if matches!(key.section, crate::schema::Section::Bgp) {
+                continue;
+            }
+            if let Some(default) = &key.default {
+                let value = crate::schema::Value::of_default(default);
+                let applied = (key.apply)(&mut draft, "global", &value);
+                debug_assert_eq!(applied, Ok(()), "default of {}", key.name);
+            }
+        }
+        draft
+    }
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Main {
+    /// Before the schema's defaults are applied.
+    fn unset() -> Self {
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            networks_list: Vec::new(),
+            networks_whitelist: Vec::new(),
+            protected_networks: Vec::new(),
+            enable_ban: false,
+            ban_time: 0,
+            unban_only_if_attack_finished: false,
+            process_incoming_traffic: false,
+            process_outgoing_traffic: false,
+            process_internal_traffic_as_external: false,
+            burst_tolerance_ms: 0,
+            attack_end_delay: 0,
+            ban_details_records_count: None,
+            bucket_traffic_collection_timeout: 0,
+            threshold_specific_ban_details: false,
+            max_ipv6_hosts: 0,
+            gobgp_flow_spec_announces: false,
+            default_action: Action::Discard,
+            rate_limit_value: 0,
+            blackhole_after: 0,
+            minimum_coverage_percent: 0,
+            max_rules_per_host: 0,
+            max_rules: 0,
+            max_blackholes: 0,
+            netflow: false,
+            netflow_host: any,
+            netflow_ports: Vec::new(),
+            netflow_workers: 0,
+            sflow: false,
+            sflow_host: any,
+            sflow_ports: Vec::new(),
+            sflow_workers: 0,
+            receive_buffer_bytes: 0,
+            sampling_rates: Vec::new(),
+            mirror: false,
+            interfaces: Vec::new(),
+            mirror_sampling_rate: 1,
+            mirror_filter: String::new(),
+            logging_level: String::new(),
+            api_listen: std::net::SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10007),
+            state_directory: String::new(),
+        }
+    }
+}

@@ -1,0 +1,661 @@
+//! The table of keys: name, type, range, default, meaning, and what it sets.
+
+use std::net::{IpAddr, SocketAddr};
+
+use detector::{Class, Direction, Measure, Prefix, Unit};
+use mitigation::{Action, Community, LargeCommunity};
+
+use crate::draft::{Bgp, Draft, Group, Main};
+
+/// Where a key stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// `[main]`
+    Main,
+    /// `[hostgroup.NAME]`
+    HostGroup,
+    /// `[bgp.NAME]`
+    Bgp,
+    /// `[api]`
+    Api,
+    /// `[state]`
+    State,
+}
+
+impl Section {
+    /// All sections in the order of the reference.
+    pub const ALL: [Self; 5] = [Self::Main, Self::HostGroup, Self::Bgp, Self::Api, Self::State];
+
+    /// Name in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::HostGroup => "hostgroup",
+            Self::Bgp => "bgp",
+            Self::Api => "api",
+            Self::State => "state",
+        }
+    }
+
+    /// Whether it has one table per name.
+    #[must_use]
+    pub const fn is_named(self) -> bool {
+        matches!(self, Self::HostGroup | Self::Bgp)
+    }
+}
+
+/// A value of the file, without its type's spelling.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `true`, `false`, and FastNetMon's `enable`, `disable`, `on`, `off`.
+    Bool(bool),
+    /// A whole number.
+    Number(i64),
+    /// A text.
+    Text(String),
+    /// A list of texts (numbers as their text).
+    List(Vec<String>),
+}
+
+impl Value {
+    /// The value that a default stands for, as TOML spells it.
+    pub(crate) fn of_default(text: &str) -> Self {
+        let item: toml_edit::Value = text.parse().unwrap_or_else(|_| unreachable!("default {text:?} is TOML"));
+        Self::of(&item).unwrap_or_else(|_| unreachable!("default {text:?} is simple"))
+    }
+
+    /// From TOML.
+    ///
+    /// # Errors
+    /// What may be written instead.
+    pub(crate) fn of(value: &toml_edit::Value) -> Result<Self, String> {
+        Ok(match value {
+            toml_edit::Value::Boolean(b) => Self::Bool(*b.value()),
+            toml_edit::Value::Integer(n) => Self::Number(*n.value()),
+            toml_edit::Value::String(s) => Self::Text(s.value().clone()),
+            toml_edit::Value::Array(array) => Self::List(
+                array
+                    .iter()
+                    .map(|item| match Self::of(item)? {
+                        Self::Text(text) => Ok(text),
+                        Self::Number(number) => Ok(number.to_string()),
+                        Self::Bool(_) | Self::List(_) => Err("a list of texts or numbers is expected".to_owned()),
+                    })
+                    .collect::<Result<_, String>>()?,
+            ),
+            toml_edit::Value::Float(_) | toml_edit::Value::Datetime(_) | toml_edit::Value::InlineTable(_) => {
+                return Err("a switch, whole number, text or list is expected".to_owned());
+            }
+        })
+    }
+
+    fn switch(&self) -> Result<bool, String> {
+        match self {
+            Self::Bool(value) => Ok(*value),
+            Self::Text(text) => match text.as_str() {
+                "enable" | "on" | "true" => Ok(true),
+                "disable" | "off" | "false" => Ok(false),
+                _ => Err("write true or false".to_owned()),
+            },
+            Self::Number(_) | Self::List(_) => Err("write true or false".to_owned()),
+        }
+    }
+
+    fn number(&self, low: u64, high: u64) -> Result<u64, String> {
+        let wrong = || format!("write a whole number from {low} to {high}");
+        match self {
+            Self::Number(number) => u64::try_from(*number).ok().filter(|n| (low..=high).contains(n)).ok_or_else(wrong),
+            Self::Bool(_) | Self::Text(_) | Self::List(_) => Err(wrong()),
+        }
+    }
+
+    fn text(&self) -> Result<&str, String> {
+        if let Self::Text(text) = self { Ok(text) } else { Err("write a text in quotation marks".to_owned()) }
+    }
+
+    fn list(&self) -> Result<Vec<&str>, String> {
+        match self {
+            Self::List(list) => Ok(list.iter().map(String::as_str).collect()),
+            Self::Text(text) => Ok(vec![text]),
+            Self::Bool(_) | Self::Number(_) => Err("write a list, such as [\"a\", \"b\"]".to_owned()),
+        }
+    }
+
+    fn parse<T: std::str::FromStr>(&self, example: &str) -> Result<T, String> {
+        self.text()?
+            .parse()
+            .map_err(|_| format!("{:?} is not valid: write for example {example:?}", self.text().unwrap_or("")))
+    }
+
+    fn ports(&self) -> Result<Vec<u16>, String> {
+        let ports = match self {
+            Self::Number(number) => vec![number.to_string()],
+            Self::Bool(_) | Self::Text(_) | Self::List(_) => self.list()?.into_iter().map(str::to_owned).collect(),
+        };
+        ports
+            .iter()
+            .map(|p| p.parse().ok().filter(|p| *p > 0).ok_or_else(|| format!("{p:?} is not a port: write 1 to 65535")))
+            .collect()
+    }
+}
+
+/// Prefixes; host bits that are set are an error, since they say that something else was meant.
+fn prefixes(value: &Value) -> Result<Vec<Prefix>, String> {
+    let mut found = Vec::new();
+    for text in value.list()? {
+        let prefix: Prefix = text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?;
+        let written: Option<IpAddr> = text.split('/').next().and_then(|a| a.trim().parse().ok());
+        if written != Some(prefix.address()) {
+            return Err(format!(
+                "{text:?} has bits set behind its length: write {prefix} (or a /{} for the host)",
+                prefix.version().bits()
+            ));
+        }
+        if found.contains(&prefix) {
+            return Err(format!("{prefix} stands twice in the list: remove one"));
+        }
+        found.push(prefix);
+    }
+    Ok(found)
+}
+
+type Apply = Box<dyn Fn(&mut Draft, &str, &Value) -> Result<(), String>>;
+
+/// A key of the file.
+pub struct Key {
+    /// Its section.
+    pub section: Section,
+    /// Its name.
+    pub name: String,
+    /// Its default as TOML; `None` when absence has a meaning of its own.
+    pub default: Option<String>,
+    /// What it means, with its unit.
+    pub meaning: String,
+    pub(crate) apply: Apply,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.section.name(), self.name)
+    }
+}
+
+fn key(section: Section, name: &str, default: &str, meaning: &str, apply: Apply) -> Key {
+    let default = (!default.is_empty()).then(|| default.to_owned());
+    Key { section, name: name.to_owned(), default, meaning: meaning.to_owned(), apply }
+}
+
+fn main(
+    name: &str,
+    default: &str,
+    meaning: &str,
+    set: impl Fn(&mut Main, &Value) -> Result<(), String> + 'static,
+) -> Key {
+    key(Section::Main, name, default, meaning, Box::new(move |draft, _, value| set(&mut draft.main, value)))
+}
+
+fn group(
+    name: &str,
+    default: &str,
+    meaning: &str,
+    set: impl Fn(&mut Group, &Value) -> Result<(), String> + 'static,
+) -> Key {
+    let apply = move |draft: &mut Draft, instance: &str, value: &Value| {
+        set(draft.groups.entry(instance.to_owned()).or_default(), value)
+    };
+    key(Section::HostGroup, name, default, meaning, Box::new(apply))
+}
+
+fn bgp(
+    name: &str,
+    default: &str,
+    meaning: &str,
+    set: impl Fn(&mut Bgp, &Value) -> Result<(), String> + 'static,
+) -> Key {
+    let apply = move |draft: &mut Draft, instance: &str, value: &Value| {
+        set(draft.bgp.entry(instance.to_owned()).or_default(), value)
+    };
+    key(Section::Bgp, name, default, meaning, Box::new(apply))
+}
+
+macro_rules! set {
+    ($field:ident, $method:ident $(, $arg:expr)*) => {
+        |target, value| { target.$field = value.$method($($arg),*)?; Ok(()) }
+    };
+}
+
+/// Every key, in the order of the reference.
+#[must_use]
+pub fn keys() -> Vec<Key> {
+    let mut keys = main_keys();
+    keys.extend(collector_keys());
+    keys.extend(group_keys());
+    keys.extend(bgp_keys());
+    keys.push(key(
+        Section::Api,
+        "listen",
+        "\"127.0.0.1:10007\"",
+        "address and port of the HTTP listener (metrics and API); loopback only, reads need no token there",
+        Box::new(|draft, _, value| {
+            draft.main.api_listen = value.parse::<SocketAddr>("127.0.0.1:10007")?;
+            Ok(())
+        }),
+    ));
+    keys.push(key(
+        Section::State,
+        "directory",
+        "\"/var/lib/floodwall\"",
+        "where state is kept; FLOODWALL_STATE_DIR and --state-dir win over it",
+        Box::new(|draft, _, value| {
+            value.text()?.clone_into(&mut draft.main.state_directory);
+            Ok(())
+        }),
+    ));
+    keys
+}
+
+fn main_keys() -> Vec<Key> {
+    vec![
+        main(
+            "networks_list",
+            "[]",
+            "our own address space: prefixes, IPv4 and IPv6; nothing outside is ever announced",
+            |m, v| {
+                m.networks_list = prefixes(v)?;
+                Ok(())
+            },
+        ),
+        main("networks_whitelist", "[]", "own hosts and networks that never alarm", |m, v| {
+            m.networks_whitelist = prefixes(v)?;
+            Ok(())
+        }),
+        main(
+            "protected_networks",
+            "[]",
+            "addresses that no rule and no blackhole may touch: routers, resolvers; BGP peers always are",
+            |m, v| {
+                m.protected_networks = prefixes(v)?;
+                Ok(())
+            },
+        ),
+        main(
+            "enable_ban",
+            "false",
+            "announce automatic decisions; off is the dry run of a fresh install: everything but the announcement",
+            set!(enable_ban, switch),
+        ),
+        main(
+            "gobgp_flow_spec_announces",
+            "true",
+            "FlowSpec rules are among what is announced",
+            set!(gobgp_flow_spec_announces, switch),
+        ),
+        main(
+            "gobgp_flow_spec_default_action",
+            "\"discard\"",
+            "action of mined rules: accept, discard or rate-limit",
+            |m, v| {
+                m.default_action = match v.text()? {
+                    "accept" => Action::Accept,
+                    "discard" => Action::Discard,
+                    "rate-limit" => Action::RateLimitBytes(0.0),
+                    _ => return Err("write \"accept\", \"discard\" or \"rate-limit\"".to_owned()),
+                };
+                Ok(())
+            },
+        ),
+        main(
+            "gobgp_flow_spec_rate_limit_value",
+            "1024",
+            "bytes per second that pass a rate-limit rule",
+            set!(rate_limit_value, number, 1, 1_000_000_000_000),
+        ),
+        main(
+            "ban_time",
+            "1900",
+            "seconds that a rule or blackhole lasts at least",
+            set!(ban_time, number, 1, 31_536_000),
+        ),
+        main(
+            "unban_only_if_attack_finished",
+            "true",
+            "after ban_time, end a rule only when its attack has ended",
+            set!(unban_only_if_attack_finished, switch),
+        ),
+        main(
+            "attack_end_delay",
+            "60",
+            "seconds below 0.7 of the threshold after which an attack has ended",
+            set!(attack_end_delay, number, 1, 86_400),
+        ),
+        main(
+            "blackhole_after",
+            "5",
+            "seconds of certain excess that no rule removes before the host is blackholed",
+            set!(blackhole_after, number, 1, 86_400),
+        ),
+        main(
+            "minimum_coverage_percent",
+            "10",
+            "percent of the sample a rule must cover to be announced",
+            set!(minimum_coverage_percent, number, 1, 100),
+        ),
+        main("max_rules_per_host", "10", "FlowSpec rules per host at most", set!(max_rules_per_host, number, 1, 100)),
+        main("max_rules", "200", "FlowSpec rules in all at most; routers hold few", set!(max_rules, number, 1, 10_000)),
+        main("max_blackholes", "100", "blackholed hosts at most", set!(max_blackholes, number, 1, 10_000)),
+        main(
+            "process_incoming_traffic",
+            "true",
+            "count traffic to our networks",
+            set!(process_incoming_traffic, switch),
+        ),
+        main(
+            "process_outgoing_traffic",
+            "true",
+            "count traffic from our networks",
+            set!(process_outgoing_traffic, switch),
+        ),
+        main(
+            "process_internal_traffic_as_external",
+            "false",
+            "count traffic between our networks for its hosts",
+            set!(process_internal_traffic_as_external, switch),
+        ),
+        main(
+            "burst_tolerance_ms",
+            "300",
+            "milliseconds at the threshold that a burst may exceed it by",
+            set!(burst_tolerance_ms, number, 1, 60_000),
+        ),
+        main(
+            "ban_details_records_count",
+            "",
+            "samples in a bucket; absent: 500 from a mirror port, 20 from flow telemetry",
+            |m, v| {
+                m.ban_details_records_count = Some(v.number(1, 10_000)?);
+                Ok(())
+            },
+        ),
+        main(
+            "bucket_traffic_collection_timeout",
+            "120",
+            "seconds after which a bucket that did not fill is dropped as orphaned",
+            set!(bucket_traffic_collection_timeout, number, 1, 86_400),
+        ),
+        main(
+            "threshold_specific_ban_details",
+            "false",
+            "fill a bucket only with traffic of the class whose threshold fired",
+            set!(threshold_specific_ban_details, switch),
+        ),
+        main(
+            "max_ipv6_hosts",
+            "1048576",
+            "IPv6 hosts with counters of their own at most",
+            set!(max_ipv6_hosts, number, 1, 16_777_216),
+        ),
+        main("logging_level", "\"info\"", "error, warn, info or debug; debug shows ranked candidates", |m, v| {
+            m.logging_level = match v.text()? {
+                level @ ("error" | "warn" | "info" | "debug") => level.to_owned(),
+                _ => return Err("write \"error\", \"warn\", \"info\" or \"debug\"".to_owned()),
+            };
+            Ok(())
+        }),
+    ]
+}
+
+fn collector_keys() -> Vec<Key> {
+    vec![
+        main("netflow", "false", "receive NetFlow v5, v7, v9 and IPFIX", set!(netflow, switch)),
+        main(
+            "netflow_host",
+            "\"0.0.0.0\"",
+            "address to receive them on; :: for both versions",
+            set!(netflow_host, parse, "0.0.0.0"),
+        ),
+        main("netflow_ports", "[2055]", "UDP ports to receive them on", set!(netflow_ports, ports)),
+        main("netflow_workers", "1", "threads per port", set!(netflow_workers, number, 1, 64)),
+        main("sflow", "false", "receive sFlow v5", set!(sflow, switch)),
+        main(
+            "sflow_host",
+            "\"0.0.0.0\"",
+            "address to receive it on; :: for both versions",
+            set!(sflow_host, parse, "0.0.0.0"),
+        ),
+        main("sflow_ports", "[6343]", "UDP ports to receive it on", set!(sflow_ports, ports)),
+        main("sflow_workers", "1", "threads per port", set!(sflow_workers, number, 1, 64)),
+        main(
+            "receive_buffer_bytes",
+            "33554432",
+            "receive buffer asked for per socket, in bytes",
+            set!(receive_buffer_bytes, number, 0, 4_294_967_296),
+        ),
+        main(
+            "sampling_rates",
+            "[]",
+            "sampling rates that win over what exporters announce: \"ADDRESS RATE\", such as \"192.0.2.1 1000\"",
+            |m, v| {
+                m.sampling_rates = v
+                    .list()?
+                    .iter()
+                    .map(|text| {
+                        let (address, rate) = text.split_once(' ').unwrap_or((text, ""));
+                        let rate = rate.trim().parse().ok().filter(|r| *r > 0);
+                        address
+                            .parse()
+                            .ok()
+                            .zip(rate)
+                            .ok_or_else(|| format!("{text:?}: write \"ADDRESS RATE\", such as \"192.0.2.1 1000\""))
+                    })
+                    .collect::<Result<_, _>>()?;
+                Ok(())
+            },
+        ),
+        main("mirror", "false", "capture packets from mirror ports (needs CAP_NET_RAW)", set!(mirror, switch)),
+        main("interfaces", "[]", "interfaces that switches mirror to", |m, v| {
+            m.interfaces = v.list()?.into_iter().map(str::to_owned).collect();
+            Ok(())
+        }),
+        main(
+            "mirror_sampling_rate",
+            "1",
+            "N when the switch mirrors one packet of N",
+            set!(mirror_sampling_rate, number, 1, 1_000_000),
+        ),
+        main("mirror_filter", "\"\"", "BPF filter of captured packets, such as \"not port 22\"", |m, v| {
+            v.text()?.clone_into(&mut m.mirror_filter);
+            Ok(())
+        }),
+    ]
+}
+
+/// Thresholds with their switches in every class, unit and direction.
+#[must_use]
+pub fn measures() -> Vec<(Direction, Measure)> {
+    let mut all = Vec::new();
+    for direction in Direction::ALL {
+        for class in Class::ALL {
+            for unit in [Unit::Packets, Unit::Bytes, Unit::Flows] {
+                if class == Class::Total || unit != Unit::Flows {
+                    all.push((direction, Measure { class, unit }));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The key that switches a threshold on: `ban_for_pps`, `ban_for_tcp_bandwidth_outgoing`.
+#[must_use]
+pub fn switch_key(direction: Direction, measure: Measure) -> String {
+    measure.key(direction).replacen("threshold_", "ban_for_", 1).replacen("mbps", "bandwidth", 1)
+}
+
+fn group_keys() -> Vec<Key> {
+    let mut keys = vec![
+        group("networks", "", "prefixes of the group, inside networks_list; global needs none", |g, v| {
+            g.networks = prefixes(v)?;
+            Ok(())
+        }),
+        group(
+            "enable_ban",
+            "true",
+            "announce automatic decisions for this group (main's enable_ban must be on as well)",
+            |g, v| {
+                g.enable_ban = Some(v.switch()?);
+                Ok(())
+            },
+        ),
+        group("enable_bgp_flow_spec", "true", "FlowSpec rules for this group", |g, v| {
+            g.enable_bgp_flow_spec = Some(v.switch()?);
+            Ok(())
+        }),
+        group("enable_blackhole", "true", "fall back to a blackhole when no rule helps", |g, v| {
+            g.enable_blackhole = Some(v.switch()?);
+            Ok(())
+        }),
+    ];
+    for (direction, measure) in measures() {
+        let (on, value) = match (direction, measure.class, measure.unit) {
+            (Direction::Incoming, Class::Total, Unit::Packets) => ("true", "20000"),
+            (Direction::Incoming, Class::Total, Unit::Bytes) => ("true", "1000"),
+            (Direction::Incoming, Class::Total, Unit::Flows) => ("false", "3500"),
+            _ => ("false", "100000"),
+        };
+        let unit = match measure.unit {
+            Unit::Packets => "packets per second",
+            Unit::Bytes => "megabits (10^6) per second, IP layer",
+            Unit::Flows => "flows per second; only seen by unsampled flow telemetry",
+        };
+        let class = if measure.class.name().is_empty() { "all" } else { measure.class.name() };
+        let meaning = format!("{direction} threshold of a host, {class} traffic, in {unit}");
+        keys.push(group(
+            &switch_key(direction, measure),
+            on,
+            &format!("check {}", measure.key(direction)),
+            move |g, v| {
+                g.switches.insert((direction, measure), v.switch()?);
+                Ok(())
+            },
+        ));
+        keys.push(group(&measure.key(direction), value, &meaning, move |g, v| {
+            g.thresholds.insert((direction, measure), v.number(1, 10_000_000_000)?);
+            Ok(())
+        }));
+    }
+    keys
+}
+
+fn bgp_keys() -> Vec<Key> {
+    vec![
+        bgp("active", "true", "connect to this peer", set!(active, switch)),
+        bgp("local_asn", "", "our AS number towards this peer", |b, v| {
+            b.local_asn = u32::try_from(v.number(1, 4_294_967_295)?).ok();
+            Ok(())
+        }),
+        bgp("local_address", "", "address to connect from; absent: the system chooses", |b, v| {
+            b.local_address = Some(v.parse("192.0.2.2")?);
+            Ok(())
+        }),
+        bgp("remote_asn", "", "the peer's AS number; equal to local_asn for iBGP", |b, v| {
+            b.remote_asn = u32::try_from(v.number(1, 4_294_967_295)?).ok();
+            Ok(())
+        }),
+        bgp("remote_address", "", "the peer's address", |b, v| {
+            b.remote_address = Some(v.parse("192.0.2.1")?);
+            Ok(())
+        }),
+        bgp("remote_port", "179", "the peer's TCP port", |b, v| {
+            b.remote_port = u16::try_from(v.number(1, 65_535)?).unwrap_or(179);
+            Ok(())
+        }),
+        bgp("router_id", "", "our BGP identifier, an IPv4 address; absent: local_address if that is IPv4", |b, v| {
+            b.router_id = Some(v.parse("192.0.2.2")?);
+            Ok(())
+        }),
+        bgp("hold_time", "90", "proposed hold time in seconds, 0 or at least 3", |b, v| {
+            b.hold_time = v.number(0, 65_535)?;
+            if matches!(b.hold_time, 1 | 2) {
+                Err("write 0, or 3 to 65535 (RFC 4271 section 4.2)".to_owned())
+            } else {
+                Ok(())
+            }
+        }),
+        bgp("ipv4_unicast", "true", "announce IPv4 blackholes to it", set!(ipv4_unicast, switch)),
+        bgp("ipv6_unicast", "true", "announce IPv6 blackholes to it", set!(ipv6_unicast, switch)),
+        bgp("ipv4_flowspec", "true", "announce IPv4 FlowSpec rules to it", set!(ipv4_flowspec, switch)),
+        bgp("ipv6_flowspec", "true", "announce IPv6 FlowSpec rules to it", set!(ipv6_flowspec, switch)),
+        bgp(
+            "next_hop_ipv4",
+            "\"192.0.2.1\"",
+            "next hop of IPv4 blackholes; routers discard what goes there",
+            set!(next_hop_ipv4, parse, "192.0.2.1"),
+        ),
+        bgp(
+            "next_hop_ipv6",
+            "\"100::1\"",
+            "next hop of IPv6 blackholes (RFC 6666)",
+            set!(next_hop_ipv6, parse, "100::1"),
+        ),
+        bgp("communities", "[]", "communities added to every route, such as \"65001:7\"", |b, v| {
+            b.communities = v.list()?.into_iter().map(community).collect::<Result<_, _>>()?;
+            Ok(())
+        }),
+        bgp("large_communities", "[]", "large communities added to every route, such as \"65001:1:2\"", |b, v| {
+            b.large_communities = v.list()?.into_iter().map(large_community).collect::<Result<_, _>>()?;
+            Ok(())
+        }),
+        bgp(
+            "announce_incoming",
+            "true",
+            "rules and blackholes whose destination is ours",
+            set!(announce_incoming, switch),
+        ),
+        bgp(
+            "announce_outgoing",
+            "false",
+            "rules whose source is ours, for attacks we send",
+            set!(announce_outgoing, switch),
+        ),
+    ]
+}
+
+fn community(text: &str) -> Result<Community, String> {
+    let parts = text.split_once(':').and_then(|(a, b)| Some(Community(a.parse().ok()?, b.parse().ok()?)));
+    parts.ok_or_else(|| format!("{text:?} is not a community: write for example \"65001:7\""))
+}
+
+fn large_community(text: &str) -> Result<LargeCommunity, String> {
+    let parts: Vec<u32> = text.split(':').filter_map(|p| p.parse().ok()).collect();
+    match parts[..] {
+        [a, b, c] if text.matches(':').count() == 2 => Ok(LargeCommunity(a, b, c)),
+        _ => Err(format!("{text:?} is not a large community: write for example \"65001:1:2\"")),
+    }
+}
+
+/// The reference file: every key with default, unit and meaning.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = String::from(
+        "# Every key of Floodwall's configuration with its default. An empty file is valid: only the loopback HTTP listens,\n\
+         # nothing is collected, nothing is announced. Host groups inherit what they leave out from `global`.\n",
+    );
+    for section in Section::ALL {
+        let header = match section {
+            Section::HostGroup => "hostgroup.global".to_owned(),
+            Section::Bgp => "bgp.router1".to_owned(),
+            Section::Main | Section::Api | Section::State => section.name().to_owned(),
+        };
+        let comment = if section == Section::Bgp { "# " } else { "" };
+        text.push_str(&format!("\n{comment}[{header}]\n"));
+        for key in keys().iter().filter(|k| k.section == section) {
+            text.push_str(&format!("# {}\n", key.meaning));
+            match &key.default {
+                Some(default) => text.push_str(&format!("{comment}{} = {default}\n", key.name)),
+                None => text.push_str(&format!("# {} =\n", key.name)),
+            }
+        }
+    }
+    text
+}
