@@ -1,1 +1,52 @@
-//! Floodwall.
+//! Floodwall detects DDoS attacks in flow telemetry or mirrored traffic and mitigates them with BGP FlowSpec rules and blackholes.
+//! This is the program: wiring only. The stages are crates of their own.
+//!
+//! # Bird's eye
+//! ```text
+//! NetFlow, IPFIX, sFlow, mirror port          (collectors)  wire bytes      -> Sample
+//!   -> count per host, alarm, capture         (detector)    Sample          -> Attack, Bucket
+//!   -> mine a rule, check the rails           (mitigation)  Attack, Bucket  -> Wanted announcements
+//!   -> each BGP session reconciles            (mitigation)  Wanted          -> routers
+//! ```
+//! # Folders
+//! | folder | what |
+//! |---|---|
+//! | `collectors/` | [`collectors::Decoder`], packet headers, capture files, worker threads |
+//! | `detector/` | [`detector::Target`], [`detector::Pattern`], counters, evidence, buckets; no I/O |
+//! | `mitigation/` | [`mitigation::miner`], [`mitigation::Policy`], [`mitigation::bgp`], announcers |
+//! | `config/` | the file: one table of keys, every problem at once |
+//! | `src/` | [`pipeline::Pipeline`] joins the stages; [`daemon`] and [`replay`] drive it |
+//!
+//! The crate graph is a line, `floodwall -> config -> mitigation -> detector -> collectors`: a stage knows only what it takes from.
+//!
+//! # Life of a packet
+//! A worker thread receives a datagram (or a mirrored frame), decodes it into a small batch of [`collectors::Sample`]s and gives
+//! that to its [`detector::Meter`]: find the own host, add to its line in this worker's shard, keep the sample in the look-back
+//! ring. No lock, allocation, log or clock per sample.
+//!
+//! # Life of an attack
+//! Every 50 ms the control thread calls [`pipeline::Pipeline::step`]. It reads what grew, and when a host's excess passes the
+//! burst tolerance with enough evidence, raises an alarm and opens a bucket, which the look-back ring fills at once. The miner ranks
+//! rules, the policy checks its rails and adds to `Wanted`; each BGP session sends the difference. Once a router holds the rule, its
+//! traffic no longer counts for the host, and what is left is mined again. A rule lasts `ban_time` at least and goes when its
+//! attack has ended. When nothing separates the attack, the host is blackholed.
+//!
+//! # Invariants
+//! * No stage knows a later one; no stage knows `config`.
+//! * Only `clock.rs` reads the clock; a clippy ban says so. Time enters as an argument.
+//! * Only [`pipeline::Pipeline::step`] decides (and [`pipeline::Pipeline::collect`], between steps, for a bucket that is full);
+//!   announcers only reconcile.
+//! * `mitigation::bgp` knows no attack.
+//! * Unsafe code stands in `collectors/src/sys.rs` alone.
+//! * The data plane never waits: full rings drop and count.
+//! * Everything fed from outside has a documented cap.
+//! * Nothing is announced outside our own networks, checked in the policy and once more on what is about to be encoded.
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod daemon;
+pub mod demo;
+pub mod pipeline;
+pub mod replay;
+pub mod report;

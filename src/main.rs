@@ -1,2 +1,7 @@
 //! The `floodwall` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    floodwall::cli::main()
+}

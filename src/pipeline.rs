@@ -71,7 +71,7 @@ impl Pipeline {
     pub fn step(&mut self, now: Time) -> Vec<Entry> {
         let events = self.detector.step(now);
         let mut entries = self.react(now, events);
-        let decisions = self.policy.step(now, self.detector.attacks(), self.held());
+        let decisions = self.policy.step(now, self.detector.attacks(), &self.held);
         self.record(now, &decisions, &mut entries);
         self.sync_filters();
         self.wanted = self.policy.wanted();
@@ -131,6 +131,8 @@ impl Pipeline {
         ));
         let proposals: Vec<Proposal> = outcome.rules.iter().map(proposal).collect();
         let decisions = self.policy.propose(now, target, &proposals);
+        let added = decisions.iter().any(|d| matches!(d, Decision::Added(_)));
+        self.detector.mined(now, target, added);
         self.record(now, &decisions, entries);
     }
 
@@ -152,13 +154,8 @@ impl Pipeline {
 
     fn record(&self, now: Time, decisions: &[Decision], entries: &mut Vec<Entry>) {
         // That a rule is in force already is the normal answer while routers are still to take it.
-        let duplicate =
-            |d: &Decision| matches!(d, Decision::Refused { reason: mitigation::Refusal::Duplicate, .. });
+        let duplicate = |d: &Decision| matches!(d, Decision::Refused { reason: mitigation::Refusal::Duplicate, .. });
         entries.extend(decisions.iter().filter(|d| !duplicate(d)).map(|d| Entry::new(now, Report::decision(d))));
-    }
-
-    fn held(&self) -> &BTreeSet<Route> {
-        &self.held
     }
 
     /// Excludes from each target's counters what is filtered (decision 8): the routes that a router holds, and in a dry run
@@ -178,10 +175,8 @@ impl Pipeline {
                 }
                 let key = (target, mitigation.route.clone());
                 live.insert(key.clone());
-                let filter = self
-                    .filters
-                    .entry(key)
-                    .or_insert_with(|| Arc::new(Filter::new(mitigation.pattern(), workers)));
+                let filter =
+                    self.filters.entry(key).or_insert_with(|| Arc::new(Filter::new(mitigation.pattern(), workers)));
                 filters.push(Arc::clone(filter));
             }
             let in_force = self.detector.attacks().get(&target).map_or(&[][..], |a| &a.filters);

@@ -207,9 +207,7 @@ impl Report {
             Decision::Refused { target, route, reason } => {
                 Self::Refused { target: *target, route: route.to_string(), reason: *reason, text: reason.text() }
             }
-            Decision::Removed(m) => {
-                Self::Withdraw { target: m.target, route: m.route.to_string(), dry_run: m.dry_run }
-            }
+            Decision::Removed(m) => Self::Withdraw { target: m.target, route: m.route.to_string(), dry_run: m.dry_run },
             Decision::BreakerOpened { targets } => Self::BreakerOpened { targets: *targets },
             Decision::BreakerClosed => Self::BreakerClosed,
         }
@@ -220,7 +218,11 @@ impl Report {
     pub const fn is_warning(&self) -> bool {
         matches!(
             self,
-            Self::Alarm { .. } | Self::Orphaned { .. } | Self::Refused { .. } | Self::BreakerOpened { .. } | Self::Silence
+            Self::Alarm { .. }
+                | Self::Orphaned { .. }
+                | Self::Refused { .. }
+                | Self::BreakerOpened { .. }
+                | Self::Silence
         )
     }
 }

@@ -150,11 +150,23 @@ pub fn start<S: Sink + 'static>(
     Ok(workers)
 }
 
-impl Workers {
-    /// What each worker has seen, at most 0.1 s old while traffic or time passes.
+/// Reads what workers have seen; outlives them.
+#[derive(Debug, Clone)]
+pub struct Reader(Vec<Shared>);
+
+impl Reader {
+    /// What each worker has seen, at most 0.1 s old.
     #[must_use]
-    pub fn statistics(&self) -> Vec<WorkerStatistics> {
-        self.statistics.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+    pub fn read(&self) -> Vec<WorkerStatistics> {
+        self.0.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+    }
+}
+
+impl Workers {
+    /// A reader of the workers' statistics.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader(self.statistics.clone())
     }
 
     /// Asks all workers to end and waits for them; each ends within its wait for traffic.
@@ -382,10 +394,10 @@ mod tests {
         assert_eq!(receiver.recv_timeout(Duration::from_secs(10)), Ok(2));
         let counted = (0..500).any(|_| {
             std::thread::sleep(Duration::from_millis(10));
-            let s = &workers.statistics()[0].decoder;
+            let s = &workers.reader().read()[0].decoder;
             s.records == 2 && s.errors().contains_key("unknown_version")
         });
-        assert!(counted, "{:?}", workers.statistics());
+        assert!(counted, "{:?}", workers.reader().read());
         workers.stop();
     }
 }

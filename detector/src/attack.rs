@@ -82,6 +82,8 @@ pub struct Attack {
     pub filters: Vec<Arc<Filter>>,
     pub(crate) last_crossing: Time,
     pub(crate) last_active: Time,
+    pub(crate) next_bucket: Time,
+    pub(crate) fruitless: u32,
     pub(crate) rates: Rates,
 }
 

@@ -26,6 +26,8 @@ pub const MAX_ATTACKS: usize = 10_000;
 const SILENCE: Duration = Duration::from_secs(3);
 /// A residual counts as unbroken while its threshold is crossed again within this time.
 const UNBROKEN: Duration = Duration::from_secs(3);
+/// After buckets without a rule, the next one is opened 1, 2, 4 ... 2^(n-1) seconds later.
+const LONGEST_FRUITLESS: u32 = 7;
 /// An attack fades below this share of its threshold.
 const CLEAR_SHARE: f64 = 0.7;
 
@@ -279,7 +281,7 @@ impl Detector {
             attack.last_crossing = now;
             attack.last_active = now;
             attack.over_since.get_or_insert(level.since);
-            if attack.bucket.is_none() {
+            if attack.bucket.is_none() && now >= attack.next_bucket {
                 attack.bucket = Some(Bucket::new(now, &limits));
                 events.push(Event::Residual(target));
                 self.open_bucket(host, target, level.since);
@@ -309,6 +311,8 @@ impl Detector {
             filters: Vec::new(),
             last_crossing: now,
             last_active: now,
+            next_bucket: now,
+            fruitless: 0,
             rates: Rates::default(),
         };
         self.attacks.insert(target, attack);
@@ -441,6 +445,14 @@ impl Detector {
         }
     }
 
+    /// Says whether a bucket led to a rule. If not, the next one is opened later each time: the traffic will hardly have changed.
+    pub fn mined(&mut self, now: Time, target: Target, found: bool) {
+        let Some(attack) = self.attacks.get_mut(&target) else { return };
+        attack.fruitless = if found { 0 } else { (attack.fruitless + 1).min(LONGEST_FRUITLESS) };
+        let wait = if found { Duration::ZERO } else { Duration::from_secs(1 << attack.fruitless.saturating_sub(1)) };
+        attack.next_bucket = now.after(wait);
+    }
+
     /// Puts filters into force for a target in place of its earlier ones: what they match is no longer counted for it.
     pub fn set_filters(&mut self, target: Target, filters: Vec<Arc<Filter>>) {
         let Some(attack) = self.attacks.get_mut(&target) else { return };
@@ -449,6 +461,8 @@ impl Detector {
             (sum.0 + hits.0, sum.1 + hits.1)
         });
         attack.filters = filters;
+        // What is left has to cross the threshold anew.
+        attack.over_since = None;
         let Some(host) = self.host_id(target.prefix) else { return };
         // Both directions of a host share its line.
         let all: Arc<[Arc<Filter>]> = Direction::ALL

@@ -32,6 +32,8 @@ struct Pending {
 #[derive(Debug, Default)]
 pub(crate) struct Spread {
     pending: VecDeque<Pending>,
+    /// When to look through them again: not with every datagram.
+    due: Time,
 }
 
 impl Spread {
@@ -55,6 +57,10 @@ impl Spread {
 
     /// Counts every slice that is due by `now`.
     pub(crate) fn release(&mut self, now: Time, mut count: impl FnMut(HostId, Direction, &Sample)) {
+        if self.pending.is_empty() || now < self.due {
+            return;
+        }
+        self.due = now.after(std::time::Duration::from_millis(u64::from(SLICE_MS) / 2));
         for pending in &mut self.pending {
             if pending.next > now {
                 continue;

@@ -1,0 +1,127 @@
+//! [`Status`] in the text format of Prometheus (version 0.0.4).
+
+use std::fmt::Write;
+
+use super::status::{Status, Volume};
+
+/// Writes one family: help, type, then its samples.
+struct Family<'a>(&'a mut String, &'static str);
+
+impl<'a> Family<'a> {
+    fn new(out: &'a mut String, name: &'static str, kind: &str, help: &str) -> Self {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        Self(out, name)
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.0, "{}{labels} {value}", self.1);
+    }
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// All metrics.
+pub(super) fn text(status: &Status) -> String {
+    let mut out = String::with_capacity(8192);
+    sources(&mut out, status);
+    traffic(&mut out, status);
+    detection(&mut out, status);
+    peers(&mut out, status);
+    out
+}
+
+fn sources(out: &mut String, status: &Status) {
+    let mut counter = |name, help, value: fn(&super::status::Source) -> u64| {
+        let mut family = Family::new(out, name, "counter", help);
+        for (i, source) in status.sources.iter().enumerate() {
+            family.sample(&[("source", &source.name), ("worker", &i.to_string())], value(source));
+        }
+    };
+    counter("floodwall_flows_total", "Flow records and sFlow flow samples decoded.", |s| s.flows);
+    counter("floodwall_packets_total", "Packets captured from mirror ports.", |s| s.packets);
+    counter("floodwall_datagrams_total", "Export datagrams of a known protocol.", |s| s.datagrams);
+    counter("floodwall_option_records_total", "Options data records decoded.", |s| s.option_records);
+    counter("floodwall_kernel_drops_total", "Datagrams or packets the kernel dropped.", |s| s.kernel_drops);
+    let mut family = Family::new(out, "floodwall_errors_total", "counter", "Input that was not understood, by reason.");
+    let mut by_reason = std::collections::BTreeMap::new();
+    for (reason, count) in status.sources.iter().flat_map(|s| &s.errors) {
+        *by_reason.entry(*reason).or_insert(0) += count;
+    }
+    for (reason, count) in by_reason {
+        family.sample(&[("reason", reason)], count);
+    }
+}
+
+fn traffic(out: &mut String, status: &Status) {
+    let volumes: [(&str, Volume); 6] = [
+        ("incoming", status.incoming),
+        ("outgoing", status.outgoing),
+        ("internal", status.internal),
+        ("other", status.other),
+        ("filtered", status.filtered),
+        ("overflow", status.overflow),
+    ];
+    let mut family =
+        Family::new(out, "floodwall_traffic_packets_total", "counter", "Packets counted, scaled by sampling.");
+    volumes.iter().for_each(|(name, volume)| family.sample(&[("direction", name)], volume.packets));
+    let mut family =
+        Family::new(out, "floodwall_traffic_bytes_total", "counter", "IP bytes counted, scaled by sampling.");
+    volumes.iter().for_each(|(name, volume)| family.sample(&[("direction", name)], volume.bytes));
+}
+
+fn detection(out: &mut String, status: &Status) {
+    let mut one = |name, kind, help, value| Family::new(out, name, kind, help).sample(&[], value);
+    one("floodwall_uptime_seconds", "gauge", "Seconds since the daemon started.", whole(status.uptime_seconds));
+    one("floodwall_dry_run", "gauge", "1 when automatic decisions are not announced.", status.dry_run.into());
+    one("floodwall_hosts_active", "gauge", "Own hosts with traffic in the last tick.", status.active_hosts);
+    one("floodwall_attacks_active", "gauge", "Attacks in progress.", status.attacks.len() as u64);
+    one("floodwall_alarms_total", "counter", "Alarms raised.", status.alarms);
+    one("floodwall_orphaned_buckets_total", "counter", "Buckets that did not fill in time.", status.orphaned_buckets);
+    one("floodwall_capture_drops_total", "counter", "Samples of captured hosts dropped.", status.capture_drops);
+    let count = |dry: bool| status.mitigations.iter().filter(|m| m.dry_run.is_some() == dry).count() as u64;
+    let (wanted, dry) = (count(false), count(true));
+    let mut family = Family::new(out, "floodwall_mitigations", "gauge", "Rules and blackholes in force.");
+    family.sample(&[("state", "wanted")], wanted);
+    family.sample(&[("state", "dry_run")], dry);
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds since the start")]
+fn whole(seconds: f64) -> u64 {
+    seconds as u64
+}
+
+fn peers(out: &mut String, status: &Status) {
+    let mut family = Family::new(out, "floodwall_rules", "gauge", "Routes sent to a peer over the present session.");
+    status.peers.iter().for_each(|p| family.sample(&[("peer", &p.name)], p.routes_sent as u64));
+    let mut family = Family::new(out, "floodwall_bgp_established", "gauge", "1 while a BGP session is established.");
+    status.peers.iter().for_each(|p| family.sample(&[("peer", &p.name)], u64::from(p.state == "established")));
+    let mut family = Family::new(out, "floodwall_bgp_resets_total", "counter", "BGP sessions that ended.");
+    status.peers.iter().for_each(|p| family.sample(&[("peer", &p.name)], p.resets));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::status::Source;
+
+    #[test]
+    fn every_family_has_help_and_type_once_and_labels_are_escaped() {
+        let source = Source { name: "a\"b\\c".to_owned(), flows: 7, ..Source::default() };
+        let text = text(&Status { sources: vec![source], ..Status::default() });
+        assert!(text.contains("floodwall_flows_total{source=\"a\\\"b\\\\c\",worker=\"0\"} 7\n"), "{text}");
+        let mut types: Vec<&str> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
+        let all = types.len();
+        types.sort_unstable();
+        types.dedup();
+        assert_eq!(types.len(), all);
+        for line in text.lines().filter(|l| !l.starts_with('#')) {
+            let (name, value) = line.rsplit_once(' ').expect("name and value");
+            assert!(value.parse::<f64>().is_ok() && name.starts_with("floodwall_"), "{line}");
+        }
+    }
+}

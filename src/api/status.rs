@@ -1,0 +1,137 @@
+//! [`Status`]: what the daemon says about itself, at most 0.3 s old.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::report::Entry;
+
+/// Packets and bytes.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Volume {
+    /// Packets, scaled by sampling.
+    pub packets: u64,
+    /// IP bytes, scaled by sampling.
+    pub bytes: u64,
+}
+
+/// One collector thread.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Source {
+    /// Its socket or interface.
+    pub name: String,
+    /// Datagrams of a known protocol.
+    pub datagrams: u64,
+    /// Flow records and sFlow flow samples; 0 for a mirror port.
+    pub flows: u64,
+    /// Options data records.
+    pub option_records: u64,
+    /// Packets of a mirror port.
+    pub packets: u64,
+    /// What the kernel dropped before we saw it.
+    pub kernel_drops: u64,
+    /// What was not understood, by reason.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Why the thread ended, if it did.
+    pub failed: Option<String>,
+}
+
+/// An attack in progress.
+#[derive(Debug, Clone, Serialize)]
+pub struct AttackStatus {
+    /// Own prefix.
+    pub prefix: String,
+    /// `incoming` or `outgoing`.
+    pub direction: &'static str,
+    /// Host group.
+    pub group: String,
+    /// Threshold in words.
+    pub threshold: String,
+    /// Seconds since the Unix epoch.
+    pub detected: f64,
+    /// Rate, filtered traffic included.
+    pub packets_per_second: u64,
+    /// Rate, filtered traffic included.
+    pub bytes_per_second: u64,
+    /// Highest rate.
+    pub peak_packets_per_second: u64,
+}
+
+/// A rule or blackhole.
+#[derive(Debug, Clone, Serialize)]
+pub struct MitigationStatus {
+    /// Own prefix.
+    pub prefix: String,
+    /// The route in words.
+    pub route: String,
+    /// `flowspec` or `blackhole`.
+    pub kind: &'static str,
+    /// Why it is not announced, if so.
+    pub dry_run: Option<mitigation::DryRun>,
+    /// Seconds since the Unix epoch.
+    pub since: f64,
+    /// Peers it was sent to.
+    pub sent_to: Vec<String>,
+    /// Traffic that matched since it came into force, where telemetry shows it.
+    pub hits: Option<Volume>,
+}
+
+/// A BGP peer.
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// State of the session.
+    pub state: &'static str,
+    /// Families that both sides speak.
+    pub families: Vec<&'static str>,
+    /// Routes that were sent over this session.
+    pub routes_sent: usize,
+    /// Wanted routes that are not sent to this peer, with the reason.
+    pub refused: BTreeMap<String, String>,
+    /// Why there is no session, or why the last one ended, with advice.
+    pub last_error: Option<String>,
+    /// Sessions that ended.
+    pub resets: u64,
+}
+
+/// The whole.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: &'static str,
+    /// Seconds since the daemon started.
+    pub uptime_seconds: f64,
+    /// Automatic decisions are not announced.
+    pub dry_run: bool,
+    /// To our networks.
+    pub incoming: Volume,
+    /// From our networks.
+    pub outgoing: Volume,
+    /// Between our networks.
+    pub internal: Volume,
+    /// Neither end is ours.
+    pub other: Volume,
+    /// Excluded from host counters by rules in force.
+    pub filtered: Volume,
+    /// Own IPv6 hosts beyond the limit.
+    pub overflow: Volume,
+    /// Hosts with traffic in the last tick.
+    pub active_hosts: u64,
+    /// Alarms since the start.
+    pub alarms: u64,
+    /// Buckets that did not fill.
+    pub orphaned_buckets: u64,
+    /// Samples of captured hosts that did not fit the ring.
+    pub capture_drops: u64,
+    /// Collector threads.
+    pub sources: Vec<Source>,
+    /// Attacks in progress.
+    pub attacks: Vec<AttackStatus>,
+    /// Rules and blackholes, dry runs included.
+    pub mitigations: Vec<MitigationStatus>,
+    /// BGP peers.
+    pub peers: Vec<PeerStatus>,
+    /// The last events, oldest first.
+    pub events: Vec<Entry>,
+}

@@ -1,0 +1,117 @@
+//! The command line: one file per command.
+//!
+//! Exit codes: 0 done and well; 1 a problem was found, or the command failed; 2 wrong usage.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
+
+mod check;
+mod decode;
+mod demo;
+mod mine;
+mod replay;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use config::Config;
+
+/// DDoS detector and automatic mitigator: flow telemetry or a mirror port in, BGP FlowSpec rules and blackholes out.
+#[derive(Debug, Parser)]
+#[command(name = "floodwall", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground.
+    Run(run::Args),
+    /// Send recorded traffic through the same pipeline: what would have happened?
+    Replay(replay::Args),
+    /// Show what a capture of flow exports or packets holds.
+    Decode(decode::Args),
+    /// Find the FlowSpec rules for a captured attack.
+    Mine(mine::Args),
+    /// Check a configuration file; prints every problem at once.
+    Check(check::Args),
+    /// See it work: a recorded attack, a daemon, and a router on this machine's loopback.
+    Demo(demo::Args),
+    /// Print shell completions.
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Parses the command line and runs it.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Decode(args) => decode::run(&args),
+        Command::Mine(args) => mine::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Completions { shell } => {
+            use clap::CommandFactory;
+            clap_complete::generate(shell, &mut Cli::command(), "floodwall", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("floodwall: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Reads and checks a configuration file; problems go to standard error.
+fn load(path: &Path) -> Result<Option<Config>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    match config::check(&text) {
+        Ok(config) => Ok(Some(config)),
+        Err(problems) => {
+            print_problems(path, &problems);
+            Ok(None)
+        }
+    }
+}
+
+fn print_problems(path: &Path, problems: &[config::Problem]) {
+    for problem in problems {
+        eprintln!("{}: {problem}", path.display());
+    }
+    let plural = if problems.len() == 1 { "" } else { "s" };
+    eprintln!("{} problem{plural}; nothing was started", problems.len());
+}
+
+/// Starts logging to standard error.
+fn start_logging(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FLOODWALL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    // A second start, as in tests, keeps the first.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// Writes JSON to standard output; a reader that went away is not an error.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let written =
+        serde_json::to_writer_pretty(&mut out, value).map_err(std::io::Error::from).and_then(|()| writeln!(out));
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Capture files as arguments.
+#[derive(Debug, clap::Args)]
+struct Captures {
+    /// Capture files (pcap or pcapng) of flow exports or of packets.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}

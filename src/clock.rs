@@ -1,0 +1,19 @@
+//! The clock: the only place that reads it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use collectors::Time;
+
+/// Now, as nanoseconds since the Unix epoch.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "the one place")]
+pub fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// A seed that differs from start to start.
+#[must_use]
+pub fn seed() -> u64 {
+    now().0.rotate_left(17) ^ u64::from(std::process::id())
+}
