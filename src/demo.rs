@@ -113,8 +113,7 @@ async fn watch(
         tokio::select! {
             entry = events.recv() => {
                 let Some(entry) = entry else { bail!("the daemon ended") };
-                let ms = (entry.time - start.as_seconds()) * 1000.0;
-                print(&format!("{ms:8.1} ms  {}", entry.report));
+                tell(start, &entry, print);
                 announced |= matches!(entry.report, Report::Announce { dry_run: None, .. });
             }
             changed = routes.changed() => {
@@ -123,6 +122,11 @@ async fn watch(
                 let ms = clock::now().since(start).as_secs_f64() * 1000.0;
                 if table.is_empty() {
                     continue;
+                }
+                // The rule travels faster than the log: let the daemon say first what led to it.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                while let Ok(entry) = events.try_recv() {
+                    tell(start, &entry, print);
                 }
                 for (route, attributes) in table.iter() {
                     let actions: Vec<String> = attributes.actions.iter().map(ToString::to_string).collect();
@@ -141,6 +145,12 @@ async fn watch(
             }
         }
     }
+}
+
+/// Prints an event with the milliseconds since the first datagram.
+fn tell(start: Time, entry: &Entry, print: Print<'_>) {
+    let ms = (entry.time - start.as_seconds()) * 1000.0;
+    print(&format!("{ms:8.1} ms  {}", entry.report));
 }
 
 /// Destination, UDP, source port 53.

@@ -35,6 +35,7 @@ pub struct Pipeline {
     assume_held: bool,
     filters: BTreeMap<(Target, Route), Arc<Filter>>,
     wanted: Wanted,
+    has_seen_traffic: bool,
 }
 
 impl Pipeline {
@@ -55,6 +56,7 @@ impl Pipeline {
             assume_held: false,
             filters: BTreeMap::new(),
             wanted: Wanted::new(),
+            has_seen_traffic: false,
         };
         (pipeline, meters)
     }
@@ -70,7 +72,12 @@ impl Pipeline {
     /// One tick of 50 to 100 ms; returns what happened, in order.
     pub fn step(&mut self, now: Time) -> Vec<Entry> {
         let events = self.detector.step(now);
-        let mut entries = self.react(now, events);
+        let mut entries = Vec::new();
+        if !self.has_seen_traffic && self.detector.statistics().active_hosts > 0 {
+            self.has_seen_traffic = true;
+            entries.push(Entry::new(now, Report::FirstTraffic));
+        }
+        entries.extend(self.react(now, events));
         let decisions = self.policy.step(now, self.detector.attacks(), &self.held);
         self.record(now, &decisions, &mut entries);
         self.sync_filters();
@@ -120,7 +127,9 @@ impl Pipeline {
     fn mine(&mut self, now: Time, target: Target, bucket: &Bucket, entries: &mut Vec<Entry>) {
         entries.push(Entry::new(now, Report::bucket_full(now, target, bucket)));
         let Some(attack) = self.detector.attacks().get(&target) else { return };
-        let outcome = miner::mine(&self.mining_request(attack, &bucket.samples));
+        let request = self.mining_request(attack, &bucket.samples);
+        let by_bytes = request.by_bytes;
+        let outcome = miner::mine(&request);
         entries.push(Entry::new(
             now,
             Report::Candidates {
@@ -129,7 +138,7 @@ impl Pipeline {
                 ranking: outcome.ranking.iter().take(REPORTED_CANDIDATES).map(candidate_report).collect(),
             },
         ));
-        let proposals: Vec<Proposal> = outcome.rules.iter().map(proposal).collect();
+        let proposals: Vec<Proposal> = outcome.rules.iter().map(|rule| proposal(rule, by_bytes)).collect();
         let decisions = self.policy.propose(now, target, &proposals);
         let added = decisions.iter().any(|d| matches!(d, Decision::Added(_)));
         self.detector.mined(now, target, added);
@@ -142,6 +151,8 @@ impl Pipeline {
         miner::Request {
             target: attack.target,
             sample: samples,
+            by_bytes: attack.crossing.measure.unit == detector::Unit::Bytes,
+            enough: enough(attack, samples),
             baseline: None,
             sample_pps: None,
             baseline_pps: None,
@@ -229,10 +240,25 @@ fn candidate_report(candidate: &miner::Candidate) -> CandidateReport {
     }
 }
 
-fn proposal(candidate: &miner::Candidate) -> Proposal {
+fn proposal(candidate: &miner::Candidate, by_bytes: bool) -> Proposal {
     Proposal {
         pattern: candidate.pattern.clone(),
-        coverage: candidate.coverage_packets.max(candidate.coverage_bytes),
+        coverage: candidate.coverage(by_bytes),
         collateral: candidate.collateral,
     }
+}
+
+/// The share of a sample that rules have to cover for the rest to stay below 0.8 of the threshold: mining what is left then
+/// would take ordinary traffic for an attack.
+#[allow(clippy::cast_precision_loss, reason = "a share")]
+fn enough(attack: &Attack, samples: &[Sample]) -> f64 {
+    let evidence = attack.crossing.evidence;
+    // Records that arrive together stand for as long as their flows took, not for the instant of their arrival.
+    let of_target = || samples.iter().filter(|s| attack.target.covers(s));
+    let packets: u128 = of_target().map(|s| u128::from(s.packets)).sum();
+    let weighted: u128 = of_target().map(|s| u128::from(s.packets) * u128::from(s.duration_ms)).sum();
+    let duration_ms = weighted.checked_div(packets).unwrap_or(0) as f64;
+    let window_ms = (evidence.window_ms as f64).max(1.0);
+    let rate = evidence.rate as f64 * window_ms / window_ms.max(duration_ms);
+    (1.0 - 0.8 * attack.crossing.threshold as f64 / rate.max(1.0)).clamp(0.05, 0.95)
 }

@@ -42,6 +42,8 @@ pub struct CandidateReport {
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Report {
+    /// The first traffic since the start: telemetry arrives.
+    FirstTraffic,
     /// A threshold was passed.
     Alarm {
         /// Who.
@@ -261,6 +263,7 @@ impl std::fmt::Display for Report {
                 evidence.window_ms,
                 share_of(rate, evidence),
             ),
+            Self::FirstTraffic => f.write_str("the first traffic arrives"),
             Self::Residual { target } => write!(f, "{target} is still over its threshold: looking for the next vector"),
             Self::BucketFull { target, samples, other_direction, collected_ms } => write!(
                 f,

@@ -16,6 +16,7 @@ pub struct Bucket {
     pub opened: Time,
     /// What was captured, in order of capture.
     pub samples: Vec<Sample>,
+    is_telemetry: bool,
     /// Samples of the alarmed direction (and class, if asked for).
     pub counted: usize,
     /// Samples that make it full.
@@ -24,29 +25,46 @@ pub struct Bucket {
 
 impl Bucket {
     pub(crate) const fn new(opened: Time, limits: &BucketLimits) -> Self {
-        Self { opened, samples: Vec::new(), counted: 0, wanted: limits.mirror_samples }
+        Self { opened, samples: Vec::new(), is_telemetry: false, counted: 0, wanted: limits.mirror_samples }
     }
 
-    /// Adds a sample of the target; what is beyond the size is left out.
+    /// Adds a sample of the target; what is beyond the size is left out. Records of flow telemetry stand for very different
+    /// amounts of traffic, so all that make up the excess are taken, not just the first few.
     pub(crate) fn add(&mut self, sample: &Sample, counts: bool, limits: &BucketLimits) {
-        if self.is_full() || self.samples.len() >= self.wanted.saturating_mul(2) {
+        let is_packet = sample.origin == Origin::Packet;
+        let most = if is_packet { limits.mirror_samples } else { limits.flow_samples.max(MAX_RECORDS) };
+        if self.counted >= most || self.samples.len() >= most.saturating_mul(2) {
             return;
         }
         if counts {
             self.counted += 1;
-            self.wanted = match sample.origin {
-                Origin::Packet => limits.mirror_samples,
-                Origin::SampledPacket | Origin::FlowRecord => limits.flow_samples,
-            };
+            self.wanted = if is_packet { limits.mirror_samples } else { limits.flow_samples };
+            self.is_telemetry |= !is_packet;
         }
         self.samples.push(*sample);
     }
 
-    /// Whether enough of the alarmed direction has been captured.
+    /// Whether enough of the alarmed direction has been captured, and every worker has had time to hand over what it remembers.
     #[must_use]
-    pub const fn is_full(&self) -> bool {
-        self.counted >= self.wanted
+    pub fn is_full(&self, now: Time) -> bool {
+        self.counted >= self.wanted && (!self.is_telemetry || now.since(self.opened) >= GATHER)
     }
+}
+
+/// Records of flow telemetry that a bucket takes at most.
+pub const MAX_RECORDS: usize = 1000;
+/// How long a bucket of flow telemetry gathers what workers remember; they serve every 20 ms.
+const GATHER: std::time::Duration = std::time::Duration::from_millis(30);
+
+/// What was over its threshold when it was crossed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Crossing {
+    /// Which measure.
+    pub measure: Measure,
+    /// Its threshold, in units per second.
+    pub threshold: u64,
+    /// How far over, and how sure.
+    pub evidence: Evidence,
 }
 
 /// A target over a threshold. One per target; ends when its traffic has stayed below 0.7 of the threshold long enough.
@@ -58,7 +76,9 @@ pub struct Attack {
     pub group: String,
     /// Which measure.
     pub measure: Measure,
-    /// Its threshold, in units per second.
+    /// The last crossing: what is mined has to bring that measure down.
+    pub crossing: Crossing,
+    /// Threshold of `measure`, in units per second.
     pub threshold: u64,
     /// What the alarm rests on.
     pub evidence: Evidence,

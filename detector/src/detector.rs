@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use collectors::Time;
 
-use crate::attack::{Attack, Bucket, Event, Rates, other_direction};
+use crate::attack::{Attack, Bucket, Crossing, Event, MAX_RECORDS, Rates, other_direction};
 use crate::config::{Class, Config, Measure, Thresholds, Unit};
 use crate::counters::{Classes, Shard, SpillTrip, Totals, WATCH_CAPTURE, WATCH_FILTERS};
 use crate::hosts::{HostId, Hosts, Lookup};
@@ -280,6 +280,7 @@ impl Detector {
         if let Some(attack) = self.attacks.get_mut(&target) {
             attack.last_crossing = now;
             attack.last_active = now;
+            attack.crossing = Crossing { measure, threshold, evidence: level.evidence(now) };
             attack.over_since.get_or_insert(level.since);
             if attack.bucket.is_none() && now >= attack.next_bucket {
                 attack.bucket = Some(Bucket::new(now, &limits));
@@ -298,6 +299,7 @@ impl Detector {
             target,
             group: self.config.groups[group].name.clone(),
             measure,
+            crossing: Crossing { measure, threshold, evidence },
             threshold,
             evidence,
             started: level.since,
@@ -322,7 +324,7 @@ impl Detector {
 
     /// Asks every worker for what it remembers of the target and for what comes.
     fn open_bucket(&mut self, host: HostId, target: Target, since: Time) {
-        let limit = self.config.bucket.mirror_samples.max(self.config.bucket.flow_samples).saturating_mul(2);
+        let limit = self.config.bucket.mirror_samples.max(MAX_RECORDS).saturating_mul(2);
         for remote in &mut self.remotes {
             // A full ring loses the look-back only; the bucket then fills from live traffic.
             let _ = remote.commands.push(Command::LookBack { host, target, since, limit });
@@ -364,12 +366,12 @@ impl Detector {
         for (target, attack) in &mut self.attacks {
             let Some(bucket) = attack
                 .bucket
-                .take_if(|b| b.is_full() || (!self.silent && now.since(b.opened) >= limits.collection_timeout))
+                .take_if(|b| b.is_full(now) || (!self.silent && now.since(b.opened) >= limits.collection_timeout))
             else {
                 continue;
             };
             closed.push(*target);
-            if bucket.is_full() {
+            if bucket.is_full(now) {
                 events.push(Event::BucketFull(*target, bucket));
             } else {
                 self.statistics.orphaned += 1;

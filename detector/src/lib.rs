@@ -15,7 +15,7 @@ pub mod rate;
 pub mod spread;
 pub mod target;
 
-pub use attack::{Attack, Bucket, Event, rate_text};
+pub use attack::{Attack, Bucket, Crossing, Event, rate_text};
 pub use config::{BucketLimits, Class, Config, HostGroup, Measure, Thresholds, Unit};
 pub use detector::{Detector, Statistics};
 pub use hosts::{HostId, Hosts, Lookup};

@@ -22,6 +22,9 @@ pub(super) struct Args {
     /// Who is attacked: rules stay inside this prefix.
     #[arg(long)]
     target: Prefix,
+    /// Rank by bytes instead of packets.
+    #[arg(long)]
+    by_bytes: bool,
     /// Rate of all captured traffic, packets per second.
     #[arg(long)]
     sample_pps: Option<f64>,
@@ -72,6 +75,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let request = miner::Request {
         target: Target { prefix: args.target, direction: Direction::Incoming },
         sample: &sample,
+        by_bytes: args.by_bytes,
+        enough: 0.95,
         baseline: baseline.as_deref(),
         sample_pps: args.sample_pps,
         baseline_pps: args.baseline_pps,

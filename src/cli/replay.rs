@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         super::print_json(&outcome)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if outcome.events.is_empty() {
+    if !outcome.events.iter().any(|e| matches!(e.report, crate::report::Report::Alarm { .. })) {
         println!("no alarm");
     }
     for mitigation in &outcome.mitigations {

@@ -44,6 +44,10 @@ pub struct Request<'a> {
     pub target: Target,
     /// The bucket; samples of the other direction are left out.
     pub sample: &'a [Sample],
+    /// What coverage counts: bytes for an attack over a bandwidth threshold, packets otherwise.
+    pub by_bytes: bool,
+    /// Share of the sample that has to be covered for the attack to be over; the rest is taken for ordinary traffic and not mined.
+    pub enough: f64,
     /// Ordinary traffic of the target, if known.
     pub baseline: Option<&'a [Sample]>,
     /// Rate of all captured traffic in packets per second.
@@ -113,6 +117,14 @@ pub struct Outcome {
     pub rules: Vec<Candidate>,
     /// What was considered, best first.
     pub ranking: Vec<Candidate>,
+}
+
+impl Candidate {
+    /// Coverage in the unit that counts for a request.
+    #[must_use]
+    pub const fn coverage(&self, by_bytes: bool) -> f64 {
+        if by_bytes { self.coverage_bytes } else { self.coverage_packets }
+    }
 }
 
 impl Outcome {

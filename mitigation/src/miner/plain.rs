@@ -19,8 +19,6 @@ const FREQUENT: f64 = 0.05;
 const VALUES: usize = 4;
 /// A rule must cover this share of what is left.
 const WORTH: f64 = 0.10;
-/// Mining stops when this share of the sample is covered.
-const ENOUGH: f64 = 0.95;
 /// Coverage within this share of the best is as good: a bucket holds some ordinary packets, which must decide nothing.
 const STEP: f64 = 0.08;
 /// A condition that this share of ordinary traffic meets costs the target its service.
@@ -40,6 +38,7 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample]) -> Outcome {
     let mut left: Vec<&Sample> = sample.to_vec();
     let mut rules: Vec<Candidate> = Vec::new();
     let mut ranking = Vec::new();
+    let mut covered = 0.0;
     while rules.len() < request.max_rules && !left.is_empty() {
         let mut candidates = rank(request, &left);
         if candidates.is_empty() {
@@ -52,7 +51,7 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample]) -> Outcome {
         }
         // Shares are of the whole sample, so that a small remainder is not worth a rule.
         let (packets, bytes) = coverage(&best.pattern, sample);
-        if packets.max(bytes) < WORTH {
+        if if request.by_bytes { bytes } else { packets } < WORTH {
             best.reason = "covers too little of the sample";
             ranking.insert(rules.len().min(ranking.len()), best);
             break;
@@ -60,8 +59,8 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample]) -> Outcome {
         left.retain(|s| best.pattern.matches(s) != Match::Yes);
         best.reason = "chosen";
         rules.push(best);
-        let covered = 1.0 - ratio(left.len(), sample.len());
-        if covered >= ENOUGH {
+        covered += if request.by_bytes { bytes } else { packets };
+        if covered >= request.enough {
             break;
         }
     }
@@ -94,7 +93,7 @@ fn rank(request: &Request<'_>, left: &[&Sample]) -> Vec<Candidate> {
             conditions.extend(picked.iter().map(|o| o.condition.clone()));
             let Ok(pattern) = rule(request.target, &conditions) else { continue };
             let (packets, bytes) = coverage(&pattern, left);
-            if packets.max(bytes) < FREQUENT {
+            if if request.by_bytes { bytes } else { packets } < FREQUENT {
                 continue;
             }
             let ordinary: f64 = picked.iter().map(|o| o.ordinary).product();
@@ -109,7 +108,7 @@ fn rank(request: &Request<'_>, left: &[&Sample]) -> Vec<Candidate> {
             ranked.push((ordinary, picked.len(), candidate));
         }
     }
-    let covered = |c: &Candidate| c.coverage_packets.max(c.coverage_bytes);
+    let covered = |c: &Candidate| c.coverage(request.by_bytes);
     let best = ranked.iter().map(|(_, _, c)| covered(c)).fold(0.0, f64::max);
     let step = |c: &Candidate| quantise((best - covered(c)) / STEP);
     let is_risky = |ordinary: f64| ordinary >= RISKY;
@@ -119,7 +118,7 @@ fn rank(request: &Request<'_>, left: &[&Sample]) -> Vec<Candidate> {
             .then(is_risky(a.0).cmp(&is_risky(b.0)))
             .then(a.1.cmp(&b.1))
             .then(a.0.total_cmp(&b.0))
-            .then(b.2.coverage_packets.total_cmp(&a.2.coverage_packets))
+            .then(covered(&b.2).total_cmp(&covered(&a.2)))
             .then(a.2.pattern.cmp(&b.2.pattern))
     });
     ranked.into_iter().map(|(_, _, candidate)| candidate).collect()
@@ -356,6 +355,8 @@ mod tests {
         let request = Request {
             target,
             sample: samples,
+            by_bytes: false,
+            enough: 0.95,
             baseline: None,
             sample_pps: None,
             baseline_pps: None,

@@ -1,0 +1,122 @@
+//! The daemon on loopback: hostile input, dry run.
+
+mod support;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use collectors::capture::{Datagrams, Reader};
+use support::traffic::Random;
+use support::{FLOODWALL, Folder, Process, free_port, get, metric, wait_for};
+
+/// The datagrams of a recorded export.
+fn recorded(name: &str) -> Vec<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pcaps").join(name);
+    let mut extract = Datagrams::default();
+    let frames = Reader::open(&path).expect("readable").map(|f| f.expect("whole"));
+    frames.filter_map(|f| extract.extract(f.link?, &f)).map(|d| d.payload).collect()
+}
+
+struct Running {
+    process: Process,
+    netflow: SocketAddr,
+    sflow: SocketAddr,
+    api: SocketAddr,
+    _folder: Folder,
+}
+
+fn start(extra: &str) -> Running {
+    let folder = Folder::new();
+    let loopback = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let (netflow, sflow, api) = (loopback(free_port()), loopback(free_port()), loopback(free_port()));
+    let config = format!(
+        "[main]\nnetworks_list = [\"203.0.113.0/24\", \"2001:db8::/32\"]\nnetflow = true\nnetflow_host = \"127.0.0.1\"\n\
+         netflow_ports = [{}]\nsflow = true\nsflow_host = \"127.0.0.1\"\nsflow_ports = [{}]\n{extra}\n\
+         [api]\nlisten = \"{api}\"\n",
+        netflow.port(),
+        sflow.port()
+    );
+    let file = folder.write("config.toml", &config);
+    let process = Process::start(&folder, "floodwall", Command::new(FLOODWALL).arg("run").arg("--config").arg(file));
+    wait_for("the API", 20, || get(api, "/metrics"));
+    Running { process, netflow, sflow, api, _folder: folder }
+}
+
+#[test]
+fn random_and_truncated_datagrams_are_counted_and_real_exports_still_understood() {
+    let mut daemon = start("");
+    let seconds: u64 = std::env::var("FLOODWALL_HOSTILE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    let real: Vec<Vec<u8>> = [recorded("dns-netflow9.pcap"), recorded("dns-sflow.pcap")].concat();
+    let mut random = Random::new(42);
+    let below = |random: &mut Random, n: usize| usize::try_from(random.below(n as u64)).expect("small");
+    // About 2,000 datagrams a second, in slices of 20 ms.
+    for _ in 0..seconds * 50 {
+        for i in 0..40 {
+            let target = if i % 2 == 0 { daemon.netflow } else { daemon.sflow };
+            let mut bytes = real[below(&mut random, real.len())].clone();
+            match i % 4 {
+                0 => bytes.truncate(below(&mut random, bytes.len())),
+                1 => {
+                    for _ in 0..8 {
+                        let at = below(&mut random, bytes.len());
+                        bytes[at] = u8::try_from(random.below(256)).expect("a byte");
+                    }
+                }
+                _ => {
+                    bytes = (0..below(&mut random, 1400))
+                        .map(|_| u8::try_from(random.below(256)).expect("a byte"))
+                        .collect();
+                    let versions = [[0, 5], [0, 7], [0, 9], [0, 10], [0, 0]];
+                    if bytes.len() > 4 && i % 4 == 3 {
+                        bytes[..2].copy_from_slice(&versions[below(&mut random, 5)]);
+                        bytes[2..4].copy_from_slice(&[0, 5]);
+                    }
+                }
+            }
+            socket.send_to(&bytes, target).expect("loopback");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(daemon.process.is_running(), "{}", daemon.process.log());
+    let metrics = wait_for("metrics", 5, || get(daemon.api, "/metrics"));
+    for reason in ["unknown_version", "bad_length", "no_template"] {
+        let line = format!("floodwall_errors_total{{reason=\"{reason}\"}}");
+        assert!(metrics.contains(&line), "{reason} in\n{metrics}");
+    }
+    // A healthy exporter at another address is still counted, record by record.
+    let before = metric(&metrics, "floodwall_flows_total");
+    let healthy = UdpSocket::bind("127.0.0.2:0").expect("binds");
+    let export = recorded("dns-netflow9.pcap");
+    for datagram in &export {
+        healthy.send_to(datagram, daemon.netflow).expect("loopback");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    wait_for("the records of a healthy exporter", 10, || {
+        let now = metric(&get(daemon.api, "/metrics")?, "floodwall_flows_total");
+        (now == before + 8612).then_some(())
+    });
+    assert!(!daemon.process.log().contains("panicked"), "{}", daemon.process.log());
+    assert!(daemon.process.stop(), "ends when asked to");
+}
+
+#[test]
+fn a_fresh_daemon_is_in_dry_run_and_says_what_it_would_announce() {
+    let mut daemon = start("\n[hostgroup.global]\nthreshold_pps = 5000\n");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    for datagram in recorded("dns-sflow.pcap") {
+        socket.send_to(&datagram, daemon.sflow).expect("loopback");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let status = wait_for("a dry-run rule", 10, || {
+        let status: serde_json::Value = serde_json::from_str(&get(daemon.api, "/api/v1/status")?).ok()?;
+        (!status["mitigations"].as_array()?.is_empty()).then_some(status)
+    });
+    assert_eq!(status["dry_run"], true);
+    assert_eq!(status["mitigations"][0]["dry_run"], "ban_disabled");
+    assert_eq!(status["mitigations"][0]["route"], "flow destination 203.0.113.9/32 protocol udp source-port 53");
+    assert!(daemon.process.log().contains("would announce"), "{}", daemon.process.log());
+    assert!(daemon.process.stop(), "ends when asked to");
+}
