@@ -81,7 +81,14 @@ fn random_and_truncated_datagrams_are_counted_and_real_exports_still_understood(
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(daemon.process.is_running(), "{}", daemon.process.log());
-    let metrics = wait_for("metrics", 5, || get(daemon.api, "/metrics"));
+    // Counters may be 0.3 s old: wait until they stand still.
+    let mut last = None;
+    let metrics = wait_for("all counters", 20, || {
+        std::thread::sleep(Duration::from_millis(500));
+        let text = get(daemon.api, "/metrics")?;
+        let count = (metric(&text, "floodwall_flows_total"), metric(&text, "floodwall_errors_total"));
+        (last.replace(count) == Some(count)).then_some(text)
+    });
     for reason in ["unknown_version", "bad_length", "no_template"] {
         let line = format!("floodwall_errors_total{{reason=\"{reason}\"}}");
         assert!(metrics.contains(&line), "{reason} in\n{metrics}");
