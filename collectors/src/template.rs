@@ -6,10 +6,10 @@
 //!
 //! Everything is bounded, whatever arrives: see the constants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -17,8 +17,10 @@ use dashmap::DashMap;
 use crate::elements::{Field, Values, field};
 use crate::sample::Time;
 
-/// Exporters times domains at most. When full, those that never sent a record with a known template make room.
+/// Exporters times domains at most. When full, the oldest that never sent a record with a known template makes room.
 pub const MAX_DOMAINS: usize = 4096;
+/// Domains of one exporter at most.
+pub const MAX_DOMAINS_PER_EXPORTER: usize = 256;
 /// Templates per domain at most.
 pub const MAX_TEMPLATES: usize = 2048;
 /// Fields per template at most.
@@ -27,8 +29,8 @@ pub const MAX_FIELDS: usize = 512;
 pub const MAX_FIELDS_IN_ALL: usize = 1 << 20;
 /// Samplers per domain at most.
 pub const MAX_SAMPLERS: usize = 256;
-/// A domain that never sent usable data may be forgotten after this long.
-const UNPROVEN: Duration = Duration::from_secs(60);
+/// When all domains have sent usable data, those silent for this long make room.
+const IDLE: Duration = Duration::from_secs(1800);
 
 /// Declared length of a variable-length field (RFC 7011 section 7).
 const VARIABLE: u16 = 0xffff;
@@ -206,6 +208,9 @@ impl Domain {
 #[derive(Debug, Default)]
 pub struct Templates {
     domains: DashMap<DomainKey, Arc<Domain>>,
+    per_exporter: DashMap<IpAddr, usize>,
+    /// Domains in order of their making, until they are found to be proven; at most twice [`MAX_DOMAINS`].
+    newcomers: Mutex<VecDeque<DomainKey>>,
     fields: AtomicUsize,
     last_sweep: AtomicU64,
 }
@@ -217,31 +222,57 @@ impl Templates {
             domain.last_seen.store(now.0, Ordering::Relaxed);
             return Some(Arc::clone(&domain));
         }
-        if self.domains.len() >= MAX_DOMAINS && !self.make_room(now) {
+        if self.per_exporter.get(&key.exporter).is_some_and(|n| *n >= MAX_DOMAINS_PER_EXPORTER)
+            || (self.domains.len() >= MAX_DOMAINS && !self.make_room(now))
+        {
             return None;
         }
-        let domain = Arc::clone(&self.domains.entry(key).or_default());
+        let mut is_new = false;
+        let domain = Arc::clone(&self.domains.entry(key).or_insert_with(|| {
+            is_new = true;
+            Arc::default()
+        }));
+        if is_new {
+            *self.per_exporter.entry(key.exporter).or_default() += 1;
+            self.newcomers().push_back(key);
+        }
         domain.last_seen.store(now.0, Ordering::Relaxed);
         Some(domain)
     }
 
-    /// Forgets domains that never sent usable data; at most once a second, so that a flood cannot make it work.
+    fn newcomers(&self) -> std::sync::MutexGuard<'_, VecDeque<DomainKey>> {
+        self.newcomers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the oldest domain that never sent usable data; if there is none, those that have long been silent.
     fn make_room(&self, now: Time) -> bool {
-        let last = Time(self.last_sweep.load(Ordering::Relaxed));
-        if now.since(last) < Duration::from_secs(1) {
+        loop {
+            let Some(key) = self.newcomers().pop_front() else { break };
+            let is_proven = |d: &Arc<Domain>| d.proven.load(Ordering::Relaxed);
+            if self.domains.get(&key).is_some_and(|domain| !is_proven(&domain)) {
+                self.forget(key);
+                return true;
+            }
+        }
+        // At most once a second, so that a flood cannot make it work.
+        if now.since(Time(self.last_sweep.load(Ordering::Relaxed))) < Duration::from_secs(1) {
             return false;
         }
         self.last_sweep.store(now.0, Ordering::Relaxed);
-        self.domains.retain(|_, domain| {
-            let keep = domain.proven.load(Ordering::Relaxed)
-                || now.since(Time(domain.last_seen.load(Ordering::Relaxed))) < UNPROVEN;
-            if !keep {
-                let fields = domain.snapshot().templates.values().map(|t| t.declared_fields).sum();
-                self.fields.fetch_sub(fields, Ordering::Relaxed);
-            }
-            keep
-        });
+        let is_idle = |d: &Domain| now.since(Time(d.last_seen.load(Ordering::Relaxed))) >= IDLE;
+        let idle: Vec<DomainKey> = self.domains.iter().filter(|d| is_idle(d.value())).map(|d| *d.key()).collect();
+        idle.into_iter().for_each(|key| self.forget(key));
         self.domains.len() < MAX_DOMAINS
+    }
+
+    fn forget(&self, key: DomainKey) {
+        let Some((_, domain)) = self.domains.remove(&key) else { return };
+        let fields = domain.snapshot().templates.values().map(|t| t.declared_fields).sum();
+        self.fields.fetch_sub(fields, Ordering::Relaxed);
+        self.per_exporter.remove_if_mut(&key.exporter, |_, count| {
+            *count = count.saturating_sub(1);
+            *count == 0
+        });
     }
 
     /// Stores a template; false if a limit is reached. An unchanged template costs a comparison.
@@ -317,10 +348,18 @@ mod tests {
         let honest = templates.domain(now, key(0)).expect("room");
         assert!(templates.store(&honest, 256, Template::compile(&[(0, 1, 4)], false).expect("valid")));
         honest.prove();
-        let refused = (1..100_000).filter(|i| templates.domain(now, key(*i)).is_none()).count();
-        assert_eq!(refused, 100_000 - MAX_DOMAINS);
+        let known = (1..100_000).filter(|i| templates.domain(now, key(*i)).is_some()).count();
+        assert_eq!((known, templates.domain_count()), (99_999, MAX_DOMAINS), "newcomers push out newcomers");
+        let late = templates.domain(now, key(500_000)).expect("an honest latecomer finds room");
+        late.prove();
+        (1..10_000).for_each(|i| {
+            templates.domain(now, key(1_000_000 + i));
+        });
+        assert!(templates.domains.contains_key(&key(500_000)));
+        let one = |i: u32| DomainKey { domain: i, ..key(7) };
+        let own = (0..1000).filter(|i| templates.domain(now, one(*i)).is_some()).count();
+        assert!(own <= MAX_DOMAINS_PER_EXPORTER, "one exporter does not fill the table: {own}");
         let later = Time::from_seconds(1100, 0);
-        assert!(templates.domain(later, key(500_000)).is_some(), "idle ones made room");
         assert!(templates.domain(later, key(0)).expect("kept").snapshot().templates.contains_key(&256));
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Without a baseline the order is that of the guide (coverage, then shortness), with two cautions: a rule has at least the
 //! protocol and one more condition (decision 13), and among rules of nearly the same coverage the one that ordinary Internet
-//! traffic matches least goes first ([`plain`]). With a sample of the target's ordinary traffic, rules maximise the excess
-//! they cover minus the ordinary traffic they hit ([`baseline`]).
+//! traffic matches least goes first (`plain.rs`). With a sample of the target's ordinary traffic, rules maximise the excess
+//! they cover minus the ordinary traffic they hit (`baseline.rs`).
 
-pub mod baseline;
+mod baseline;
+mod gate;
 mod plain;
+mod rows;
 
 use std::fmt;
 
