@@ -184,7 +184,7 @@ fn mpls(frame: &[u8], mut at: usize) -> Result<IpPacket<'_>, PacketError> {
         let word = if payload.first().is_some_and(|b| b >> 4 == 0) { [4, 0] } else { [0, 4] };
         for skip in word {
             if let Some(ethertype) = u16_at(frame, at + skip + 12)
-                && matches!(ethertype, 0x0800 | 0x86dd | 0x8100 | 0x88a8 | 0x8847)
+                && is_inner_ethertype(ethertype)
             {
                 return after_ethertype(frame, ethertype, at + skip + 14);
             }
@@ -194,11 +194,25 @@ fn mpls(frame: &[u8], mut at: usize) -> Result<IpPacket<'_>, PacketError> {
     Err(PacketError::NotIp)
 }
 
-/// A nibble of 4 or 6 may also begin a MAC address: the rest of the header has to agree.
+/// Ethertypes that a frame inside a pseudowire may have.
+const fn is_inner_ethertype(ethertype: u16) -> bool {
+    matches!(ethertype, 0x0800 | 0x86dd | 0x8100 | 0x88a8 | 0x8847)
+}
+
+/// A nibble of 4 or 6 may also begin a MAC address: the header checksum of IPv4, and the length of IPv6, have to agree.
 fn looks_like_ip(version: u8, payload: &[u8]) -> bool {
+    let framed = u16_at(payload, 12).is_some_and(is_inner_ethertype);
     match version {
-        4 => payload[0] & 0x0f >= 5 && u16_at(payload, 2).is_none_or(|length| length >= 20 || length == 0),
-        6 => payload.len() < 40 || payload[6] != 0xff,
+        4 => {
+            let header = usize::from(payload[0] & 0x0f) * 4;
+            let words =
+                payload.get(..header).map(|h| h.chunks_exact(2).map(|c| u32::from(c[0]) << 8 | u32::from(c[1])));
+            // A header with its checksum sums to all ones; senders with offload leave the checksum zero.
+            let sums = words.map(|w| w.sum::<u32>()).is_some_and(|sum| (sum & 0xffff) + (sum >> 16) == 0xffff);
+            header >= 20 && (sums || !framed)
+        }
+        // A frame would have an ethertype where IPv6 has its source address; global addresses begin with 001.
+        6 => !framed || payload[8] >> 5 == 1,
         _ => false,
     }
 }
@@ -244,6 +258,9 @@ fn parse_v4(time: Time, data: &[u8], wire_length: u32) -> Result<Sample, PacketE
     let mut sample = Sample::empty(time, IpVersion::V4, Origin::Packet);
     sample.packets = 1;
     let total = u32::from(u16::from_be_bytes([header[2], header[3]]));
+    if total != 0 && (total as usize) < header_length {
+        return Err(PacketError::Malformed);
+    }
     set_length(&mut sample, if total == 0 { wire_length } else { total });
     sample.dscp = header[1] >> 2;
     let flags = u16::from_be_bytes([header[6], header[7]]);
@@ -258,7 +275,9 @@ fn parse_v4(time: Time, data: &[u8], wire_length: u32) -> Result<Sample, PacketE
     (sample.source, sample.destination) = (address(12), address(16));
     sample.known =
         Fields::ADDRESSES | Fields::PROTOCOL | Fields::LENGTH | Fields::DSCP | Fields::FRAGMENT | Fields::FLOW_LABEL;
-    transport(&mut sample, data.get(header_length..).unwrap_or(&[]));
+    // What lies behind the packet is padding of the link layer.
+    let end = data.len().min(usize::try_from(sample.bytes).unwrap_or(usize::MAX));
+    transport(&mut sample, data.get(header_length..end).unwrap_or(&[]));
     Ok(sample)
 }
 
@@ -286,6 +305,7 @@ fn parse_v6(time: Time, data: &[u8], wire_length: u32) -> Result<Sample, PacketE
     let address = |at: usize| header[at..at + 16].iter().fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
     (sample.source, sample.destination) = (address(8), address(24));
     sample.known = Fields::ADDRESSES | Fields::LENGTH | Fields::DSCP | Fields::FLOW_LABEL;
+    let data = &data[..data.len().min(usize::try_from(sample.bytes).unwrap_or(usize::MAX)).max(40)];
     let mut next = header[6];
     let mut at = 40;
     for _ in 0..MAX_EXTENSIONS {
@@ -424,7 +444,7 @@ mod tests {
 
     #[test]
     fn ipv6_extension_headers_do_not_hide_the_upper_layer() {
-        let mut packet = vec![0x6b, 0x81, 0x23, 0x45, 0, 40, 0, 64];
+        let mut packet = vec![0x6b, 0x81, 0x23, 0x45, 0, 44, 0, 64];
         packet.extend([0x20; 32]);
         packet.extend([51, 0, 0, 0, 0, 0, 0, 0]); // hop-by-hop, then
         packet.extend([44, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]); // AH of 24 bytes, then
@@ -432,7 +452,7 @@ mod tests {
         packet.extend([128, 0, 0, 0]);
         let sample = parse_all(LinkType::Ip, &packet).expect("valid");
         assert_eq!((sample.protocol, sample.icmp_type, sample.fragment), (58, 128, fragment::FIRST));
-        assert_eq!((sample.dscp, sample.flow_label, sample.length), (46, 0x1_2345, 80));
+        assert_eq!((sample.dscp, sample.flow_label, sample.length), (46, 0x1_2345, 84));
         assert!(sample.known.has(Fields::ALL));
     }
 
@@ -442,6 +462,31 @@ mod tests {
         let sample = parse_all(LinkType::Ip, &v4(6, 0, &tcp)).expect("the IP header is whole");
         assert!(sample.known.has(Fields::PORTS) && !sample.known.has(Fields::TCP_FLAGS));
         assert_eq!(parse_all(LinkType::Ip, &v4(6, 0, &tcp)[..19]), Err(PacketError::Truncated));
+    }
+
+    #[test]
+    fn a_pseudowire_without_control_word_is_not_taken_for_ip_whatever_its_mac_address() {
+        let inner = v4(17, 0, &[0, 53, 0, 80, 0, 8, 0, 0]);
+        for first in [0x00, 0x02, 0x45, 0x48, 0x4c, 0x64, 0x6c] {
+            let mut pseudowire = vec![first, 1, 2, 3, 4, 5, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+            pseudowire.extend(&inner);
+            let mut frame = vec![0; 12];
+            frame.extend([0x88, 0x47, 0, 1, 0x01, 64]);
+            frame.extend(pseudowire);
+            let sample = parse_all(LinkType::Ethernet, &frame).expect("valid");
+            assert_eq!((sample.protocol, sample.source_port, sample.length), (17, 53, 28), "MAC {first:02x}");
+        }
+    }
+
+    #[test]
+    fn padding_is_no_transport_header_and_a_total_length_below_the_header_is_malformed() {
+        let mut padded = v4(17, 0, &[]);
+        padded.extend([0xaa; 26]);
+        let sample = parse_all(LinkType::Ip, &padded).expect("valid");
+        assert!(!sample.known.has(Fields::PORTS) && sample.source_port == 0);
+        let mut short = v4(17, 0, &[0; 8]);
+        short[3] = 7;
+        assert_eq!(parse_all(LinkType::Ip, &short), Err(PacketError::Malformed));
     }
 
     #[test]
