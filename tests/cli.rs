@@ -122,3 +122,35 @@ fn the_demo_ends_well_only_when_the_router_holds_the_rule() {
         );
     }
 }
+
+#[test]
+fn the_configurations_that_the_project_shows_are_valid() {
+    let folder = Folder::new();
+    let read = |name: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        std::fs::read_to_string(path).expect("part of the project")
+    };
+    let readme = read("README.md");
+    let example = readme.split("```toml").nth(1).and_then(|t| t.split("```").next()).expect("an example");
+    let mut template = read("tests/bench.toml.in");
+    let ports = [("NETFLOW_PORT", "2055"), ("SFLOW_PORT", "6343"), ("METRICS_PORT", "9100"), ("GOBGP_PORT", "1790")];
+    let switches = ["NETFLOW_ENABLED", "SFLOW_ENABLED", "MIRROR_ENABLED", "BGP_ENABLED"].map(|name| (name, "true"));
+    let rest = [
+        ("INTERFACE", "lo"),
+        ("NETWORKS", "\"198.18.0.0/16\""),
+        ("STATE", "/tmp"),
+        ("THRESHOLD_PPS", "20000"),
+        ("THRESHOLD_MBPS", "1000"),
+    ];
+    for (name, value) in ports.into_iter().chain(switches).chain(rest) {
+        template = template.replace(&format!("@{name}@"), value);
+    }
+    for (name, text) in [("readme.toml", example), ("bench.toml", &template)] {
+        let output = floodwall(&["check", "--config", folder.write(name, text).to_str().expect("a path")]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", text_of(&output));
+    }
+}
+
+fn text_of(output: &Output) -> String {
+    text(&output.stdout) + &text(&output.stderr)
+}

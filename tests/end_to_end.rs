@@ -45,7 +45,7 @@ fn established(lab: &Lab<'_>) {
 /// Waits until every peer holds exactly the rule for a DNS amplification, then until none does.
 fn rule_comes_and_goes(lab: &Lab<'_>, daemon: &Process) {
     for peer in PEERS {
-        let rules = wait_for(&format!("the rule at {peer}: {}", daemon.log()), 40, || {
+        let rules = wait_for(&format!("the rule at {peer}"), 40, || {
             lab.routes(peer, "ipv4-flowspec").filter(|r| !r.is_empty())
         });
         assert_eq!(rules.len(), 1, "{peer}: {rules:?}\n{}", daemon.log());
@@ -56,9 +56,7 @@ fn rule_comes_and_goes(lab: &Lab<'_>, daemon: &Process) {
         assert_eq!(rules[0]["actions"], serde_json::json!(["discard"]), "{peer}");
     }
     for peer in PEERS {
-        wait_for(&format!("the withdrawal at {peer}: {}", daemon.log()), 60, || {
-            lab.routes(peer, "ipv4-flowspec").filter(Vec::is_empty)
-        });
+        wait_for(&format!("the withdrawal at {peer}"), 60, || lab.routes(peer, "ipv4-flowspec").filter(Vec::is_empty));
     }
 }
 
@@ -88,30 +86,22 @@ fn real_exporters_lead_to_one_rule_on_real_routers_which_goes_with_the_attack() 
         } else {
             command = ns.command("softflowd");
             command.args(["-d", "-i", "vx0", "-n", "127.0.0.1:2055", "-m", "200000", "-B", "8388608", "-v", exporter]);
-            command.args([
-                "-t",
-                "general=1",
-                "-t",
-                "tcp=1",
-                "-t",
-                "udp=1",
-                "-t",
-                "icmp=1",
-                "-t",
-                "maxlife=1",
-                "-t",
-                "expint=1",
-            ]);
+            for timeout in ["general=1", "tcp=1", "udp=1", "icmp=1", "maxlife=1", "expint=1"] {
+                command.args(["-t", timeout]);
+            }
             command.arg("-p").arg(folder.join("softflowd.pid")).arg("-c").arg(folder.join("softflowd.ctl"));
         }
         let mut running = Process::start(&folder, &format!("exporter-{exporter}"), &mut command);
-        std::thread::sleep(std::time::Duration::from_secs(1));
-        assert!(running.is_running(), "{}", running.log());
+        wait_for(&format!("exporter {exporter} watching vx0"), 20, || {
+            assert!(running.is_running(), "{}", running.log());
+            (ns.packet_sockets() > 0).then_some(())
+        });
         let traffic = replay(&ns, &folder, "tcpreplay", &attack);
         println!("exporter {exporter}");
         rule_comes_and_goes(&lab, &daemon);
         drop(traffic);
         running.stop();
+        wait_for("the exporter's end", 20, || (ns.packet_sockets() == 0).then_some(()));
     }
     assert!(daemon.is_running(), "{}", daemon.log());
     assert!(daemon.stop(), "ends when asked to");
@@ -142,7 +132,7 @@ fn a_mirror_port_leads_to_the_same_rule_and_the_inseparable_to_blackholes() {
     let traffic = replay(&ns, &folder, "tcpreplay", &capture);
     for (family, prefix) in [("ipv4", "203.0.113.9/32"), ("ipv6", "2001:db8::9/128")] {
         for peer in PEERS {
-            let routes = wait_for(&format!("the blackhole at {peer}: {}", daemon.log()), 40, || {
+            let routes = wait_for(&format!("the blackhole at {peer}"), 40, || {
                 lab.routes(peer, family).filter(|r| !r.is_empty())
             });
             assert_eq!(routes.len(), 1, "{peer}: {routes:?}");

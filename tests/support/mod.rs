@@ -104,6 +104,10 @@ impl Drop for Process {
         if self.is_running() {
             self.stop();
         }
+        // The folder goes with the test: what a failure needs is printed now.
+        if std::thread::panicking() {
+            println!("--- {}\n{}", self.log.display(), self.log());
+        }
     }
 }
 
@@ -172,6 +176,12 @@ impl Namespace {
 
     pub fn run(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Output {
         self.command(program).args(args).output().expect("runs")
+    }
+
+    /// Packet sockets open inside: programs that watch an interface.
+    pub fn packet_sockets(&self) -> usize {
+        let table = self.run("cat", &["/proc/net/packet"]);
+        String::from_utf8_lossy(&table.stdout).lines().skip(1).count()
     }
 }
 

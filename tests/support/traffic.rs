@@ -145,7 +145,7 @@ fn checksum(header: &[u8]) -> u16 {
 }
 
 /// A recording in the making.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Recording {
     random: Random,
     packets: Vec<(u64, Packet)>,
@@ -258,6 +258,12 @@ impl Recording {
             let ports = (r.between(1024, 65_535) as u16, 9_999);
             Packet::new(foreign(r, victim), victim, 17, ports, 540)
         })
+    }
+
+    /// Packets so far for which `is` holds, given their time in seconds since the Unix epoch.
+    pub fn count(&self, mut is: impl FnMut(f64, &Packet) -> bool) -> u64 {
+        let seconds = |at: u64| START as f64 + at as f64 / 1e9;
+        self.packets.iter().filter(|(at, packet)| is(seconds(*at), packet)).count() as u64
     }
 
     /// Packets so far.
