@@ -67,7 +67,7 @@ pub async fn run(sflow: bool, once: bool, print: Print<'_>) -> Result<()> {
         .replace("@BGP_PORT@", &router.address.port().to_string())
         .replace("@API_PORT@", &api_port.to_string());
     let config = config::check(&text).map_err(|p| anyhow!("the embedded configuration is broken: {p:?}"))?;
-    let (events_in, events) = mpsc::unbounded_channel();
+    let (events_in, mut events) = mpsc::unbounded_channel();
     let daemon = daemon::start(config, move |entry: &Entry| {
         let _ = events_in.send(entry.clone());
     })
@@ -80,7 +80,7 @@ pub async fn run(sflow: bool, once: bool, print: Print<'_>) -> Result<()> {
     let start = clock::now();
     let target = SocketAddr::from(([127, 0, 0, 1], ports[usize::from(sflow)]));
     let sender = tokio::task::spawn_blocking(move || send(&datagrams, target));
-    let result = watch(start, &router, events, print).await;
+    let result = watch(start, &router, &mut events, print).await;
     if result.is_ok() {
         print(&format!(
             "status: http://127.0.0.1:{api_port}/api/v1/status   metrics: http://127.0.0.1:{api_port}/metrics"
@@ -93,16 +93,26 @@ pub async fn run(sflow: bool, once: bool, print: Print<'_>) -> Result<()> {
         return result;
     }
     print("the daemon stays up; Ctrl-C ends it");
-    tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")?;
-    daemon.stop().await;
-    Ok(())
+    let interrupt = tokio::signal::ctrl_c();
+    tokio::pin!(interrupt);
+    loop {
+        tokio::select! {
+            interrupted = &mut interrupt => {
+                interrupted.context("cannot wait for Ctrl-C")?;
+                daemon.stop().await;
+                return Ok(());
+            }
+            // The timeline goes on: the attack ends, the rule is withdrawn.
+            Some(entry) = events.recv() => tell(start, &entry, print),
+        }
+    }
 }
 
 /// Follows events until the router holds the rule.
 async fn watch(
     start: Time,
     router: &Router,
-    mut events: mpsc::UnboundedReceiver<Entry>,
+    events: &mut mpsc::UnboundedReceiver<Entry>,
     print: Print<'_>,
 ) -> Result<()> {
     let mut routes = router.routes.clone();
