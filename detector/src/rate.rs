@@ -1,4 +1,4 @@
-//! [`Level`]: whether a target is over its threshold, and how sure that is.
+//! `Level`: whether a target is over its threshold, and how sure that is.
 //!
 //! Two tests have to agree.
 //!
