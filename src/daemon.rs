@@ -1,8 +1,9 @@
 //! The daemon: worker threads, the control thread, and a small runtime for BGP and HTTP.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,11 +12,12 @@ use config::Config;
 use detector::Meter;
 use mitigation::announce::bgp::{self, PeerHandle, PeerStatus};
 use mitigation::{Route, Wanted};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::api::status::{AttackStatus, MitigationStatus, PeerStatus as PeerView, Source, Status, Volume};
 use crate::api::{self, Shared};
 use crate::clock;
+use crate::control::{self, Caller, Outcome, act, server, show};
 use crate::pipeline::{Pipeline, Request};
 use crate::report::{Entry, Report};
 
@@ -41,6 +43,43 @@ impl Sink for MeterSink {
     }
 }
 
+/// What a daemon gets besides its configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Where its control socket is; none without.
+    pub socket: Option<PathBuf>,
+    /// Whether it must not start without it; else that it cannot be reached by words is only told.
+    pub needs_socket: bool,
+}
+
+/// A request for the control thread, and where the outcome goes.
+struct Job {
+    request: control::Request,
+    caller: Caller,
+    reply: oneshot::Sender<Outcome>,
+}
+
+/// Hands requests from the control socket to the control thread.
+struct Desk {
+    jobs: mpsc::SyncSender<Job>,
+}
+
+impl server::Handler for Desk {
+    async fn handle(&self, caller: Caller, request: control::Request) -> Outcome {
+        let (reply, outcome) = oneshot::channel();
+        let is_read = request.is_read();
+        let (user, text) = (caller.user.clone(), format!("{request:?}"));
+        self.jobs
+            .try_send(Job { request, caller, reply })
+            .map_err(|_| format!("{} requests are waiting already: try again", control::QUEUE))?;
+        let outcome = outcome.await.unwrap_or_else(|_| Err("the daemon is stopping".into()));
+        if !is_read {
+            tracing::info!(user, ok = outcome.is_ok(), "{text}");
+        }
+        outcome
+    }
+}
+
 /// A running daemon.
 pub struct Daemon {
     workers: Workers,
@@ -48,6 +87,7 @@ pub struct Daemon {
     control: std::thread::JoinHandle<()>,
     peers: Vec<PeerHandle>,
     http: tokio::task::JoinHandle<Result<()>>,
+    socket: Option<tokio::task::JoinHandle<()>>,
     /// The newest status.
     pub status: Shared,
 }
@@ -60,7 +100,10 @@ impl std::fmt::Debug for Daemon {
 
 /// What the control thread owns.
 struct Control {
+    config: Config,
     pipeline: Pipeline,
+    jobs: mpsc::Receiver<Job>,
+    statistics: collectors::worker::Reader,
     publish: watch::Sender<Arc<Wanted>>,
     peers: Vec<(String, watch::Receiver<PeerStatus>)>,
     sent: BTreeMap<String, Arc<BTreeSet<Route>>>,
@@ -74,7 +117,8 @@ struct Control {
 ///
 /// # Errors
 /// A port, interface or address that cannot be opened.
-pub async fn start(config: Config, on_event: impl FnMut(&Entry) + Send + 'static) -> Result<Daemon> {
+pub async fn start(config: Config, options: Options, on_event: impl FnMut(&Entry) + Send + 'static) -> Result<Daemon> {
+    let socket = open_socket(&options)?;
     let seed = clock::seed();
     let worker_count = config.collectors.workers();
     let (pipeline, meters) =
@@ -101,8 +145,12 @@ pub async fn start(config: Config, on_event: impl FnMut(&Entry) + Send + 'static
         .collect();
     let status = Shared::default();
     let stop = Arc::new(AtomicBool::new(false));
+    let (jobs_in, jobs) = mpsc::sync_channel(control::QUEUE);
     let control = Control {
+        config: config.clone(),
         pipeline,
+        jobs,
+        statistics: workers.reader(),
         publish,
         peers: peers.iter().map(|p| (p.name.clone(), p.status.clone())).collect(),
         sent: BTreeMap::new(),
@@ -111,21 +159,37 @@ pub async fn start(config: Config, on_event: impl FnMut(&Entry) + Send + 'static
         started: clock::now(),
         status: status.clone(),
     };
-    let statistics = workers.reader();
     let stopping = Arc::clone(&stop);
     let control = std::thread::Builder::new()
         .name("control".to_owned())
-        .spawn(move || control.run(&stopping, &statistics))
+        .spawn(move || control.run(&stopping))
         .context("cannot start the control thread")?;
     let http = tokio::spawn(api::serve(listener, status.clone()));
+    let socket = socket.map(|listener| tokio::spawn(server::serve(listener, Desk { jobs: jobs_in })));
     let mode = if config.mitigation.enable_ban { "announcing" } else { "dry run: announcing nothing" };
     tracing::info!(workers = worker_count, peers = peers.len(), api = %config.api.listen, "started, {mode}");
-    Ok(Daemon { workers, stop, control, peers, http, status })
+    Ok(Daemon { workers, stop, control, peers, http, socket, status })
+}
+
+/// The control socket; without it the daemon goes on protecting, unless it was asked for by name.
+fn open_socket(options: &Options) -> Result<Option<server::Listener>> {
+    let Some(path) = &options.socket else { return Ok(None) };
+    match server::bind(path, false) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if options.needs_socket => Err(error),
+        Err(error) => {
+            tracing::error!("no control socket, so the command line cannot reach this daemon: {error:#}");
+            Ok(None)
+        }
+    }
 }
 
 impl Daemon {
     /// Sources stop, then the control thread, then BGP with CEASE.
     pub async fn stop(self) {
+        if let Some(socket) = self.socket {
+            socket.abort();
+        }
         self.workers.stop();
         self.stop.store(true, Ordering::Release);
         let _ = tokio::task::spawn_blocking(move || self.control.join()).await;
@@ -140,7 +204,7 @@ impl Daemon {
 ///
 /// # Errors
 /// See [`start`].
-pub fn run_until_signal(config: Config) -> Result<()> {
+pub fn run_until_signal(config: Config, options: Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -149,7 +213,7 @@ pub fn run_until_signal(config: Config) -> Result<()> {
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
-        let daemon = start(config, |_| {}).await?;
+        let daemon = start(config, options, |_| {}).await?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
@@ -161,7 +225,7 @@ pub fn run_until_signal(config: Config) -> Result<()> {
 }
 
 impl Control {
-    fn run(mut self, stop: &AtomicBool, statistics: &collectors::worker::Reader) {
+    fn run(mut self, stop: &AtomicBool) {
         let mut next = clock::now();
         let mut refresh = next;
         while !stop.load(Ordering::Acquire) {
@@ -180,10 +244,44 @@ impl Control {
             entries.into_iter().for_each(|entry| self.tell(entry));
             if now >= refresh || changed {
                 refresh = now.after(REFRESH);
-                self.status.publish(self.describe(now, statistics));
+                self.status.publish(self.describe(now));
             }
             let wait = if self.pipeline.is_collecting() { COLLECT } else { next.since(clock::now()) };
-            std::thread::sleep(wait.min(TICK / 5));
+            self.serve(wait.min(TICK / 5));
+        }
+    }
+
+    /// Does what callers ask for while waiting for the next tick.
+    fn serve(&mut self, wait: Duration) {
+        let mut job = match self.jobs.recv_timeout(wait) {
+            Ok(job) => Some(job),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                // A daemon without a control socket.
+                std::thread::sleep(wait);
+                None
+            }
+        };
+        while let Some(Job { request, caller, reply }) = job {
+            // Whoever asked may have gone.
+            let _ = reply.send(self.answer(clock::now(), &request, &caller));
+            job = self.jobs.try_recv().ok();
+        }
+    }
+
+    fn answer(&mut self, now: Time, request: &control::Request, caller: &Caller) -> Outcome {
+        if let Some((action, arguments)) = act::find(request) {
+            return (action.run)(&mut self.pipeline, now, caller, arguments);
+        }
+        match request {
+            control::Request::Show { category, arguments } => {
+                let status = self.describe(now);
+                let view = show::View { now, pipeline: &self.pipeline, status: &status, config: &self.config };
+                show::show(&view, category, arguments)
+            }
+            control::Request::Set { category, .. } | control::Request::Delete { category, .. } => {
+                Err(format!("there is no category {category:?} to change").into())
+            }
         }
     }
 
@@ -226,7 +324,7 @@ impl Control {
         news.into_iter().for_each(|entry| self.tell(entry));
     }
 
-    fn describe(&self, now: Time, statistics: &collectors::worker::Reader) -> Status {
+    fn describe(&self, now: Time) -> Status {
         let detector = self.pipeline.detector();
         let sum = |f: fn(&detector::counters::Shard) -> &detector::counters::Traffic| {
             detector.shards().map(|s| f(s)).fold(Volume::default(), |volume, traffic| Volume {
@@ -249,7 +347,7 @@ impl Control {
             alarms: seen.alarms,
             orphaned_buckets: seen.orphaned,
             capture_drops: detector.shards().map(|s| s.capture_drops.load(Ordering::Relaxed)).sum(),
-            sources: statistics.read().into_iter().map(source).collect(),
+            sources: self.statistics.read().into_iter().map(source).collect(),
             attacks: detector.attacks().values().map(attack).collect(),
             mitigations: self.pipeline.policy().all().map(|m| self.mitigation(m)).collect(),
             peers: self.peers.iter().map(|(name, status)| peer(name, &status.borrow())).collect(),

@@ -68,7 +68,7 @@ pub async fn run(sflow: bool, once: bool, print: Print<'_>) -> Result<()> {
         .replace("@API_PORT@", &api_port.to_string());
     let config = config::check(&text).map_err(|p| anyhow!("the embedded configuration is broken: {p:?}"))?;
     let (events_in, mut events) = mpsc::unbounded_channel();
-    let daemon = daemon::start(config, move |entry: &Entry| {
+    let daemon = daemon::start(config, daemon::Options::default(), move |entry: &Entry| {
         let _ = events_in.send(entry.clone());
     })
     .await?;

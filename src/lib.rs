@@ -45,6 +45,7 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod control;
 pub mod daemon;
 pub mod demo;
 pub mod pipeline;

@@ -9,6 +9,7 @@ mod demo;
 mod mine;
 mod replay;
 mod run;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,6 +34,12 @@ enum Command {
     Replay(replay::Args),
     /// Show what a capture of flow exports or packets holds.
     Decode(decode::Args),
+    /// Show what the daemon sees and does; without a category, what there is to show.
+    Show(words::ShowArgs),
+    /// Set an option, or act at once (flowspec, blackhole).
+    Set(words::ChangeArgs),
+    /// Delete an option, or end an action (flowspec, blackhole).
+    Delete(words::ChangeArgs),
     /// Find the FlowSpec rules for a captured attack.
     Mine(mine::Args),
     /// Check a configuration file; prints every problem at once.
@@ -49,10 +56,14 @@ enum Command {
 /// Parses the command line and runs it.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = parse();
+    let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Decode(args) => decode::run(&args),
+        Command::Show(args) => words::show(args),
+        Command::Set(args) => words::set(args),
+        Command::Delete(args) => words::delete(args),
         Command::Mine(args) => mine::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
@@ -66,6 +77,17 @@ pub fn main() -> ExitCode {
         eprintln!("floodwall: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Parses the command line. Called as `fcli` (a symlink), the name in usage and errors is that.
+fn parse() -> Cli {
+    use clap::{CommandFactory, FromArgMatches};
+    let is_fcli = std::env::args_os().next().is_some_and(|name| Path::new(&name).file_name() == Some("fcli".as_ref()));
+    if !is_fcli {
+        return Cli::parse();
+    }
+    let matches = Cli::command().name("fcli").bin_name("fcli").get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// Reads and checks a configuration file; problems go to standard error.

@@ -13,6 +13,9 @@ pub(super) struct Args {
     /// Where state is kept; wins over the file.
     #[arg(long, env = "FLOODWALL_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// The control socket [default: /run/floodwall/control.sock].
+    #[arg(long, env = "FLOODWALL_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
@@ -21,6 +24,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         config.state_directory.clone_from(directory);
     }
     super::start_logging(&config.logging_level);
-    crate::daemon::run_until_signal(config)?;
+    let options = crate::daemon::Options {
+        socket: Some(crate::control::socket_path(args.socket.as_ref())),
+        needs_socket: args.socket.is_some(),
+    };
+    crate::daemon::run_until_signal(config, options)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,187 @@
+//! The control socket: what operators type reaches the daemon here, one JSON request and one JSON reply a line.
+//!
+//! ```text
+//! floodwall show attacks ──▶ {"verb":"show","category":"attacks"} ──▶ server ──▶ control thread ──▶ show/attacks.rs
+//! ```
+//! * [`server`] binds the Unix socket, learns who calls from the kernel (`SO_PEERCRED`) and refuses writes to those who are
+//!   neither root, nor the daemon's own user, nor in group [`GROUP`]. It is generic over its [`server::Handler`], so that a
+//!   second daemon (the enforcer) has a socket of its own.
+//! * [`show`] holds one file per category that can be shown, [`act`] one per category that acts at once (decision 3).
+//!   Both run on the control thread, between two ticks. Adding one is a file and a line in the table.
+//! * [`client`] is the command line's end.
+//!
+//! Limits: [`MAX_CLIENTS`] connections, [`MAX_REQUEST`] bytes a request, [`QUEUE`] requests waiting for the control thread.
+
+pub mod act;
+pub mod client;
+pub mod server;
+pub mod show;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where the socket is unless `--socket` or `FLOODWALL_SOCKET` says otherwise (decision 17).
+pub const DEFAULT_SOCKET: &str = "/run/floodwall/control.sock";
+/// Members of this group may change things.
+pub const GROUP: &str = "floodwall";
+/// Bytes of a request at most.
+pub const MAX_REQUEST: usize = 1 << 20;
+/// Connections at once at most.
+pub const MAX_CLIENTS: usize = 64;
+/// Requests that wait for the control thread at most.
+pub const QUEUE: usize = 64;
+
+/// What a caller asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Request {
+    /// `show CATEGORY ...`: what runs.
+    Show {
+        /// What to show; empty for a list of categories.
+        #[serde(default)]
+        category: String,
+        /// The words behind it.
+        #[serde(default)]
+        arguments: Vec<String>,
+    },
+    /// `set CATEGORY ...`.
+    Set {
+        /// What to set.
+        category: String,
+        /// The words behind it.
+        #[serde(default)]
+        arguments: Vec<String>,
+    },
+    /// `delete CATEGORY ...`.
+    Delete {
+        /// What to delete.
+        category: String,
+        /// The words behind it.
+        #[serde(default)]
+        arguments: Vec<String>,
+    },
+}
+
+impl Request {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub const fn is_read(&self) -> bool {
+        matches!(self, Self::Show { .. })
+    }
+}
+
+/// A request as it stands on a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// What is asked for.
+    #[serde(flatten)]
+    pub request: Request,
+    /// Why, in the operator's words, for the audit log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Who asks, as the kernel knows him.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Caller {
+    /// Name of the user; of the one who logged in, if that is known, so that `sudo` does not hide him.
+    pub user: String,
+    /// His user id.
+    pub uid: u32,
+    /// Whether he may change anything.
+    pub may_write: bool,
+    /// Why he does it, if he said.
+    pub reason: Option<String>,
+}
+
+/// What was asked for, for people and for programs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// For people; may be empty.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
+}
+
+impl Answer {
+    /// From something that serialises, with its text.
+    #[must_use]
+    pub fn new(text: impl Into<String>, value: &impl Serialize) -> Self {
+        // Only maps with keys that are not texts fail, which no answer has.
+        Self { text: text.into(), json: serde_json::to_value(value).unwrap_or_default() }
+    }
+}
+
+/// Why something was not done, and what to do instead.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// For people.
+    pub text: String,
+    /// For programs; null when the text says it all.
+    pub json: Value,
+}
+
+impl<T: Into<String>> From<T> for Failure {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), json: Value::Null }
+    }
+}
+
+/// The outcome of a request.
+pub type Outcome = Result<Answer, Failure>;
+
+/// An outcome as it stands on a line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Whether it was done.
+    pub ok: bool,
+    /// For people: the answer, or what went wrong and what to do instead.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
+}
+
+impl From<Outcome> for Reply {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Ok(Answer { text, json }) => Self { ok: true, text, json },
+            Err(Failure { text, json }) => Self { ok: false, text, json },
+        }
+    }
+}
+
+impl From<Reply> for Outcome {
+    fn from(reply: Reply) -> Self {
+        if reply.ok {
+            Ok(Answer { text: reply.text, json: reply.json })
+        } else {
+            Err(Failure { text: reply.text, json: reply.json })
+        }
+    }
+}
+
+/// The socket's path: the one given, else the default.
+#[must_use]
+pub fn socket_path(given: Option<&PathBuf>) -> PathBuf {
+    given.cloned().unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+}
+
+/// Columns as text, each as wide as its widest cell.
+#[must_use]
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(&mut header.iter().copied())];
+    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}

@@ -1,0 +1,10 @@
+//! `show blackhole`: blackholed hosts, dry runs included.
+
+use super::Category;
+
+pub(super) const CATEGORY: Category = Category {
+    name: "blackhole",
+    arguments: "",
+    help: "blackholed hosts and which peers they were sent to",
+    run: |view, arguments| super::mitigations(view, "blackhole", "blackhole", arguments),
+};
