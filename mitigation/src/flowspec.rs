@@ -41,6 +41,13 @@ pub enum Action {
     RedirectToIp(std::net::IpAddr),
     /// traffic-marking: set this DSCP.
     Mark(u8),
+    /// traffic-action (RFC 8955 section 7.3): sampling and logging, and whether later rules are still evaluated.
+    TrafficAction {
+        /// The S bit: sample and log matching traffic.
+        sample: bool,
+        /// The T bit: evaluation goes on with the rules behind this one (without the bit, the first match ends it).
+        go_on: bool,
+    },
 }
 
 impl fmt::Display for Action {
@@ -55,6 +62,12 @@ impl fmt::Display for Action {
             Self::RedirectAs4 { asn, value } => write!(f, "redirect {asn}:{value}"),
             Self::RedirectToIp(address) => write!(f, "redirect-to-ip {address}"),
             Self::Mark(dscp) => write!(f, "mark {dscp}"),
+            Self::TrafficAction { sample, go_on } => match (sample, go_on) {
+                (true, true) => f.write_str("sample, continue"),
+                (true, false) => f.write_str("sample"),
+                (false, true) => f.write_str("continue"),
+                (false, false) => f.write_str("traffic-action 0"),
+            },
         }
     }
 }

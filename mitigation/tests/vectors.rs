@@ -31,7 +31,7 @@ fn sender(ibgp: bool) -> Sender {
     Sender { asn: 65001, ibgp, four_octet_as: true, next_hops }
 }
 
-/// Not ours to send: a next hop inside a FlowSpec route (08), a traffic-action (06), a rule of 240 octets (13), an IPv6 offset (21).
+/// Not ours to send: a next hop inside a FlowSpec route (08), AS 0 beside a rate (06), a rule of 240 octets (13), an IPv6 offset (21).
 const NOT_SENT: [&str; 4] = ["06", "08", "13", "21"];
 
 #[test]

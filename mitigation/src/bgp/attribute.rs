@@ -7,7 +7,7 @@ use collectors::IpVersion;
 use detector::Prefix;
 
 use super::message::{MAX_MESSAGE, Notification, frame};
-use super::nlri::{self, NlriError};
+use super::nlri::{self, FlowNlri, NlriError};
 use crate::announcement::{Announcement, Community, LargeCommunity, Route};
 use crate::config::Family;
 use crate::flowspec::Action;
@@ -201,6 +201,9 @@ fn extended_communities(sender: &Sender, announcement: &Announcement, attributes
                 community(0x8208, [a, b, c, d, e, f]);
             }
             Action::Mark(dscp) => community(0x8009, [0, 0, 0, 0, 0, *dscp]),
+            Action::TrafficAction { sample, go_on } => {
+                community(0x8007, [0, 0, 0, 0, 0, u8::from(*sample) << 1 | u8::from(*go_on)]);
+            }
             Action::RedirectToIp(IpAddr::V4(address)) => {
                 let [a, b, c, d] = address.octets();
                 community(0x010c, [a, b, c, d, 0, 0]);
@@ -268,6 +271,12 @@ pub struct Update {
     pub end_of_rib: Option<Family>,
     /// FlowSpec NLRI that were not understood; their rules are dropped, the session stays.
     pub dropped: usize,
+    /// The first reason why one was not.
+    pub dropped_reason: Option<NlriError>,
+    /// The FlowSpec routes of `announced`, as they stood on the wire.
+    pub flow_announced: Vec<FlowNlri>,
+    /// The FlowSpec routes of `withdrawn`, as they stood on the wire.
+    pub flow_withdrawn: Vec<FlowNlri>,
 }
 
 /// Attributes of received routes that matter here.
@@ -275,6 +284,8 @@ pub struct Update {
 pub struct Attributes {
     /// Filtering actions; empty means accept.
     pub actions: Vec<Action>,
+    /// Types of extended communities that ask for an action this program does not know.
+    pub unknown_actions: Vec<u16>,
     /// Next hop of unicast routes.
     pub next_hop: Option<IpAddr>,
     /// Standard communities.
@@ -336,6 +347,8 @@ pub fn decode(body: &[u8]) -> Result<Update, Notification> {
     if treat_as_withdraw || (!update.announced.is_empty() && (!mandatory || unicast_without_next_hop)) {
         let mut announced = std::mem::take(&mut update.announced);
         update.withdrawn.append(&mut announced);
+        let mut announced = std::mem::take(&mut update.flow_announced);
+        update.flow_withdrawn.append(&mut announced);
     }
     Ok(update)
 }
@@ -397,7 +410,15 @@ impl Update {
                 if !rest.is_empty() || communities.is_empty() {
                     return Err(Fault::Withdraw);
                 }
-                self.attributes.actions.extend(communities.iter().filter_map(action));
+                for community in communities {
+                    match action(community) {
+                        Some(action) => self.attributes.actions.push(action),
+                        None if is_action(community[0], community[1]) => {
+                            self.attributes.unknown_actions.push(u16::from_be_bytes([community[0], community[1]]));
+                        }
+                        None => {}
+                    }
+                }
                 Ok(())
             }
             25 => {
@@ -406,6 +427,10 @@ impl Update {
                     return Err(Fault::Withdraw);
                 }
                 for community in communities.iter().filter(|c| c[..2] == [0x00, 0x0c]) {
+                    if community[19] & 1 != 0 {
+                        self.attributes.unknown_actions.push(0x000c);
+                        continue;
+                    }
                     let octets: [u8; 16] = community[2..18].try_into().map_err(|_| Fault::Ignore)?;
                     self.attributes.actions.push(Action::RedirectToIp(IpAddr::from(octets)));
                 }
@@ -441,9 +466,11 @@ impl Update {
                 _ => return Err(Fault::Reset),
             };
         }
-        let (routes, dropped) = routes(family, nlri).ok_or(Fault::Reset)?;
-        self.announced.extend(routes);
-        self.dropped += dropped;
+        let routes = Routes::read(family, nlri).ok_or(Fault::Reset)?;
+        self.announced.extend(routes.routes);
+        self.flow_announced.extend(routes.flow);
+        self.dropped += routes.dropped;
+        self.dropped_reason = self.dropped_reason.or(routes.reason);
         Ok(())
     }
 
@@ -454,30 +481,52 @@ impl Update {
         if nlri.is_empty() {
             self.end_of_rib = Some(family);
         }
-        let (routes, dropped) = routes(family, nlri).ok_or(Fault::Reset)?;
-        self.withdrawn.extend(routes);
-        self.dropped += dropped;
+        let routes = Routes::read(family, nlri).ok_or(Fault::Reset)?;
+        self.withdrawn.extend(routes.routes);
+        self.flow_withdrawn.extend(routes.flow);
+        self.dropped += routes.dropped;
+        self.dropped_reason = self.dropped_reason.or(routes.reason);
         Ok(())
     }
 }
 
-/// The routes of an NLRI field, and how many could not be read; `None` if the field cannot be cut into routes.
-fn routes(family: Family, data: &[u8]) -> Option<(Vec<Route>, usize)> {
-    let version = match family {
-        Family::Ipv4Unicast | Family::Ipv4FlowSpec => IpVersion::V4,
-        Family::Ipv6Unicast | Family::Ipv6FlowSpec => IpVersion::V6,
-    };
-    match family {
-        Family::Ipv4Unicast | Family::Ipv6Unicast => {
-            Some((nlri::decode_unicast(version, data)?.into_iter().map(Route::Unicast).collect(), 0))
+/// The routes of an NLRI field.
+#[derive(Default)]
+struct Routes {
+    routes: Vec<Route>,
+    flow: Vec<FlowNlri>,
+    dropped: usize,
+    reason: Option<NlriError>,
+}
+
+impl Routes {
+    /// `None` if the field cannot be cut into routes.
+    fn read(family: Family, data: &[u8]) -> Option<Self> {
+        let version = match family {
+            Family::Ipv4Unicast | Family::Ipv4FlowSpec => IpVersion::V4,
+            Family::Ipv6Unicast | Family::Ipv6FlowSpec => IpVersion::V6,
+        };
+        let mut read = Self::default();
+        match family {
+            Family::Ipv4Unicast | Family::Ipv6Unicast => {
+                read.routes = nlri::decode_unicast(version, data)?.into_iter().map(Route::Unicast).collect();
+            }
+            Family::Ipv4FlowSpec | Family::Ipv6FlowSpec => {
+                for part in nlri::split_flowspec(data)? {
+                    match FlowNlri::decode(version, part) {
+                        Ok(flow) => {
+                            read.routes.push(Route::FlowSpec(flow.pattern.clone()));
+                            read.flow.push(flow);
+                        }
+                        Err(error) => {
+                            read.dropped += 1;
+                            read.reason = read.reason.or(Some(error));
+                        }
+                    }
+                }
+            }
         }
-        Family::Ipv4FlowSpec | Family::Ipv6FlowSpec => {
-            let parts = nlri::split_flowspec(data)?;
-            let routes: Vec<Route> =
-                parts.iter().filter_map(|p| nlri::decode(version, p).ok()).map(Route::FlowSpec).collect();
-            let dropped = parts.len() - routes.len();
-            Some((routes, dropped))
-        }
+        Some(read)
     }
 }
 
@@ -509,8 +558,18 @@ fn action(community: &[u8; 8]) -> Option<Action> {
         (0x82, 0x08) => {
             Action::RedirectAs4 { asn: u32::from_be_bytes([a, b, c, d]), value: u16::from_be_bytes([e, f]) }
         }
+        // RFC 8955 section 7.3: bit 46 samples, bit 47 goes on; the rest is reserved and ignored.
+        (0x80, 0x07) => Action::TrafficAction { sample: f & 2 != 0, go_on: f & 1 != 0 },
         (0x80, 0x09) => Action::Mark(f & 0x3f),
-        (0x01, 0x0c) => Action::RedirectToIp(IpAddr::V4(Ipv4Addr::new(a, b, c, d))),
+        // The last bit asks for a copy instead (draft-ietf-idr-flowspec-redirect-ip section 3): that is another action.
+        (0x01, 0x0c) if f & 1 == 0 => Action::RedirectToIp(IpAddr::V4(Ipv4Addr::new(a, b, c, d))),
         _ => return None,
     })
+}
+
+/// Whether an extended community that is no known [`Action`] is an action all the same, so that a filter that leaves it out
+/// would do something else than asked: the experimental types of RFC 8955 section 7, redirection to an IP address, and the older
+/// draft's 0x0800.
+const fn is_action(kind: u8, subtype: u8) -> bool {
+    matches!((kind, subtype), (0x80..=0x82, _) | (0x01 | 0x08, 0x0c) | (0x08, 0x00))
 }

@@ -143,6 +143,28 @@ fn encode_bits(bits: &Bits, out: &mut Vec<u8>) {
     out[last] |= END_OF_LIST;
 }
 
+/// A FlowSpec NLRI as received. On the wire its octets are its identity: two that mean the same are two routes, and RFC 8955
+/// section 5.1 orders rules by their octets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowNlri {
+    /// Address family.
+    pub version: IpVersion,
+    /// The components, without the length in front.
+    pub octets: Vec<u8>,
+    /// What they mean.
+    pub pattern: Pattern,
+}
+
+impl FlowNlri {
+    /// Decodes the components of an NLRI, without the length in front.
+    ///
+    /// # Errors
+    /// See [`decode`].
+    pub fn decode(version: IpVersion, octets: &[u8]) -> Result<Self, NlriError> {
+        Ok(Self { version, octets: octets.to_vec(), pattern: decode(version, octets)? })
+    }
+}
+
 /// Decodes the components of an NLRI (without the length in front) of an address family.
 ///
 /// # Errors
@@ -217,7 +239,7 @@ fn decode_prefix(version: IpVersion, data: &[u8]) -> Result<(Prefix, u8, &[u8]),
 }
 
 /// Takes an operator and its value from the front.
-fn decode_value(data: &[u8]) -> Result<(u8, u64, &[u8]), NlriError> {
+pub(super) fn decode_value(data: &[u8]) -> Result<(u8, u64, &[u8]), NlriError> {
     let (&operator, rest) = data.split_first().ok_or(NlriError::Truncated)?;
     let size = 1usize << (operator >> 4 & 3);
     let (value, rest) = rest.split_at_checked(size).ok_or(NlriError::Truncated)?;
