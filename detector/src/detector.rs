@@ -31,6 +31,17 @@ const LONGEST_FRUITLESS: u32 = 7;
 /// An attack fades below this share of its threshold.
 const CLEAR_SHARE: f64 = 0.7;
 
+/// A worker that does not take a filter over for this long is not waited for.
+const LONGEST_SETTLING: Duration = Duration::from_secs(1);
+
+/// New filters of a host on their way to the workers: what is counted meanwhile says nothing about what they leave over.
+#[derive(Debug)]
+struct Settling {
+    /// Commands each worker has to have carried out.
+    sent: Vec<u64>,
+    since: Time,
+}
+
 /// A host that is, or just was, over one of its thresholds.
 #[derive(Debug, Default)]
 struct Track {
@@ -65,6 +76,7 @@ pub struct Detector {
     previous: Vec<Option<Box<[Totals]>>>,
     previous_classes: BTreeMap<HostId, Classes>,
     tracks: BTreeMap<HostId, Track>,
+    settling: BTreeMap<HostId, Settling>,
     attacks: BTreeMap<Target, Attack>,
     last: Option<Time>,
     last_traffic: Time,
@@ -125,6 +137,7 @@ impl Detector {
             remotes,
             previous_classes: BTreeMap::new(),
             tracks: BTreeMap::new(),
+            settling: BTreeMap::new(),
             attacks: BTreeMap::new(),
             last: None,
             last_traffic: Time::default(),
@@ -149,12 +162,14 @@ impl Detector {
         let ended = self.pulse.tick.load(Ordering::Relaxed);
         self.pulse.second.store((now.0 / 1_000_000_000) as u32, Ordering::Relaxed);
         self.pulse.tick.store(ended.wrapping_add(1), Ordering::Release);
+        let settled = self.settled(now);
         let deltas = self.read(ended.wrapping_sub(1), span);
         if self.statistics.active_hosts > 0 {
             self.last_traffic = now;
         }
         self.watch_silence(now, &mut events);
         self.evaluate(start, now, &deltas, &mut events);
+        settled.iter().for_each(|host| drop(self.settling.remove(host)));
         self.fade(now, span, &deltas, &mut events);
         events
     }
@@ -217,7 +232,7 @@ impl Detector {
         candidates.dedup();
         for host in candidates {
             let Some(prefix) = self.hosts.prefix(host) else { continue };
-            if self.whitelist.contain(&prefix) {
+            if self.whitelist.contain(&prefix) || self.settling.contains_key(&host) {
                 continue;
             }
             let quiet = Delta { totals: Totals::default(), classes: None };
@@ -327,7 +342,7 @@ impl Detector {
         let limit = self.config.bucket.mirror_samples.max(MAX_RECORDS).saturating_mul(2);
         for remote in &mut self.remotes {
             // A full ring loses the look-back only; the bucket then fills from live traffic.
-            let _ = remote.commands.push(Command::LookBack { host, target, since, limit });
+            remote.send(Command::LookBack { host, target, since, limit });
             remote.shard.line(host).watch.fetch_or(WATCH_CAPTURE, Ordering::Release);
         }
     }
@@ -473,19 +488,30 @@ impl Detector {
             .flat_map(|a| a.filters.iter().cloned())
             .collect();
         for remote in &mut self.remotes {
-            let watch = &remote.shard.line(host).watch;
             let empty = all.is_empty();
             // A full ring cannot happen with one command per filter change and a worker that serves every 20 ms; if it does,
             // the worker goes on counting what it should not, which errs towards detecting.
-            if remote.commands.push(Command::Filters(host, Arc::clone(&all))).is_ok() && !empty {
+            let sent = remote.send(Command::Filters(host, Arc::clone(&all)));
+            let watch = &remote.shard.line(host).watch;
+            if sent && !empty {
                 watch.fetch_or(WATCH_FILTERS, Ordering::Release);
             } else if empty {
                 watch.fetch_and(!WATCH_FILTERS, Ordering::Release);
             }
         }
+        let sent = self.remotes.iter().map(Remote::sent).collect();
+        self.settling.insert(host, Settling { sent, since: self.last.unwrap_or_default() });
         if let Some(track) = self.tracks.get_mut(&host) {
             track.levels.retain(|(direction, _), _| *direction != target.direction);
         }
+    }
+
+    /// Hosts whose filters every worker has taken over by now. What the current tick counted may be older than that.
+    fn settled(&self, now: Time) -> Vec<HostId> {
+        let has_settled = |s: &Settling| {
+            now.since(s.since) >= LONGEST_SETTLING || self.remotes.iter().zip(&s.sent).all(|(r, n)| r.has_served(*n))
+        };
+        self.settling.iter().filter(|(_, s)| has_settled(s)).map(|(host, _)| *host).collect()
     }
 
     /// Attacks in progress.

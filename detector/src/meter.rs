@@ -110,6 +110,7 @@ pub struct Meter {
     shard: Arc<Shard>,
     pulse: Arc<Pulse>,
     commands: Consumer<Command>,
+    served: Arc<AtomicU64>,
     captured: Producer<Sample>,
     filters: BTreeMap<HostId, Arc<[Arc<Filter>]>>,
     look_back: LookBack,
@@ -120,8 +121,30 @@ pub struct Meter {
 #[derive(Debug)]
 pub(crate) struct Remote {
     pub(crate) shard: Arc<Shard>,
-    pub(crate) commands: Producer<Command>,
+    commands: Producer<Command>,
+    /// Commands sent so far, and how many of them the worker has carried out.
+    sent: u64,
+    served: Arc<AtomicU64>,
     pub(crate) captured: Consumer<Sample>,
+}
+
+impl Remote {
+    /// Asks something of the worker; false if its ring is full.
+    pub(crate) fn send(&mut self, command: Command) -> bool {
+        let sent = self.commands.push(command).is_ok();
+        self.sent += u64::from(sent);
+        sent
+    }
+
+    /// Commands sent so far.
+    pub(crate) const fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether the worker has carried out the first `commands` of them.
+    pub(crate) fn has_served(&self, commands: u64) -> bool {
+        self.served.load(Ordering::Acquire) >= commands
+    }
 }
 
 impl Meter {
@@ -129,7 +152,14 @@ impl Meter {
         let shard = Arc::new(Shard::new(hosts.slab_capacity()));
         let (commands_in, commands) = RingBuffer::new(COMMAND_RING);
         let (captured, captured_out) = RingBuffer::new(CAPTURE_RING);
-        let remote = Remote { shard: Arc::clone(&shard), commands: commands_in, captured: captured_out };
+        let served = Arc::new(AtomicU64::new(0));
+        let remote = Remote {
+            shard: Arc::clone(&shard),
+            commands: commands_in,
+            sent: 0,
+            served: Arc::clone(&served),
+            captured: captured_out,
+        };
         let look_back = LookBack { samples: Vec::new(), next: 0 };
         let meter = Self {
             worker,
@@ -138,6 +168,7 @@ impl Meter {
             shard,
             pulse,
             commands,
+            served,
             captured,
             filters: BTreeMap::new(),
             look_back,
@@ -237,6 +268,9 @@ impl Meter {
                 }
                 Command::LookBack { host, target, since, limit } => self.look_back(host, target, since, limit),
             }
+            // Release: whoever sees the command carried out sees everything counted before it.
+            let served = self.served.load(Ordering::Relaxed);
+            self.served.store(served.wrapping_add(1), Ordering::Release);
         }
         let tick =
             Tick { number: self.pulse.tick.load(Ordering::Acquire), second: self.pulse.second.load(Ordering::Relaxed) };

@@ -122,6 +122,23 @@ fn foreign_and_internal_traffic_is_counted_but_never_alarms() {
 }
 
 #[test]
+fn what_is_counted_before_the_workers_know_a_filter_is_no_residual() {
+    let mut bench = Bench::new(config(&PPS), 2);
+    let flood = vec![packet(bench.now, "198.51.100.7", "203.0.113.9", 17, (53, 4242), 1400); 8_000];
+    let calm = vec![packet(bench.now, "198.51.100.8", "203.0.113.9", 6, (443, 4242), 500); 10];
+    (0..5).for_each(|_| bench.tick(&flood));
+    let target = victim(Direction::Incoming);
+    let dns = Pattern::new(vec![Condition::Destination(target.prefix, 0), Condition::SourcePort(Ranges::value(53))]);
+    let filter = Arc::new(Filter::new(dns.expect("valid"), bench.detector.workers()));
+    bench.detector.set_filters(target, vec![filter]);
+    bench.events.clear();
+    // A burst of 80,000 packets/s that the workers count before they next serve.
+    bench.tick(&flood);
+    (0..10).for_each(|_| bench.tick(&calm));
+    assert!(!bench.events.iter().any(|e| matches!(e, Event::Residual(_))), "{:?}", bench.events);
+}
+
+#[test]
 fn a_filter_takes_its_traffic_out_and_the_rest_stays_counted_and_alarms_again() {
     let mut bench = Bench::new(config(&PPS), 2);
     let mut both = vec![packet(bench.now, "198.51.100.7", "203.0.113.9", 17, (53, 4242), 1400); 3_000];
