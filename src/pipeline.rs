@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use collectors::{Sample, Time};
-use detector::{Attack, Bucket, Detector, Event, Filter, Meter, Target};
+use detector::{Attack, Bucket, Detector, Event, Filter, Match, Meter, Target};
 use mitigation::miner::{self, Capabilities};
 use mitigation::{Decision, Mitigation, Policy, Proposal, Route, Wanted};
 
@@ -128,6 +128,12 @@ impl Pipeline {
         entries.push(Entry::new(now, Report::bucket_full(now, target, bucket)));
         let Some(attack) = self.detector.attacks().get(&target) else { return };
         let request = self.mining_request(attack, &bucket.samples);
+        if !is_left_over(attack, &request) {
+            self.detector.mined(now, target, false);
+            let verdict = "no further rule: those wanted cover the excess".to_owned();
+            entries.push(Entry::new(now, Report::Candidates { target, verdict, ranking: Vec::new() }));
+            return;
+        }
         let by_bytes = request.by_bytes;
         let outcome = miner::mine(&request);
         entries.push(Entry::new(
@@ -248,17 +254,42 @@ fn proposal(candidate: &miner::Candidate, by_bytes: bool) -> Proposal {
     }
 }
 
+/// Whether what the wanted rules leave of a bucket is over the threshold for certain. Rules that no router holds yet filter
+/// nothing, so the bucket still shows their traffic: the rest of it may well be ordinary.
+#[allow(clippy::cast_precision_loss, reason = "statistics")]
+fn is_left_over(attack: &Attack, request: &miner::Request<'_>) -> bool {
+    let weight = |s: &Sample| if request.by_bytes { s.bytes } else { s.packets };
+    let (mut all, mut left, mut seen) = (0u128, 0u128, 0u32);
+    for sample in request.sample.iter().filter(|s| attack.target.covers(s)) {
+        all += u128::from(weight(sample));
+        if !request.excluded.iter().any(|p| p.matches(sample) == Match::Yes) {
+            left += u128::from(weight(sample));
+            seen += 1;
+        }
+    }
+    if left == all {
+        return true;
+    }
+    let share = left as f64 / all.max(1) as f64 * detector::lower_bound(f64::from(seen));
+    rate(attack, request.sample) * share > attack.crossing.threshold as f64
+}
+
 /// The share of a sample that rules have to cover for the rest to stay below 0.8 of the threshold: mining what is left then
 /// would take ordinary traffic for an attack.
 #[allow(clippy::cast_precision_loss, reason = "a share")]
 fn enough(attack: &Attack, samples: &[Sample]) -> f64 {
+    (1.0 - 0.8 * attack.crossing.threshold as f64 / rate(attack, samples).max(1.0)).clamp(0.05, 0.95)
+}
+
+/// The rate of the measure that was crossed, in its units per second. Records that arrive together stand for as long as their
+/// flows took, not for the instant of their arrival.
+#[allow(clippy::cast_precision_loss, reason = "an estimate")]
+fn rate(attack: &Attack, samples: &[Sample]) -> f64 {
     let evidence = attack.crossing.evidence;
-    // Records that arrive together stand for as long as their flows took, not for the instant of their arrival.
     let of_target = || samples.iter().filter(|s| attack.target.covers(s));
     let packets: u128 = of_target().map(|s| u128::from(s.packets)).sum();
     let weighted: u128 = of_target().map(|s| u128::from(s.packets) * u128::from(s.duration_ms)).sum();
     let duration_ms = weighted.checked_div(packets).unwrap_or(0) as f64;
     let window_ms = (evidence.window_ms as f64).max(1.0);
-    let rate = evidence.rate as f64 * window_ms / window_ms.max(duration_ms);
-    (1.0 - 0.8 * attack.crossing.threshold as f64 / rate.max(1.0)).clamp(0.05, 0.95)
+    evidence.rate as f64 * window_ms / window_ms.max(duration_ms)
 }

@@ -22,5 +22,5 @@ pub use hosts::{HostId, Hosts, Lookup};
 pub use meter::{Filter, Meter};
 pub use networks::{Membership, Networks};
 pub use pattern::{BitTest, Bits, Condition, Match, Pattern, PatternError, Ranges};
-pub use rate::Evidence;
+pub use rate::{Evidence, lower_bound};
 pub use target::{Direction, Prefix, Target};

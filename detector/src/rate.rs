@@ -127,8 +127,10 @@ impl Level {
     }
 }
 
-/// Lower 1e-6 bound of a Poisson mean as a share of the count (Wilson and Hilferty's cube-root approximation of chi-square).
-fn lower_bound(count: f64) -> f64 {
+/// Lower 1e-6 bound of a Poisson mean as a share of the count (Wilson and Hilferty's cube-root approximation of chi-square):
+/// 0 for counts up to about 6, towards 1 for large ones.
+#[must_use]
+pub fn lower_bound(count: f64) -> f64 {
     const QUANTILE: f64 = 4.753;
     if count < 1.0 {
         return 0.0;
