@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use collectors::{Sample, Time};
 use detector::{Attack, Bucket, Detector, Event, Filter, Match, Meter, Target};
-use mitigation::miner::{self, Capabilities};
+use mitigation::miner;
 use mitigation::{Decision, Mitigation, Policy, Proposal, Route, Wanted};
 
 use crate::report::{CandidateReport, Entry, Report};
@@ -30,7 +30,6 @@ pub enum Request {
 pub struct Pipeline {
     detector: Detector,
     policy: Policy,
-    capabilities: Capabilities,
     held: BTreeSet<Route>,
     assume_held: bool,
     filters: BTreeMap<(Target, Route), Arc<Filter>>,
@@ -51,7 +50,6 @@ impl Pipeline {
         let pipeline = Self {
             detector,
             policy: Policy::new(mitigation),
-            capabilities: Capabilities::default(),
             held: BTreeSet::new(),
             assume_held: false,
             filters: BTreeMap::new(),
@@ -164,7 +162,7 @@ impl Pipeline {
             baseline_pps: None,
             capacity_pps: None,
             max_rules: rules_left,
-            capabilities: self.capabilities,
+            capabilities: self.policy.config().capabilities,
             excluded,
         }
     }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use collectors::{Interface, Listener};
 use detector::{BucketLimits, Direction, HostGroup, Networks, Thresholds, Unit};
-use mitigation::{Action, Family, GroupPolicy, Peer};
+use mitigation::miner::Capabilities;
+use mitigation::{Action, Family, FlowSpecOptions, GroupPolicy, Peer};
 use toml_edit::{Document, Item, Table};
 
-use crate::draft::{Bgp, Draft, Group};
+use crate::draft::{Bgp, Draft, Group, Main};
 use crate::schema::{Key, Section, Value, keys, measures, switch_key};
 use crate::{Api, Config};
 
@@ -161,13 +162,7 @@ fn apply_table(
         note_line(text, report, &path, table, name);
         let of_section = || keys.iter().filter(|k| k.section == section);
         let Some(key) = of_section().find(|k| k.name == name) else {
-            let known: Vec<String> = of_section().map(|k| k.name.clone()).collect();
-            let elsewhere = keys.iter().find(|k| k.name == name).map(|k| k.section.name());
-            let text = match elsewhere {
-                Some(other) => format!("unknown key here; it belongs under [{other}]"),
-                None => unknown("key", name, &known),
-            };
-            report.add(path, text);
+            report.add(path, unknown_key(keys, section, name));
             continue;
         };
         let value = match item {
@@ -178,6 +173,16 @@ fn apply_table(
             report.add(path, text);
         }
     }
+}
+
+/// Advice about a key that a section does not have.
+pub(crate) fn unknown_key(keys: &[Key], section: Section, name: &str) -> String {
+    let elsewhere = keys.iter().find(|k| k.name == name).map(|k| k.section.name());
+    if let Some(other) = elsewhere {
+        return format!("unknown key here; it belongs under [{other}]");
+    }
+    let known: Vec<String> = keys.iter().filter(|k| k.section == section).map(|k| k.name.clone()).collect();
+    unknown("key", name, &known)
 }
 
 fn unknown(what: &str, name: &str, known: &[String]) -> String {
@@ -359,16 +364,16 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
             report.add("main.gobgp_flow_spec_announces", "no BGP peer has ipv4_flowspec or ipv6_flowspec on");
         }
     }
-    #[allow(clippy::cast_precision_loss, reason = "a rate for routers that round it anyway")]
-    let default_action = if matches!(main.default_action, Action::RateLimitBytes(_)) {
-        Action::RateLimitBytes(main.rate_limit_value as f32)
-    } else {
-        main.default_action.clone()
-    };
+    let default_action = compose_action(main, report);
     let global = draft.groups.get("global").cloned().unwrap_or_default();
     let policy = |group: &Group| GroupPolicy {
         enable_ban: group.enable_ban.or(global.enable_ban).unwrap_or(true),
-        enable_flow_spec: group.enable_bgp_flow_spec.or(global.enable_bgp_flow_spec).unwrap_or(true),
+        // Where each group decides for itself, `global` speaks only for its own hosts, as in FastNetMon.
+        enable_flow_spec: if main.flow_spec_per_hostgroup_management {
+            group.enable_bgp_flow_spec.unwrap_or(false)
+        } else {
+            group.enable_bgp_flow_spec.or(global.enable_bgp_flow_spec).unwrap_or(true)
+        },
         enable_blackhole: group.enable_blackhole.or(global.enable_blackhole).unwrap_or(true),
     };
     #[allow(clippy::cast_precision_loss, reason = "a share in percent")]
@@ -379,6 +384,21 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
         enable_ban: main.enable_ban,
         flow_spec_announces: main.gobgp_flow_spec_announces,
         default_action,
+        flow_spec: FlowSpecOptions {
+            next_hops_ipv4: main.flow_spec_next_hops_ipv4.clone(),
+            execute_validation: main.flow_spec_execute_validation,
+            tcp_flags_match_bit: main.flow_spec_tcp_options_use_match_bit,
+            fragment_match_bit: main.flow_spec_fragmentation_options_use_match_bit,
+        },
+        capabilities: Capabilities {
+            source: !main.flow_spec_do_not_process_source_address_field,
+            length: !main.flow_spec_do_not_process_length_field,
+            tcp_flags: !main.flow_spec_do_not_process_tcp_flags_field,
+            fragment: !main.flow_spec_do_not_process_ip_fragmentation_flags_field,
+            do_not_fragment: !main.flow_spec_ignore_do_not_fragment_flag,
+            ports_with_fragment: !main.flow_spec_strip_ports_for_fragmented_traffic,
+            ..Capabilities::default()
+        },
         groups: draft.groups.iter().map(|(name, group)| (name.clone(), policy(group))).collect(),
         protected: main.protected_networks.clone(),
         ban_time: Duration::from_secs(main.ban_time),
@@ -390,6 +410,27 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
         max_blackholes: count(main.max_blackholes),
         peers,
     }
+}
+
+/// The action of mined rules; redirecting needs both halves of its route target.
+fn compose_action(main: &Main, report: &mut Report) -> Action {
+    #[allow(clippy::cast_precision_loss, reason = "a rate for routers that round it anyway")]
+    let rate = main.rate_limit_value as f32;
+    if matches!(main.default_action, Action::RateLimitBytes(_)) {
+        return Action::RateLimitBytes(rate);
+    }
+    if !matches!(main.default_action, Action::RedirectAs2 { .. }) {
+        return main.default_action.clone();
+    }
+    let (asn, value) = (main.redirect_target_as, main.redirect_target_community);
+    if asn.is_none() || value.is_none() {
+        report.add(
+            "main.gobgp_flow_spec_default_action",
+            "redirect needs its target: set gobgp_flow_spec_v4_redirect_target_as = 65535 and \
+             gobgp_flow_spec_v4_redirect_target_community = 1 as well",
+        );
+    }
+    Action::RedirectAs2 { asn: asn.unwrap_or(0), value: value.unwrap_or(0) }
 }
 
 fn compose_peer(name: &str, bgp: &Bgp, report: &mut Report) -> Option<Peer> {

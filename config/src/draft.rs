@@ -29,6 +29,19 @@ pub struct Main {
     pub gobgp_flow_spec_announces: bool,
     pub default_action: Action,
     pub rate_limit_value: u64,
+    pub redirect_target_as: Option<u16>,
+    pub redirect_target_community: Option<u32>,
+    pub flow_spec_next_hops_ipv4: Vec<Ipv4Addr>,
+    pub flow_spec_per_hostgroup_management: bool,
+    pub flow_spec_execute_validation: bool,
+    pub flow_spec_tcp_options_use_match_bit: bool,
+    pub flow_spec_fragmentation_options_use_match_bit: bool,
+    pub flow_spec_do_not_process_source_address_field: bool,
+    pub flow_spec_do_not_process_length_field: bool,
+    pub flow_spec_do_not_process_tcp_flags_field: bool,
+    pub flow_spec_do_not_process_ip_fragmentation_flags_field: bool,
+    pub flow_spec_ignore_do_not_fragment_flag: bool,
+    pub flow_spec_strip_ports_for_fragmented_traffic: bool,
     pub blackhole_after: u64,
     pub minimum_coverage_percent: u64,
     pub max_rules_per_host: u64,
@@ -57,6 +70,7 @@ pub struct Main {
 #[derive(Debug, Clone, PartialEq, Default)]
 #[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
 pub struct Group {
+    pub description: String,
     pub networks: Vec<Prefix>,
     pub enable_ban: Option<bool>,
     pub enable_bgp_flow_spec: Option<bool>,
@@ -72,6 +86,7 @@ pub struct Group {
 #[allow(clippy::struct_excessive_bools, reason = "switches of the file")]
 pub struct Bgp {
     pub active: bool,
+    pub description: String,
     pub local_asn: Option<u32>,
     pub local_address: Option<IpAddr>,
     pub remote_asn: Option<u32>,
@@ -95,6 +110,7 @@ impl Default for Bgp {
     fn default() -> Self {
         Self {
             active: true,
+            description: String::new(),
             local_asn: None,
             local_address: None,
             remote_asn: None,
@@ -179,6 +195,19 @@ impl Main {
             gobgp_flow_spec_announces: false,
             default_action: Action::Discard,
             rate_limit_value: 0,
+            redirect_target_as: None,
+            redirect_target_community: None,
+            flow_spec_next_hops_ipv4: Vec::new(),
+            flow_spec_per_hostgroup_management: false,
+            flow_spec_execute_validation: true,
+            flow_spec_tcp_options_use_match_bit: false,
+            flow_spec_fragmentation_options_use_match_bit: false,
+            flow_spec_do_not_process_source_address_field: false,
+            flow_spec_do_not_process_length_field: false,
+            flow_spec_do_not_process_tcp_flags_field: false,
+            flow_spec_do_not_process_ip_fragmentation_flags_field: false,
+            flow_spec_ignore_do_not_fragment_flag: false,
+            flow_spec_strip_ports_for_fragmented_traffic: false,
             blackhole_after: 0,
             minimum_coverage_percent: 0,
             max_rules_per_host: 0,

@@ -8,6 +8,7 @@
 pub mod check;
 pub mod draft;
 pub mod schema;
+pub mod words;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use detector::{Class, Direction, Measure, Prefix, Unit};
-use mitigation::{Action, Community, LargeCommunity};
+use mitigation::{Community, LargeCommunity};
 
 use crate::draft::{Bgp, Draft, Group, Main};
 
@@ -225,10 +225,26 @@ macro_rules! set {
     };
 }
 
+mod flow_spec;
+
+/// Addresses, each once.
+fn addresses<T: std::str::FromStr + PartialEq>(value: &Value, example: &str) -> Result<Vec<T>, String> {
+    let mut found = Vec::new();
+    for text in value.list()? {
+        let item = text.parse().map_err(|_| format!("{text:?} is not valid: write for example {example:?}"))?;
+        if found.contains(&item) {
+            return Err(format!("{text} stands twice in the list: remove one"));
+        }
+        found.push(item);
+    }
+    Ok(found)
+}
+
 /// Every key, in the order of the reference.
 #[must_use]
 pub fn keys() -> Vec<Key> {
     let mut keys = main_keys();
+    keys.extend(flow_spec::keys());
     keys.extend(collector_keys());
     keys.extend(group_keys());
     keys.extend(bgp_keys());
@@ -284,32 +300,6 @@ fn main_keys() -> Vec<Key> {
             "false",
             "announce automatic decisions; off is the dry run of a fresh install: everything but the announcement",
             set!(enable_ban, switch),
-        ),
-        main(
-            "gobgp_flow_spec_announces",
-            "true",
-            "FlowSpec rules are among what is announced",
-            set!(gobgp_flow_spec_announces, switch),
-        ),
-        main(
-            "gobgp_flow_spec_default_action",
-            "\"discard\"",
-            "action of mined rules: accept, discard or rate-limit",
-            |m, v| {
-                m.default_action = match v.text()? {
-                    "accept" => Action::Accept,
-                    "discard" => Action::Discard,
-                    "rate-limit" => Action::RateLimitBytes(0.0),
-                    _ => return Err("write \"accept\", \"discard\" or \"rate-limit\"".to_owned()),
-                };
-                Ok(())
-            },
-        ),
-        main(
-            "gobgp_flow_spec_rate_limit_value",
-            "1024",
-            "bytes per second that pass a rate-limit rule",
-            set!(rate_limit_value, number, 1, 1_000_000_000_000),
         ),
         main(
             "ban_time",
@@ -494,6 +484,10 @@ pub fn switch_key(direction: Direction, measure: Measure) -> String {
 
 fn group_keys() -> Vec<Key> {
     let mut keys = vec![
+        group("description", "", "a note for people", |g, v| {
+            v.text()?.clone_into(&mut g.description);
+            Ok(())
+        }),
         group("networks", "", "prefixes of the group, inside networks_list; global needs none", |g, v| {
             g.networks = prefixes(v)?;
             Ok(())
@@ -507,10 +501,15 @@ fn group_keys() -> Vec<Key> {
                 Ok(())
             },
         ),
-        group("enable_bgp_flow_spec", "true", "FlowSpec rules for this group", |g, v| {
-            g.enable_bgp_flow_spec = Some(v.switch()?);
-            Ok(())
-        }),
+        group(
+            "enable_bgp_flow_spec",
+            "",
+            "FlowSpec rules for this group; absent: the opposite of main's flow_spec_per_hostgroup_management",
+            |g, v| {
+                g.enable_bgp_flow_spec = Some(v.switch()?);
+                Ok(())
+            },
+        ),
         group("enable_blackhole", "true", "fall back to a blackhole when no rule helps", |g, v| {
             g.enable_blackhole = Some(v.switch()?);
             Ok(())
@@ -550,6 +549,10 @@ fn group_keys() -> Vec<Key> {
 fn bgp_keys() -> Vec<Key> {
     vec![
         bgp("active", "true", "connect to this peer", set!(active, switch)),
+        bgp("description", "", "a note for people", |b, v| {
+            v.text()?.clone_into(&mut b.description);
+            Ok(())
+        }),
         bgp("local_asn", "", "our AS number towards this peer", |b, v| {
             b.local_asn = u32::try_from(v.number(1, 4_294_967_295)?).ok();
             Ok(())

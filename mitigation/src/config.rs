@@ -8,6 +8,7 @@ use detector::Prefix;
 
 use crate::announcement::{Community, LargeCommunity};
 use crate::flowspec::Action;
+use crate::miner::Capabilities;
 
 /// Address families of a BGP session (RFC 4760), those the product speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +75,30 @@ impl Default for GroupPolicy {
     }
 }
 
+/// How FlowSpec rules are announced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowSpecOptions {
+    /// Where rules send traffic besides their action (`gobgp_flow_spec_next_hop_ipv4`).
+    pub next_hops_ipv4: Vec<Ipv4Addr>,
+    /// Rules set by hand need host prefixes, at least one of them ours (`flow_spec_execute_validation`, decision 2, default on).
+    pub execute_validation: bool,
+    /// Set the match bit in TCP flag operators (`flow_spec_tcp_options_use_match_bit`, default off).
+    pub tcp_flags_match_bit: bool,
+    /// Set the match bit in fragment operators (`flow_spec_fragmentation_options_use_match_bit`, default off).
+    pub fragment_match_bit: bool,
+}
+
+impl Default for FlowSpecOptions {
+    fn default() -> Self {
+        Self {
+            next_hops_ipv4: Vec::new(),
+            execute_validation: true,
+            tcp_flags_match_bit: false,
+            fragment_match_bit: false,
+        }
+    }
+}
+
 /// Configuration of mitigation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -85,6 +110,10 @@ pub struct Config {
     pub flow_spec_announces: bool,
     /// Action of mined rules (`gobgp_flow_spec_default_action`), default discard.
     pub default_action: Action,
+    /// How rules are announced.
+    pub flow_spec: FlowSpecOptions,
+    /// What rules may match (`flow_spec_do_not_process_*_field` and the like).
+    pub capabilities: Capabilities,
     /// Policy by host group name; groups that are absent have the default policy.
     pub groups: BTreeMap<String, GroupPolicy>,
     /// Addresses that no rule and no blackhole may touch: routers, BGP peers, resolvers (`protected_networks`).
@@ -114,6 +143,8 @@ impl Default for Config {
             enable_ban: false,
             flow_spec_announces: true,
             default_action: Action::Discard,
+            flow_spec: FlowSpecOptions::default(),
+            capabilities: Capabilities::default(),
             groups: BTreeMap::new(),
             protected: Vec::new(),
             ban_time: Duration::from_secs(1900),

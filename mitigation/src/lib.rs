@@ -9,6 +9,6 @@ pub mod miner;
 pub mod policy;
 
 pub use announcement::{Announcement, Community, LargeCommunity, Route, Wanted};
-pub use config::{Config, Family, GroupPolicy, Peer};
+pub use config::{Config, Family, FlowSpecOptions, GroupPolicy, Peer};
 pub use flowspec::{Action, FlowSpec};
 pub use policy::{Decision, DryRun, Mitigation, Policy, Proposal, Refusal};

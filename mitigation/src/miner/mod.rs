@@ -27,6 +27,8 @@ pub struct Capabilities {
     pub tcp_flags: bool,
     /// Fragment bits.
     pub fragment: bool,
+    /// The don't-fragment bit (`flow_spec_ignore_do_not_fragment_flag` turns it off); only with `fragment`.
+    pub do_not_fragment: bool,
     /// Ranges of ports and lengths (otherwise single values).
     pub ranges: bool,
     /// Ports together with fragment bits.
@@ -35,7 +37,15 @@ pub struct Capabilities {
 
 impl Default for Capabilities {
     fn default() -> Self {
-        Self { source: true, length: true, tcp_flags: true, fragment: true, ranges: true, ports_with_fragment: true }
+        Self {
+            source: true,
+            length: true,
+            tcp_flags: true,
+            fragment: true,
+            do_not_fragment: true,
+            ranges: true,
+            ports_with_fragment: true,
+        }
     }
 }
 
