@@ -67,6 +67,27 @@ impl Pipeline {
         }
     }
 
+    /// Puts a configuration into force while everything runs: counters, attacks and the routes it still allows stay. Returns one
+    /// meter for each of `added` further workers, and what happened; the wanted set shows it from the next step on.
+    pub fn reconfigure(
+        &mut self,
+        now: Time,
+        detector: detector::Config,
+        mitigation: mitigation::Config,
+        added: usize,
+    ) -> (Vec<Meter>, Vec<Entry>) {
+        let done = self.detector.reconfigure(detector, added);
+        if done.relaid {
+            let workers = self.detector.workers();
+            self.filters.values_mut().for_each(|filter| *filter = Arc::new(filter.grown(workers)));
+        }
+        let mut entries = self.react(now, done.events);
+        let decisions = self.policy.reconfigure(mitigation);
+        self.record(now, &decisions, &mut entries);
+        self.sync_filters();
+        (done.meters, entries)
+    }
+
     /// One tick of 50 to 100 ms; returns what happened, in order.
     pub fn step(&mut self, now: Time) -> Vec<Entry> {
         let events = self.detector.step(now);

@@ -24,4 +24,4 @@ pub use decoder::{Decoder, RateOverrides};
 pub use error::{Reason, Statistics};
 pub use recording::{Content, Recording};
 pub use sample::{Fields, IpVersion, Origin, Sample, Time};
-pub use worker::{Sink, StartError, WorkerStatistics, Workers, start};
+pub use worker::{Opening, Sink, StartError, WorkerStatistics, Workers, start};

@@ -27,6 +27,8 @@ const PUBLISH: Duration = Duration::from_millis(100);
 const DATAGRAM: usize = 65_535;
 /// Packets of a mirror port that are handed over at once.
 const BATCH: usize = 64;
+/// Datagrams that a worker which is to end reads still, at most.
+const LEFT_OVER: usize = 100_000;
 /// Octets of a mirrored packet that are looked at: enough for any header stack.
 const SNAPLEN: i32 = 256;
 
@@ -84,24 +86,83 @@ pub struct WorkerStatistics {
 
 type Shared = Arc<Mutex<WorkerStatistics>>;
 
+/// What a worker listens to, so that a new configuration leaves it alone if it still wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Key {
+    /// The nth worker of a port.
+    Listener(std::net::SocketAddr, usize),
+    Interface(Interface),
+}
+
+/// A worker's thread.
+struct Running {
+    key: Key,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+    statistics: Shared,
+    /// Another handle of its socket, to share the port with workers that come later.
+    socket: Option<UdpSocket>,
+}
+
 /// Running workers.
 pub struct Workers {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-    statistics: Vec<Shared>,
+    running: Vec<Running>,
+    reader: Reader,
+    templates: Arc<Templates>,
+    rates: Arc<crate::RateOverrides>,
+    /// Threads so far, for their names.
+    started: usize,
     /// What an operator should know about how they started.
     pub warnings: Vec<String>,
 }
 
 impl fmt::Debug for Workers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Workers").field("threads", &self.threads.len()).finish_non_exhaustive()
+        f.debug_struct("Workers").field("running", &self.running.len()).finish_non_exhaustive()
     }
 }
 
 enum Opened {
     Socket(UdpSocket),
     Interface(Box<pcap::Capture<pcap::Active>>, Interface),
+}
+
+/// Sockets and interfaces that a new configuration wants and no worker has yet: open, but nothing reads them.
+pub struct Opening {
+    config: Config,
+    opened: Vec<(Key, Opened)>,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening").field("workers", &self.workers()).finish_non_exhaustive()
+    }
+}
+
+impl Opening {
+    /// Workers that will start; each needs a sink.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.opened.len()
+    }
+}
+
+impl Key {
+    /// Everything that a configuration wants.
+    fn all(config: &Config) -> Vec<Self> {
+        let listeners =
+            config.listeners.iter().flat_map(|l| (0..l.workers.max(1)).map(|i| Self::Listener(l.address, i)));
+        listeners.chain(config.interfaces.iter().cloned().map(Self::Interface)).collect()
+    }
+
+    fn source(&self) -> String {
+        match self {
+            Self::Listener(address, _) => format!("udp {address}"),
+            Self::Interface(interface) => format!("interface {}", interface.name),
+        }
+    }
 }
 
 /// Opens everything, then starts one thread per listener's worker and per interface. `sink` makes the sink of worker `i`.
@@ -113,52 +174,137 @@ pub fn start<S: Sink + 'static>(
     clock: impl Fn() -> Time + Clone + Send + 'static,
     mut sink: impl FnMut(usize) -> S,
 ) -> Result<Workers, StartError> {
-    let mut opened = Vec::new();
-    let mut warnings = Vec::new();
-    for listener in &config.listeners {
-        for _ in 0..listener.workers.max(1) {
-            let (socket, warning) = listen(listener, config.receive_buffer_bytes)?;
-            warnings.extend(warning);
-            opened.push((format!("udp {}", listener.address), Opened::Socket(socket)));
-        }
-    }
-    warnings.dedup();
-    for interface in &config.interfaces {
-        let capture = open_interface(interface)
-            .map_err(|error| StartError::Capture { interface: interface.name.clone(), error })?;
-        let opened_interface = Opened::Interface(Box::new(capture), interface.clone());
-        opened.push((format!("interface {}", interface.name), opened_interface));
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    let templates = Arc::new(Templates::default());
-    let rates = Arc::new(config.rates.clone());
-    let mut workers = Workers { stop: Arc::clone(&stop), threads: Vec::new(), statistics: Vec::new(), warnings };
-    for (index, (source, opened)) in opened.into_iter().enumerate() {
-        let shared: Shared = Arc::new(Mutex::new(WorkerStatistics { source, ..WorkerStatistics::default() }));
-        workers.statistics.push(Arc::clone(&shared));
-        let decoder = Decoder::new(Arc::clone(&templates), Arc::clone(&rates));
-        let (sink, clock, stop) = (sink(index), clock.clone(), Arc::clone(&stop));
-        let run = move || match opened {
-            Opened::Socket(socket) => receive(&socket, decoder, sink, &clock, &stop, &shared),
-            Opened::Interface(capture, interface) => {
-                capture_packets(*capture, &interface, sink, &clock, &stop, &shared)
-            }
-        };
-        let thread = std::thread::Builder::new().name(format!("collect-{index}"));
-        workers.threads.push(thread.spawn(run).map_err(StartError::Thread)?);
-    }
+    let mut workers = Workers {
+        running: Vec::new(),
+        reader: Reader::default(),
+        templates: Arc::new(Templates::default()),
+        rates: Arc::new(config.rates.clone()),
+        started: 0,
+        warnings: Vec::new(),
+    };
+    let opening = workers.open(config)?;
+    workers.warnings.clone_from(&opening.warnings);
+    let mut next = 0;
+    workers.apply(opening, clock, || {
+        next += 1;
+        sink(next - 1)
+    })?;
     Ok(workers)
 }
 
-/// Reads what workers have seen; outlives them.
-#[derive(Debug, Clone)]
-pub struct Reader(Vec<Shared>);
+impl Workers {
+    /// Opens what a configuration wants and no worker has yet; what runs is not touched.
+    ///
+    /// # Errors
+    /// See [`StartError`]; then nothing stays open.
+    pub fn open(&self, config: &Config) -> Result<Opening, StartError> {
+        let mut opening = Opening { config: config.clone(), opened: Vec::new(), warnings: Vec::new() };
+        for key in Key::all(config) {
+            if self.running.iter().any(|r| r.key == key && !r.thread.is_finished()) {
+                continue;
+            }
+            let opened = match &key {
+                Key::Listener(address, _) => {
+                    let workers = config.listeners.iter().find(|l| l.address == *address).map_or(1, |l| l.workers);
+                    if workers > 1 {
+                        // A port that one worker had alone is shared from now on.
+                        for running in
+                            self.running.iter().filter(|r| matches!(r.key, Key::Listener(a, _) if a == *address))
+                        {
+                            if let Some(socket) = &running.socket {
+                                let _ = socket2::SockRef::from(socket).set_reuse_port(true);
+                            }
+                        }
+                    }
+                    let listener = Listener { address: *address, workers };
+                    let (socket, warning) = listen(&listener, config.receive_buffer_bytes)?;
+                    opening.warnings.extend(warning);
+                    Opened::Socket(socket)
+                }
+                Key::Interface(interface) => {
+                    let capture = open_interface(interface)
+                        .map_err(|error| StartError::Capture { interface: interface.name.clone(), error })?;
+                    Opened::Interface(Box::new(capture), interface.clone())
+                }
+            };
+            opening.opened.push((key, opened));
+        }
+        opening.warnings.dedup();
+        Ok(opening)
+    }
+
+    /// Starts a worker for everything that was opened, and ends those that the configuration no longer wants. All others go on
+    /// undisturbed. `sink` makes the sink of each new worker, in order.
+    ///
+    /// # Errors
+    /// A thread that cannot be started; workers that started before it go on.
+    pub fn apply<S: Sink + 'static>(
+        &mut self,
+        opening: Opening,
+        clock: impl Fn() -> Time + Clone + Send + 'static,
+        mut sink: impl FnMut() -> S,
+    ) -> Result<(), StartError> {
+        let wanted = Key::all(&opening.config);
+        if *self.rates != opening.config.rates {
+            self.rates = Arc::new(opening.config.rates.clone());
+        }
+        for (key, opened) in opening.opened {
+            let shared: Shared =
+                Arc::new(Mutex::new(WorkerStatistics { source: key.source(), ..WorkerStatistics::default() }));
+            let decoder = Decoder::new(Arc::clone(&self.templates), Arc::clone(&self.rates));
+            let socket = if let Opened::Socket(socket) = &opened { socket.try_clone().ok() } else { None };
+            let stop = Arc::new(AtomicBool::new(false));
+            let run = {
+                let (sink, clock, stop, shared) = (sink(), clock.clone(), Arc::clone(&stop), Arc::clone(&shared));
+                move || match opened {
+                    Opened::Socket(socket) => receive(&socket, decoder, sink, &clock, &stop, &shared),
+                    Opened::Interface(capture, interface) => {
+                        capture_packets(*capture, &interface, sink, &clock, &stop, &shared);
+                    }
+                }
+            };
+            let thread = std::thread::Builder::new().name(format!("collect-{}", self.started));
+            let thread = thread.spawn(run).map_err(StartError::Thread)?;
+            self.started += 1;
+            self.reader.add(&shared);
+            self.running.push(Running { key, stop, thread, statistics: shared, socket });
+        }
+        let (kept, ended): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|r| wanted.contains(&r.key) && !r.thread.is_finished());
+        self.running = kept;
+        ended.iter().for_each(|r| self.reader.remove(&r.statistics));
+        end(ended);
+        Ok(())
+    }
+}
+
+/// Asks workers to end and waits for them.
+fn end(workers: Vec<Running>) {
+    workers.iter().for_each(|r| r.stop.store(true, Ordering::Release));
+    for running in workers {
+        let _ = running.thread.join();
+    }
+}
+
+/// Reads what workers have seen; outlives them, and follows a new configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Reader(Arc<Mutex<Vec<Shared>>>);
 
 impl Reader {
     /// What each worker has seen, at most 0.1 s old.
     #[must_use]
     pub fn read(&self) -> Vec<WorkerStatistics> {
-        self.0.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+        let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        workers.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+    }
+
+    fn add(&self, worker: &Shared) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(worker));
+    }
+
+    fn remove(&self, worker: &Shared) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|w| !Arc::ptr_eq(w, worker));
     }
 }
 
@@ -166,15 +312,12 @@ impl Workers {
     /// A reader of the workers' statistics.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader(self.statistics.clone())
+        self.reader.clone()
     }
 
     /// Asks all workers to end and waits for them; each ends within its wait for traffic.
     pub fn stop(self) {
-        self.stop.store(true, Ordering::Release);
-        for thread in self.threads {
-            let _ = thread.join();
-        }
+        end(self.running);
     }
 }
 
@@ -245,8 +388,14 @@ fn receive(
     let mut buffer = vec![0; DATAGRAM];
     let mut samples = Vec::with_capacity(256);
     let mut publish = Every::new(PUBLISH);
-    while !stop.load(Ordering::Acquire) {
+    let mut left = LEFT_OVER;
+    // What waits in the socket when the worker is to end was sent to us: it is counted still.
+    while left > 0 {
+        let stopping = stop.load(Ordering::Acquire);
         let received = socket.recv_from(&mut buffer);
+        if stopping {
+            left = if received.is_ok() { left - 1 } else { 0 };
+        }
         let now = clock();
         match received {
             Ok((length, exporter)) => {

@@ -158,6 +158,24 @@ impl Shard {
         }
     }
 
+    /// Adds what another shard counted in all; its hosts are not taken over.
+    pub(crate) fn absorb(&self, other: &Self) {
+        let pairs = [
+            (&self.incoming, &other.incoming),
+            (&self.outgoing, &other.outgoing),
+            (&self.internal, &other.internal),
+            (&self.other, &other.other),
+            (&self.overflow, &other.overflow),
+            (&self.filtered, &other.filtered),
+        ];
+        for (sum, more) in pairs {
+            bump(&sum.packets, more.packets.load(Ordering::Relaxed));
+            bump(&sum.bytes, more.bytes.load(Ordering::Relaxed));
+        }
+        bump(&self.capture_drops, other.capture_drops.load(Ordering::Relaxed));
+        bump(&self.spill_refusals, other.spill_refusals.load(Ordering::Relaxed));
+    }
+
     /// The host's line, allocating its slab.
     #[inline]
     pub(crate) fn line(&self, host: HostId) -> &Line {

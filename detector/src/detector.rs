@@ -20,6 +20,10 @@ use crate::networks::{Membership, Networks};
 use crate::rate::{Level, Tally};
 use crate::target::{Direction, Prefix, Target};
 
+mod reconfigure;
+
+pub use reconfigure::Reconfigured;
+
 /// Attacks at once at most; a further alarm is counted and tried again at the next tick.
 pub const MAX_ATTACKS: usize = 10_000;
 /// Without any telemetry for this long, time stands still for attacks (decision 7).
@@ -73,6 +77,10 @@ pub struct Detector {
     has_classes: bool,
     pulse: Arc<Pulse>,
     remotes: Vec<Remote>,
+    seed: u64,
+    /// Shards that workers are leaving, since when; and what those before them counted.
+    left: Vec<(Time, Arc<Shard>)>,
+    base: Arc<Shard>,
     previous: Vec<Option<Box<[Totals]>>>,
     previous_classes: BTreeMap<HostId, Classes>,
     tracks: BTreeMap<HostId, Track>,
@@ -135,6 +143,9 @@ impl Detector {
             hosts,
             pulse,
             remotes,
+            seed,
+            left: Vec::new(),
+            base: Arc::new(Shard::new(0)),
             previous_classes: BTreeMap::new(),
             tracks: BTreeMap::new(),
             settling: BTreeMap::new(),
@@ -162,6 +173,8 @@ impl Detector {
         let ended = self.pulse.tick.load(Ordering::Relaxed);
         self.pulse.second.store((now.0 / 1_000_000_000) as u32, Ordering::Relaxed);
         self.pulse.tick.store(ended.wrapping_add(1), Ordering::Release);
+        self.remotes.iter_mut().for_each(Remote::deliver);
+        self.fold_shards(now);
         let settled = self.settled(now);
         let deltas = self.read(ended.wrapping_sub(1), span);
         if self.statistics.active_hosts > 0 {
@@ -450,15 +463,20 @@ impl Detector {
             }
         }
         for target in over {
-            self.set_filters(target, Vec::new());
-            if let Some(mut attack) = self.attacks.remove(&target) {
-                self.close_capture(target);
-                if let Some(bucket) = attack.bucket.take() {
-                    self.statistics.orphaned += 1;
-                    events.push(Event::Orphaned(target, bucket));
-                }
-                events.push(Event::Over(Box::new(attack)));
+            self.end(target, events);
+        }
+    }
+
+    /// Ends an attack.
+    fn end(&mut self, target: Target, events: &mut Vec<Event>) {
+        self.set_filters(target, Vec::new());
+        if let Some(mut attack) = self.attacks.remove(&target) {
+            self.close_capture(target);
+            if let Some(bucket) = attack.bucket.take() {
+                self.statistics.orphaned += 1;
+                events.push(Event::Orphaned(target, bucket));
             }
+            events.push(Event::Over(Box::new(attack)));
         }
     }
 
@@ -530,11 +548,6 @@ impl Detector {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.remotes.len()
-    }
-
-    /// The workers' shards, for metrics.
-    pub fn shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
-        self.remotes.iter().map(|r| &r.shard)
     }
 
     /// The counters of one own host since the start; `None` for a foreign address or one never seen.

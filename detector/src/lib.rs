@@ -17,7 +17,7 @@ pub mod target;
 
 pub use attack::{Attack, Bucket, Crossing, Event, rate_text};
 pub use config::{BucketLimits, Class, Config, HostGroup, Measure, Thresholds, Unit};
-pub use detector::{Detector, Statistics};
+pub use detector::{Detector, Reconfigured, Statistics};
 pub use hosts::{HostId, Hosts, Lookup};
 pub use meter::{Filter, Meter};
 pub use networks::{Membership, Networks};

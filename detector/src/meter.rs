@@ -39,6 +39,16 @@ impl Filter {
         Self { pattern, hits: (0..workers).map(|_| Default::default()).collect() }
     }
 
+    /// The same filter, with the same hits, for another number of workers; none of them may still count for the old one.
+    #[must_use]
+    pub fn grown(&self, workers: usize) -> Self {
+        let grown = Self::new(self.pattern.clone(), workers.max(1));
+        let (packets, bytes) = self.hits();
+        bump(&grown.hits[0].0, packets);
+        bump(&grown.hits[0].1, bytes);
+        grown
+    }
+
     /// Packets and bytes that matched since the filter was made.
     #[must_use]
     pub fn hits(&self) -> (u64, u64) {
@@ -55,6 +65,10 @@ pub(crate) enum Command {
     Filters(HostId, Arc<[Arc<Filter>]>),
     /// Send the newest `limit` look-back samples of the target, no older than `since`.
     LookBack { host: HostId, target: Target, since: Time, limit: usize },
+    /// Count this way from now on.
+    Configure(MeterConfig),
+    /// Go on as this meter: hosts have new indices. Commands behind this one are for nobody.
+    Become(Box<Meter>),
 }
 
 /// The ring of recent samples of own hosts.
@@ -126,9 +140,31 @@ pub(crate) struct Remote {
     sent: u64,
     served: Arc<AtomicU64>,
     pub(crate) captured: Consumer<Sample>,
+    /// A configuration that its ring had no room for.
+    undelivered: Option<MeterConfig>,
 }
 
 impl Remote {
+    /// Whether the worker is gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.commands.is_abandoned()
+    }
+
+    /// Has the worker count another way.
+    pub(crate) fn configure(&mut self, config: MeterConfig) {
+        self.undelivered = Some(config);
+        self.deliver();
+    }
+
+    /// Tries again what did not fit.
+    pub(crate) fn deliver(&mut self) {
+        if let Some(config) = self.undelivered
+            && (self.send(Command::Configure(config)) || self.is_abandoned())
+        {
+            self.undelivered = None;
+        }
+    }
+
     /// Asks something of the worker; false if its ring is full.
     pub(crate) fn send(&mut self, command: Command) -> bool {
         let sent = self.commands.push(command).is_ok();
@@ -159,6 +195,7 @@ impl Meter {
             sent: 0,
             served: Arc::clone(&served),
             captured: captured_out,
+            undelivered: None,
         };
         let look_back = LookBack { samples: Vec::new(), next: 0 };
         let meter = Self {
@@ -242,9 +279,11 @@ impl Meter {
     fn is_filtered(&self, host: HostId, sample: &Sample) -> bool {
         let Some(filters) = self.filters.get(&host) else { return false };
         let Some(filter) = filters.iter().find(|f| f.pattern.matches(sample) == Match::Yes) else { return false };
-        let (packets, bytes) = &filter.hits[self.worker];
-        bump(packets, sample.packets);
-        bump(bytes, sample.bytes);
+        // A worker that came later than the filter has its hits counted once the filter has grown.
+        if let Some((packets, bytes)) = filter.hits.get(self.worker) {
+            bump(packets, sample.packets);
+            bump(bytes, sample.bytes);
+        }
         self.shard.filtered.count(sample);
         true
     }
@@ -260,6 +299,11 @@ impl Meter {
     pub fn serve(&mut self, now: Time) {
         while let Ok(command) = self.commands.pop() {
             match command {
+                Command::Configure(config) => self.config = config,
+                Command::Become(next) => {
+                    self.become_next(*next);
+                    continue;
+                }
                 Command::Filters(host, filters) if filters.is_empty() => {
                     self.filters.remove(&host);
                 }
@@ -283,6 +327,23 @@ impl Meter {
             }
         });
         self.spread = spread;
+    }
+
+    /// Goes on as another meter, with the samples remembered and the records still being spread.
+    fn become_next(&mut self, mut next: Self) {
+        std::mem::swap(&mut next.look_back, &mut self.look_back);
+        let hosts = Arc::clone(&next.hosts);
+        next.spread = std::mem::take(&mut self.spread).rehosted(|direction, sample| {
+            let own = match direction {
+                Direction::Incoming => sample.destination,
+                Direction::Outgoing => sample.source,
+            };
+            match hosts.find(sample.version, own) {
+                Lookup::Host(host) => Some(host),
+                Lookup::Foreign | Lookup::Full => None,
+            }
+        });
+        *self = next;
     }
 
     /// Hands over what the ring holds of a target, newest first, without what is filtered already.

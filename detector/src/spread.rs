@@ -55,6 +55,18 @@ impl Spread {
         Some(slice)
     }
 
+    /// The same records under new indices of their hosts; those of hosts that have none are dropped.
+    pub(crate) fn rehosted(mut self, find: impl Fn(Direction, &Sample) -> Option<HostId>) -> Self {
+        self.pending.retain_mut(|pending| {
+            let host = find(pending.direction, &pending.sample);
+            host.is_some_and(|host| {
+                pending.host = host;
+                true
+            })
+        });
+        self
+    }
+
     /// Counts every slice that is due by `now`.
     pub(crate) fn release(&mut self, now: Time, mut count: impl FnMut(HostId, Direction, &Sample)) {
         if self.pending.is_empty() || now < self.due {

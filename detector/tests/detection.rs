@@ -1,83 +1,12 @@
 //! The detector and its meters together, on a virtual clock.
 
+mod bench;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use collectors::{Fields, IpVersion, Origin, Sample, Time};
-use detector::{
-    Class, Condition, Config, Detector, Direction, Event, Filter, HostGroup, Measure, Meter, Pattern, Prefix, Ranges,
-    Target, Unit,
-};
-
-const TICK: Duration = Duration::from_millis(100);
-
-fn p(text: &str) -> Prefix {
-    text.parse().expect("literal prefix")
-}
-
-fn config(thresholds: &[(Direction, Class, Unit, u64)]) -> Config {
-    let thresholds = thresholds.iter().map(|&(d, class, unit, value)| ((d, Measure { class, unit }), value)).collect();
-    Config {
-        networks: vec![p("203.0.113.0/24"), p("2001:db8::/32")],
-        groups: vec![HostGroup { name: "global".to_owned(), networks: Vec::new(), thresholds }],
-        clear_after: Duration::from_secs(5),
-        ..Config::default()
-    }
-}
-
-fn packet(time: Time, source: &str, destination: &str, protocol: u8, ports: (u16, u16), length: u16) -> Sample {
-    let (source, destination) = (p(source), p(destination));
-    let mut sample = Sample::empty(time, source.version(), Origin::Packet);
-    (sample.source, sample.destination) = (source.bits(), destination.bits());
-    (sample.source_port, sample.destination_port) = ports;
-    (sample.protocol, sample.length, sample.packets, sample.bytes) = (protocol, length, 1, length.into());
-    sample.known = Fields::ALL;
-    sample
-}
-
-/// A detector on a clock that tests turn.
-struct Bench {
-    detector: Detector,
-    meters: Vec<Meter>,
-    now: Time,
-    events: Vec<Event>,
-}
-
-impl Bench {
-    fn new(config: Config, workers: usize) -> Self {
-        let (detector, meters) = Detector::new(config, workers, 1);
-        let mut bench = Self { detector, meters, now: Time::from_seconds(1_000_000, 0), events: Vec::new() };
-        bench.detector.step(bench.now);
-        bench
-    }
-
-    /// One tick in which each worker in turn counts one of the samples.
-    fn tick(&mut self, samples: &[Sample]) {
-        let workers = self.meters.len();
-        for (i, sample) in samples.iter().enumerate() {
-            self.meters[i % workers].count(&[Sample { time: self.now, ..*sample }]);
-        }
-        self.now = self.now.after(TICK);
-        self.meters.iter_mut().for_each(|m| m.serve(self.now));
-        self.events.extend(self.detector.step(self.now));
-        self.meters.iter_mut().for_each(|m| m.serve(self.now));
-        self.events.extend(self.detector.collect(self.now));
-    }
-
-    fn alarms(&self) -> Vec<Target> {
-        self.events.iter().filter_map(|e| if let Event::Alarm(t) = e { Some(*t) } else { None }).collect()
-    }
-
-    fn buckets(&self) -> usize {
-        self.events.iter().filter(|e| matches!(e, Event::BucketFull(..))).count()
-    }
-}
-
-const PPS: [(Direction, Class, Unit, u64); 1] = [(Direction::Incoming, Class::Total, Unit::Packets, 10_000)];
-
-fn victim(direction: Direction) -> Target {
-    Target { prefix: p("203.0.113.9/32"), direction }
-}
+use bench::{Bench, PPS, config, p, packet, victim};
+use collectors::{IpVersion, Origin, Sample};
+use detector::{Class, Condition, Direction, Event, Filter, Pattern, Ranges, Target, Unit};
 
 #[test]
 fn a_flood_raises_one_alarm_fills_its_bucket_and_ends() {

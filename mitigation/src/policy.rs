@@ -183,17 +183,55 @@ impl Policy {
     /// Under a configuration; BGP peers are protected addresses.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let mut protected = config.protected.clone();
-        protected.extend(config.peers.iter().map(|p| Prefix::host(p.remote_address)));
-        protected.extend(config.peers.iter().filter_map(|p| p.local_address).map(Prefix::host));
         Self {
             networks: Networks::new(&config.networks),
-            protected: Networks::new(&protected),
+            protected: protected(&config),
             config,
             cases: BTreeMap::new(),
             recent_targets: VecDeque::new(),
             breaker_until: None,
         }
+    }
+
+    /// Puts a configuration into force. Routes that its rails forbid go at once; those that it switches on or off become
+    /// announced or dry runs; all others stay as they are.
+    pub fn reconfigure(&mut self, config: Config) -> Vec<Decision> {
+        self.networks = Networks::new(&config.networks);
+        self.protected = protected(&config);
+        self.config = config;
+        let mut decisions = Vec::new();
+        let targets: Vec<Target> = self.cases.keys().copied().collect();
+        for target in targets {
+            let mitigations =
+                self.cases.get_mut(&target).map(|c| std::mem::take(&mut c.mitigations)).unwrap_or_default();
+            let mut kept = Vec::with_capacity(mitigations.len());
+            for mut mitigation in mitigations {
+                let own_end = match &mitigation.route {
+                    Route::Unicast(prefix) => Some(*prefix),
+                    Route::FlowSpec(pattern) if target.direction == Direction::Incoming => pattern.destination(),
+                    Route::FlowSpec(pattern) => pattern.source(),
+                };
+                if own_end.is_none_or(|own_end| self.check_prefix(target, own_end).is_err()) {
+                    decisions.push(Decision::Removed(mitigation));
+                    continue;
+                }
+                let dry_run = self.dry_run(target, matches!(mitigation.route, Route::FlowSpec(_)));
+                // What the breaker held back stays back: only a new decision announces it.
+                if dry_run != mitigation.dry_run && mitigation.dry_run != Some(DryRun::Breaker) {
+                    let before = mitigation.clone();
+                    mitigation.dry_run = dry_run;
+                    if before.dry_run.is_none() || dry_run.is_none() {
+                        decisions.push(Decision::Removed(before));
+                        decisions.push(Decision::Added(mitigation.clone()));
+                    }
+                }
+                kept.push(mitigation);
+            }
+            if let Some(case) = self.cases.get_mut(&target) {
+                case.mitigations = kept;
+            }
+        }
+        decisions
     }
 
     /// The configuration in force.
@@ -394,4 +432,12 @@ impl Policy {
     pub fn wanted(&self) -> Wanted {
         self.all().filter(|m| m.dry_run.is_none()).map(|m| (m.route.clone(), m.announcement.clone())).collect()
     }
+}
+
+/// Addresses that nothing may touch: those configured, and both ends of every BGP session.
+fn protected(config: &Config) -> Networks {
+    let mut protected = config.protected.clone();
+    protected.extend(config.peers.iter().map(|p| Prefix::host(p.remote_address)));
+    protected.extend(config.peers.iter().filter_map(|p| p.local_address).map(Prefix::host));
+    Networks::new(&protected)
 }

@@ -72,11 +72,30 @@ pub struct PeerHandle {
     pub name: String,
     /// Its status; changes wake the receiver.
     pub status: watch::Receiver<PeerStatus>,
+    settings: watch::Sender<Settings>,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
 
+/// What a running session can be told anew.
+#[derive(Debug, Clone)]
+struct Settings {
+    peer: Peer,
+    rails: Rails,
+}
+
 impl PeerHandle {
+    /// Puts a configuration into force without touching the session; false if it needs a new session: then nothing changed.
+    #[must_use]
+    pub fn reconfigure(&self, peer: &Peer, networks: &[Prefix], protected: &[Prefix]) -> bool {
+        if !same_session(&self.settings.borrow().peer, peer) {
+            return false;
+        }
+        let rails = Rails::new(networks, protected, peer);
+        self.settings.send_replace(Settings { peer: peer.clone(), rails });
+        true
+    }
+
     /// Sends CEASE (which withdraws everything at the peer) and ends, within two seconds.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
@@ -93,6 +112,7 @@ struct Driver {
     clock: Clock,
     rails: Rails,
     wanted: watch::Receiver<Arc<Wanted>>,
+    settings: watch::Receiver<Settings>,
     stop: watch::Receiver<bool>,
     status: watch::Sender<PeerStatus>,
     session: Session,
@@ -126,8 +146,20 @@ pub fn spawn(
         },
     );
     let rails = Rails::new(networks, protected, &peer);
-    let driver = Driver { peer, clock, rails, wanted, stop: stop_in, status, session, rib: None, stream: None };
-    PeerHandle { name, status: status_out, stop, task: tokio::spawn(driver.run()) }
+    let (settings, settings_in) = watch::channel(Settings { peer: peer.clone(), rails: rails.clone() });
+    let driver = Driver {
+        peer,
+        clock,
+        rails,
+        wanted,
+        settings: settings_in,
+        stop: stop_in,
+        status,
+        session,
+        rib: None,
+        stream: None,
+    };
+    PeerHandle { name, status: status_out, settings, stop, task: tokio::spawn(driver.run()) }
 }
 
 impl Driver {
@@ -154,6 +186,13 @@ impl Driver {
                         return self.end().await;
                     }
                     self.reconcile().await;
+                    Vec::new()
+                }
+                changed = self.settings.changed() => {
+                    if changed.is_err() {
+                        return self.end().await;
+                    }
+                    self.reconfigure().await;
                     Vec::new()
                 }
                 _ = self.stop.changed() => return self.end().await,
@@ -227,14 +266,29 @@ impl Driver {
         }
     }
 
-    async fn up(&mut self) {
-        let four_octet_as = self.session.peer().is_some_and(|p| p.four_octet_as);
-        let sender = Sender {
+    fn sender(&self) -> Sender {
+        Sender {
             asn: self.peer.local_asn,
             ibgp: self.peer.local_asn == self.peer.remote_asn,
-            four_octet_as,
+            four_octet_as: self.session.peer().is_some_and(|p| p.four_octet_as),
             next_hops: (self.peer.next_hop_ipv4, self.peer.next_hop_ipv6),
-        };
+        }
+    }
+
+    /// Takes new settings over; the session stays.
+    async fn reconfigure(&mut self) {
+        let settings = self.settings.borrow_and_update().clone();
+        (self.peer, self.rails) = (settings.peer, settings.rails);
+        let sender = self.sender();
+        if let Some(rib) = &mut self.rib {
+            let messages = rib.reconfigure(sender, self.rails.clone(), &self.peer);
+            self.send_all(messages).await;
+        }
+        self.reconcile().await;
+    }
+
+    async fn up(&mut self) {
+        let sender = self.sender();
         tracing::info!(peer = %self.peer.name, "BGP session established");
         let rib = AdjRibOut::new(sender, self.session.families(), self.rails.clone(), &self.peer);
         let end_of_ribs = rib.end_of_ribs();
@@ -277,6 +331,20 @@ impl Driver {
         self.rib = None;
         self.publish();
     }
+}
+
+/// Whether two configurations can share a session: they differ only in what is announced and how.
+fn same_session(old: &Peer, new: &Peer) -> bool {
+    let session = |peer: &Peer| Peer {
+        next_hop_ipv4: old.next_hop_ipv4,
+        next_hop_ipv6: old.next_hop_ipv6,
+        communities: Vec::new(),
+        large_communities: Vec::new(),
+        announce_incoming: true,
+        announce_outgoing: true,
+        ..peer.clone()
+    };
+    session(old) == session(new)
 }
 
 /// What a failed connection attempt probably means.

@@ -74,6 +74,8 @@ pub struct AdjRibOut {
     rails: Rails,
     communities: (Vec<crate::Community>, Vec<crate::LargeCommunity>),
     sent: BTreeMap<Route, Announcement>,
+    /// Routes that were sent with attributes that no longer hold.
+    stale: BTreeSet<Route>,
     /// Wanted routes that are not sent, and why: reported, not retried.
     refused: BTreeMap<Route, String>,
 }
@@ -83,7 +85,34 @@ impl AdjRibOut {
     #[must_use]
     pub fn new(sender: Sender, families: BTreeSet<Family>, rails: Rails, peer: &Peer) -> Self {
         let communities = (peer.communities.clone(), peer.large_communities.clone());
-        Self { sender, families, rails, communities, sent: BTreeMap::new(), refused: BTreeMap::new() }
+        Self {
+            sender,
+            families,
+            rails,
+            communities,
+            sent: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// From now on under these rails and attributes. What was sent and is still wanted is sent again by the next
+    /// [`AdjRibOut::reconcile`] if its attributes changed, withdrawn if the rails forbid it, and otherwise left alone.
+    pub fn reconfigure(&mut self, sender: Sender, rails: Rails, peer: &Peer) -> Vec<Vec<u8>> {
+        self.rails = rails;
+        self.refused.clear();
+        let forbidden: Vec<Route> =
+            self.sent.keys().filter(|route| self.rails.check(route).is_err()).cloned().collect();
+        let messages = self.withdrawals(&forbidden);
+        forbidden.iter().for_each(|route| {
+            self.sent.remove(route);
+        });
+        let communities = (peer.communities.clone(), peer.large_communities.clone());
+        if communities != self.communities || sender != self.sender {
+            (self.communities, self.sender) = (communities, sender);
+            self.stale = self.sent.keys().cloned().collect();
+        }
+        messages
     }
 
     /// The messages that make the peer's table equal to `wanted`: withdrawals first.
@@ -94,8 +123,11 @@ impl AdjRibOut {
         gone.iter().for_each(|route| {
             self.sent.remove(route);
         });
-        let new: Vec<(&Route, &Announcement)> =
-            wanted.iter().filter(|(route, announcement)| self.sent.get(route) != Some(announcement)).collect();
+        let stale = std::mem::take(&mut self.stale);
+        let new: Vec<(&Route, &Announcement)> = wanted
+            .iter()
+            .filter(|(route, announcement)| self.sent.get(route) != Some(announcement) || stale.contains(route))
+            .collect();
         messages.extend(self.announcements(&new));
         messages
     }
