@@ -117,9 +117,14 @@ struct Control {
 ///
 /// # Errors
 /// A port, interface or address that cannot be opened.
-pub async fn start(config: Config, options: Options, on_event: impl FnMut(&Entry) + Send + 'static) -> Result<Daemon> {
+pub async fn start(
+    mut config: Config,
+    options: Options,
+    on_event: impl FnMut(&Entry) + Send + 'static,
+) -> Result<Daemon> {
     let socket = open_socket(&options)?;
     let seed = clock::seed();
+    config.collectors.templates_file = Some(config.state_directory.join("templates.json"));
     let worker_count = config.collectors.workers();
     let (pipeline, meters) =
         Pipeline::new(config.detector.clone(), config.mitigation.clone(), worker_count.max(1), seed);

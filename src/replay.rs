@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use collectors::{Content, Decoder, Recording, Sample, Statistics, Time};
+use collectors::{Content, Decoder, Exporters, Recording, Sample, Statistics, Time};
 use config::Config;
 use detector::Meter;
 use serde::Serialize;
@@ -118,7 +118,7 @@ pub fn replay_with(
     pipeline.request(Request::AssumeHeld);
     let meter = meters.remove(0);
     let mut driver = Driver { pipeline, meter, events: Vec::new(), now: Time::default(), next: None };
-    let mut decoder = Decoder::new(std::sync::Arc::default(), std::sync::Arc::new(config.collectors.rates.clone()));
+    let mut decoder = Decoder::new(std::sync::Arc::new(Exporters::new(config.collectors.exporters.clone())));
     let mut samples: Vec<Sample> = Vec::new();
     let mut reported = 0;
     for path in files {

@@ -3,7 +3,6 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use collectors::packet::{LinkType, parse};
 use collectors::{Decoder, Time};
@@ -119,7 +118,7 @@ fn decode(criterion: &mut Criterion) {
         ]
     };
     for (name, template, data) in cases {
-        let mut decoder = Decoder::new(Arc::default(), Arc::default());
+        let mut decoder = Decoder::default();
         let mut out = Vec::with_capacity(64);
         if let Some(template) = template {
             decoder.datagram(Time(0), exporter, &template, &mut out);

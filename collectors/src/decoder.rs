@@ -5,70 +5,92 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::error::{Reason, Statistics};
+use crate::exporter::{Exporter, Exporters, Mark};
 use crate::ipfix::{self, Message};
-use crate::record::Context;
+use crate::pending::Playback;
 use crate::sample::{Sample, Time};
-use crate::template::{Sampling, Templates};
+use crate::template::Views;
 use crate::{netflow5, sflow};
 
-/// Exporters that are told apart by index in samples; further ones share one index.
-pub const MAX_EXPORTERS: usize = 4096;
+/// Exporters that a worker remembers without asking at most; then it asks anew.
+const REMEMBERED: usize = 512;
 
-/// Sampling rates that the operator sets, by exporter; they win over what the exporter announces.
-pub type RateOverrides = BTreeMap<IpAddr, u32>;
-
-/// One worker's decoder. Templates are shared with the other workers'.
-#[derive(Debug)]
+/// One worker's decoder. Exporters and their templates are shared with the other workers'.
+#[derive(Debug, Default)]
 pub struct Decoder {
-    templates: Arc<Templates>,
-    overrides: Arc<RateOverrides>,
-    exporters: BTreeMap<IpAddr, u16>,
+    exporters: Arc<Exporters>,
+    newest: Option<Arc<Exporter>>,
+    remembered: BTreeMap<IpAddr, Arc<Exporter>>,
+    views: Views,
+    playback: Playback,
     statistics: Statistics,
 }
 
 impl Decoder {
-    /// With templates that may be shared.
+    /// With exporters and templates that may be shared.
     #[must_use]
-    pub fn new(templates: Arc<Templates>, overrides: Arc<RateOverrides>) -> Self {
-        Self { templates, overrides, exporters: BTreeMap::new(), statistics: Statistics::default() }
+    pub fn new(exporters: Arc<Exporters>) -> Self {
+        Self { exporters, ..Self::default() }
     }
 
     /// Decodes one datagram and appends its samples. Never fails: what cannot be read is counted by reason.
     pub fn datagram(&mut self, now: Time, exporter: IpAddr, payload: &[u8], out: &mut Vec<Sample>) {
-        let Some(version) = version(payload) else { return self.statistics.error(Reason::UnknownVersion) };
-        let index = self.exporter_index(exporter);
-        let rate_override = self.overrides.get(&exporter).copied();
+        let exporter = match version(payload) {
+            Some(version) => self.exporter(now, exporter).map(|exporter| (exporter, version)),
+            // Who speaks another language is no exporter.
+            None if self.exporters.allows(exporter) => Err(Reason::UnknownVersion),
+            None => Err(Reason::NotAllowed),
+        };
+        let (exporter, version) = match exporter {
+            Ok(known) => known,
+            Err(reason) => return self.statistics.error(reason),
+        };
+        let mark = Mark::of(&self.statistics);
+        let (errors, error_count) = (*self.statistics.error_counts(), self.statistics.error_count());
         self.statistics.datagrams += 1;
+        let (templates, views, statistics) = (&self.exporters.templates, &mut self.views, &mut self.statistics);
         match version {
             Version::NetFlow5or7(version) => {
-                let sampling = Sampling::default();
-                let context = Context { now, exporter: index, sampling: &sampling, rate_override };
-                netflow5::decode(version, payload, &context, &mut self.statistics, out);
+                netflow5::Datagram { version, now, exporter: &exporter, templates, views, statistics }
+                    .decode(payload, out);
             }
             Version::Templated => {
-                let message =
-                    Message { now, exporter, exporter_index: index, rate_override, templates: &self.templates };
-                message.decode(payload, &mut self.statistics, out);
+                let playback = &mut self.playback;
+                Message { now, exporter: &exporter, templates, views, statistics, playback }.decode(payload, out);
             }
             Version::Sflow5 => {
-                let context = sflow::Context { now, exporter: index, rate_override };
-                sflow::decode(payload, context, &mut self.statistics, out);
+                sflow::Datagram { now, exporter: &exporter, templates, views, statistics }.decode(payload, out);
             }
+        }
+        exporter.count(now, version.number(payload), &mark, &self.statistics);
+        if self.statistics.error_count() != error_count {
+            for (reason, (before, after)) in Reason::ALL.iter().zip(errors.iter().zip(self.statistics.error_counts())) {
+                (*before..*after).for_each(|_| exporter.error(*reason));
+            }
+        }
+        self.newest = Some(exporter);
+    }
+
+    /// The exporter of an address, from what this worker remembers if possible.
+    #[inline]
+    fn exporter(&mut self, now: Time, address: IpAddr) -> Result<Arc<Exporter>, Reason> {
+        match self.newest.take() {
+            Some(newest) if newest.address == address && !newest.has_left() => return Ok(newest),
+            Some(newest) if self.remembered.len() < REMEMBERED => {
+                self.remembered.insert(newest.address, newest);
+            }
+            Some(_) => self.remembered.clear(),
+            None => {}
+        }
+        match self.remembered.remove(&address) {
+            Some(known) if !known.has_left() => Ok(known),
+            Some(_) | None => self.exporters.find(now, address),
         }
     }
 
-    /// Index of an exporter in samples, from 1; the last one is shared when there are too many.
-    fn exporter_index(&mut self, exporter: IpAddr) -> u16 {
-        if let Some(index) = self.exporters.get(&exporter) {
-            return *index;
-        }
-        // Bounded: a flood of spoofed exporters shares the last index.
-        if self.exporters.len() >= MAX_EXPORTERS {
-            return u16::MAX;
-        }
-        let index = u16::try_from(self.exporters.len() + 1).unwrap_or(u16::MAX);
-        self.exporters.insert(exporter, index);
-        index
+    /// Appends the samples of sets that waited for their templates, when their time has come. Call it now and then.
+    pub fn release(&mut self, now: Time, out: &mut Vec<Sample>) {
+        self.playback.release(now, out);
     }
 
     /// What was seen so far.
@@ -77,16 +99,34 @@ impl Decoder {
         &self.statistics
     }
 
+    /// The exporters that were heard.
+    #[must_use]
+    pub const fn exporters(&self) -> &Arc<Exporters> {
+        &self.exporters
+    }
+
     /// For sources that are not datagrams to count into.
     pub(crate) const fn statistics_mut(&mut self) -> &mut Statistics {
         &mut self.statistics
     }
 }
 
+#[derive(Clone, Copy)]
 enum Version {
     NetFlow5or7(u16),
     Templated,
     Sflow5,
+}
+
+impl Version {
+    /// The number by which exporters are told apart; sFlow is 0.
+    fn number(self, payload: &[u8]) -> u16 {
+        match self {
+            Self::NetFlow5or7(version) => version,
+            Self::Templated => payload.first_chunk().map_or(0, |b| u16::from_be_bytes(*b)),
+            Self::Sflow5 => 0,
+        }
+    }
 }
 
 /// Which protocol a datagram speaks: all of them begin with a version.

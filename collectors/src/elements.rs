@@ -1,5 +1,7 @@
 //! The table from information elements (IANA ipfix registry, RFC 3954 section 8, RFC 5103) to what a record can say.
 
+use crate::sample::IpVersion;
+
 /// What a field of a record says. The order is that of the places in [`Values`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -57,9 +59,15 @@ pub(crate) enum Field {
     FirewallEvent,
     NatEvent,
     FrameSize,
-    // Not numbers: kept beside the values.
+    OutputInterface,
+    FlowDirection,
+    SelectionSequence,
+    SamplingProbability,
+    ActiveTimeout,
+    IdleTimeout,
     SourceV4,
     DestinationV4,
+    // Not numbers: kept beside the values.
     SourceV6,
     DestinationV6,
     /// The bytes of a frame (315, 313, 104).
@@ -68,8 +76,20 @@ pub(crate) enum Field {
     IpHeader,
 }
 
+impl Field {
+    /// Its bit in a set of fields.
+    pub(crate) const fn bit(self) -> u64 {
+        1 << self as u8
+    }
+
+    /// Whether it is kept as a number of up to eight octets (IPv4 addresses are).
+    pub(crate) const fn is_number(self) -> bool {
+        (self as usize) < NUMBERS
+    }
+}
+
 /// Numeric places of [`Values`].
-pub(crate) const NUMBERS: usize = Field::SourceV4 as usize;
+const NUMBERS: usize = Field::SourceV6 as usize;
 
 /// The enterprise number of reverse elements (RFC 5103 section 6.1).
 const REVERSE: u32 = 29305;
@@ -107,9 +127,13 @@ pub(crate) const fn field(enterprise: u32, id: u16) -> Option<Field> {
         28 => Field::DestinationV6,
         31 => Field::FlowLabel,
         32 | 139 => Field::IcmpTypeCode,
+        14 => Field::OutputInterface,
         34 => Field::SamplingInterval,
+        36 => Field::ActiveTimeout,
+        37 => Field::IdleTimeout,
         48 => Field::SamplerId,
         50 => Field::RandomInterval,
+        61 => Field::FlowDirection,
         85 => Field::TotalBytes,
         86 => Field::TotalPackets,
         88 => Field::FragmentOffset,
@@ -134,12 +158,14 @@ pub(crate) const fn field(enterprise: u32, id: u16) -> Option<Field> {
         233 => Field::FirewallEvent,
         298 => Field::InitiatorPackets,
         299 => Field::ResponderPackets,
+        301 => Field::SelectionSequence,
         302 => Field::SelectorId,
         304 => Field::SelectorAlgorithm,
         305 => Field::PacketInterval,
         306 => Field::PacketSpace,
         309 => Field::SamplingSize,
         310 => Field::SamplingPopulation,
+        311 => Field::SamplingProbability,
         312 => Field::FrameSize,
         313 => Field::IpHeader,
         352 => Field::Layer2Bytes,
@@ -147,13 +173,13 @@ pub(crate) const fn field(enterprise: u32, id: u16) -> Option<Field> {
     })
 }
 
-/// The fields of one record. Numbers are big-endian of up to eight bytes; longer ones keep their last eight.
+/// The fields of one record, reused from one record to the next: only what is present is ever read. Numbers are big-endian of up to eight bytes; longer ones keep their last eight.
 #[derive(Debug, Clone)]
 pub(crate) struct Values<'a> {
     present: u64,
     numbers: [u64; NUMBERS],
-    pub(crate) source: u128,
-    pub(crate) destination: u128,
+    source: u128,
+    destination: u128,
     pub(crate) frame: &'a [u8],
 }
 
@@ -166,34 +192,68 @@ impl<'a> Values<'a> {
         self.present & 1 << field as u8 != 0
     }
 
+    /// Whether any of a set of fields ([`Field::bit`]) is there.
+    #[inline]
+    pub(crate) const fn has_any(&self, fields: u64) -> bool {
+        self.present & fields != 0
+    }
+
     /// The number of a field; `None` if the record does not carry it.
     pub(crate) const fn get(&self, field: Field) -> Option<u64> {
         if self.has(field) { Some(self.numbers[field as usize]) } else { None }
     }
 
-    /// Sets a number that is decoded already.
-    pub(crate) const fn number(&mut self, field: Field, number: u64) {
-        self.numbers[field as usize] = number;
-        self.present |= 1 << field as u8;
+    /// Begins a record in which the fields of `present` (bits by place) are about to be stored.
+    #[inline]
+    pub(crate) const fn begin(&mut self, present: u64) {
+        self.present = present;
     }
 
-    /// Takes a field's bytes. An address of another length than its version's is skipped (a vendor declares 2 bytes).
+    /// Stores a number whose presence [`Values::begin`] announced. `place` is below [`NUMBERS`].
+    #[inline]
+    pub(crate) const fn store(&mut self, place: u8, number: u64) {
+        self.numbers[place as usize] = number;
+    }
+
+    /// IP version and both addresses, left-aligned; `None` in a record without any.
+    #[inline]
+    pub(crate) const fn addresses(&self) -> Option<(IpVersion, u128, u128)> {
+        if self.has_any(Field::SourceV6.bit() | Field::DestinationV6.bit()) {
+            Some((
+                IpVersion::V6,
+                self.six(Field::SourceV6, self.source),
+                self.six(Field::DestinationV6, self.destination),
+            ))
+        } else if self.has_any(Field::SourceV4.bit() | Field::DestinationV4.bit()) {
+            Some((IpVersion::V4, self.four(Field::SourceV4), self.four(Field::DestinationV4)))
+        } else {
+            None
+        }
+    }
+
+    const fn four(&self, field: Field) -> u128 {
+        if self.has(field) { (self.numbers[field as usize] as u128) << 96 } else { 0 }
+    }
+
+    const fn six(&self, field: Field, bits: u128) -> u128 {
+        if self.has(field) { bits } else { 0 }
+    }
+
+    /// Takes a field's bytes.
     #[inline]
     #[allow(clippy::wildcard_enum_match_arm, reason = "all others are numbers")]
     pub(crate) fn set(&mut self, field: Field, data: &'a [u8]) {
         match field {
-            Field::SourceV4 | Field::DestinationV4 => {
-                let Some(bits) = data.try_into().ok().map(|b| u128::from(u32::from_be_bytes(b)) << 96) else { return };
-                if matches!(field, Field::SourceV4) { self.source = bits } else { self.destination = bits }
-            }
             Field::SourceV6 | Field::DestinationV6 => {
                 let Some(bits) = data.try_into().ok().map(u128::from_be_bytes) else { return };
-                // A record with both versions' addresses has the other one zero: do not let it overwrite.
+                // A record with both versions' addresses has the other one zero.
                 if bits == 0 && self.has(Field::SourceV4) {
                     return;
                 }
                 if matches!(field, Field::SourceV6) { self.source = bits } else { self.destination = bits }
             }
+            // A vendor declares an address of two octets: it is none.
+            Field::SourceV4 | Field::DestinationV4 if data.len() != 4 => return,
             Field::Frame | Field::IpHeader => self.frame = data,
             _ => {
                 if data.is_empty() {

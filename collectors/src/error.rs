@@ -39,6 +39,8 @@ reasons! {
     TruncatedRecord => "truncated_record",
     /// Too many exporters or templates; see the limits in `template.rs`.
     Limit => "limit",
+    /// A sender that is not on the allow-list of exporters.
+    NotAllowed => "not_allowed",
     /// A packet header sample without a readable IP header.
     NotIp => "not_ip",
     /// A frame that is not a packet (capture files).
@@ -60,6 +62,10 @@ pub struct Statistics {
     pub counter_samples: u64,
     /// sFlow samples of discarded packets.
     pub discard_samples: u64,
+    /// Data sets counted under [`Reason::NoTemplate`] whose template came in time after all.
+    pub recovered_sets: u64,
+    /// Records left out because another interface's record tells of the same traffic.
+    pub duplicates: u64,
     /// Packets as exported, before scaling.
     pub raw_packets: u64,
     /// Bytes as exported, before scaling.
@@ -68,8 +74,9 @@ pub struct Statistics {
     pub packets: u64,
     /// IP bytes scaled by sampling.
     pub bytes: u64,
-    /// Sampling rates that were applied to records; the first [`MAX_RATES`].
-    pub rates: BTreeMap<u32, u64>,
+    rates: BTreeMap<u32, u64>,
+    /// The newest rate, and how many records in a row had it: not yet in `rates`.
+    recent_rate: (u32, u64),
     errors: [u64; Reason::ALL.len()],
 }
 
@@ -81,17 +88,35 @@ impl Statistics {
         self.errors[reason as usize] += 1;
     }
 
+    #[inline]
     pub(crate) fn record(&mut self, raw_packets: u64, raw_bytes: u64, rate: u32) {
         self.records += 1;
         self.raw_packets = self.raw_packets.saturating_add(raw_packets);
         self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes);
         self.packets = self.packets.saturating_add(raw_packets.saturating_mul(rate.into()));
         self.bytes = self.bytes.saturating_add(raw_bytes.saturating_mul(rate.into()));
-        if let Some(count) = self.rates.get_mut(&rate) {
-            *count += 1;
-        } else if self.rates.len() < MAX_RATES {
-            self.rates.insert(rate, 1);
+        if rate == self.recent_rate.0 {
+            self.recent_rate.1 += 1;
+        } else {
+            let (before, count) = std::mem::replace(&mut self.recent_rate, (rate, 1));
+            add_rate(&mut self.rates, before, count);
         }
+    }
+
+    /// Sampling rates that were applied to records, and to how many; the first [`MAX_RATES`].
+    #[must_use]
+    pub fn rates(&self) -> BTreeMap<u32, u64> {
+        let mut rates = self.rates.clone();
+        add_rate(&mut rates, self.recent_rate.0, self.recent_rate.1);
+        rates
+    }
+
+    pub(crate) fn error_count(&self) -> u64 {
+        self.errors.iter().sum()
+    }
+
+    pub(crate) const fn error_counts(&self) -> &[u64; Reason::ALL.len()] {
+        &self.errors
     }
 
     /// Errors by reason, those that occurred.
@@ -107,13 +132,21 @@ impl Statistics {
         self.option_records += other.option_records;
         self.counter_samples += other.counter_samples;
         self.discard_samples += other.discard_samples;
+        self.duplicates += other.duplicates;
+        self.recovered_sets += other.recovered_sets;
         self.raw_packets = self.raw_packets.saturating_add(other.raw_packets);
         self.raw_bytes = self.raw_bytes.saturating_add(other.raw_bytes);
         self.packets = self.packets.saturating_add(other.packets);
         self.bytes = self.bytes.saturating_add(other.bytes);
-        for (rate, count) in &other.rates {
-            *self.rates.entry(*rate).or_default() += count;
+        for (rate, count) in other.rates() {
+            add_rate(&mut self.rates, rate, count);
         }
         self.errors.iter_mut().zip(other.errors).for_each(|(a, b)| *a += b);
+    }
+}
+
+fn add_rate(rates: &mut BTreeMap<u32, u64>, rate: u32, count: u64) {
+    if count > 0 && (rates.len() < MAX_RATES || rates.contains_key(&rate)) {
+        *rates.entry(rate).or_default() += count;
     }
 }

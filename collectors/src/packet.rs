@@ -24,6 +24,8 @@ pub enum LinkType {
     LinuxSll2,
     /// Cisco HDLC (104).
     Hdlc,
+    /// A label stack without link layer (219).
+    Mpls,
 }
 
 impl LinkType {
@@ -37,6 +39,7 @@ impl LinkType {
             12 | 14 | 101 | 228 | 229 => Self::Ip,
             104 => Self::Hdlc,
             113 => Self::LinuxSll,
+            219 => Self::Mpls,
             276 => Self::LinuxSll2,
             _ => return None,
         })
@@ -91,6 +94,7 @@ pub fn ip_packet(link: LinkType, frame: &[u8]) -> Result<IpPacket<'_>, PacketErr
         LinkType::Hdlc => (u16_at(frame, 2).ok_or(PacketError::Truncated)?, 4),
         LinkType::Ip => return bare_ip(frame, 0),
         LinkType::Null => return bare_ip(frame, 4),
+        LinkType::Mpls => return mpls(frame, 0),
         LinkType::Ppp => {
             // With or without address and control bytes (RFC 1662), one- or two-byte protocol.
             let at = if frame.starts_with(&[0xff, 0x03]) { 2 } else { 0 };

@@ -3,88 +3,166 @@
 //! Samples of flow telemetry are not packets (decision 9): a record of several packets has no length of its own, its flags
 //! are the OR of all, and ports of 0 may hide fragments. What is not exact is not marked as known.
 
+use crate::config::Vantage;
 use crate::elements::{Field, Values};
 use crate::error::{Reason, Statistics};
+use crate::exporter::{Exporter, RateSource};
 use crate::packet::{self, LinkType};
-use crate::sample::{Fields, IpVersion, Origin, Sample, Time, protocol};
-use crate::template::Sampling;
+use crate::sample::{Fields, Origin, Sample, Time, protocol};
+use crate::template::{Named, Sampling};
 
 /// What a record is read with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) now: Time,
-    pub(crate) exporter: u16,
+    pub(crate) exporter: &'a Exporter,
     pub(crate) sampling: &'a Sampling,
-    /// Rate set by the operator for this exporter; wins over all announcements.
-    pub(crate) rate_override: Option<u32>,
+    /// Where `sampling` came from.
+    pub(crate) source: RateSource,
 }
 
+const PACKETS: [Field; 4] = [Field::Packets, Field::TotalPackets, Field::InitiatorPackets, Field::PostPackets];
+const BYTES: [Field; 5] =
+    [Field::Bytes, Field::TotalBytes, Field::InitiatorBytes, Field::PostBytes, Field::Layer2Bytes];
+/// The other direction's counters (RFC 5103, and pairs of initiator and responder).
+const REVERSE: u64 = Field::ReversePackets.bit()
+    | Field::ReverseBytes.bit()
+    | Field::ResponderPackets.bit()
+    | Field::ResponderBytes.bit();
+/// Fields by which a record says how it was sampled.
+const SAMPLING: u64 = Field::SamplingInterval.bit()
+    | Field::RandomInterval.bit()
+    | Field::PacketInterval.bit()
+    | Field::SamplerId.bit()
+    | Field::SelectorId.bit()
+    | Field::SelectionSequence.bit();
+/// Firewall and NAT events describe connections, not traffic.
+const EVENTS: u64 = Field::FirewallEvent.bit() | Field::NatEvent.bit();
+const SECTIONS: u64 = Field::Frame.bit() | Field::IpHeader.bit();
+
 /// Turns a record into one sample per direction that carried traffic, and counts it.
+#[inline]
 pub(crate) fn emit(values: &Values<'_>, context: &Context<'_>, statistics: &mut Statistics, out: &mut Vec<Sample>) {
-    if values.has(Field::Frame) || values.has(Field::IpHeader) {
+    if values.has_any(SECTIONS) {
         return emit_section(values, context, statistics, out);
     }
     let pick = |fields: &[Field]| fields.iter().find_map(|f| values.get(*f)).unwrap_or(0);
-    let packets = pick(&[Field::Packets, Field::TotalPackets, Field::InitiatorPackets, Field::PostPackets]);
-    let bytes = pick(&[Field::Bytes, Field::TotalBytes, Field::InitiatorBytes, Field::PostBytes, Field::Layer2Bytes]);
-    let rate = rate(values, context);
+    let (packets, bytes) = (pick(&PACKETS), pick(&BYTES));
+    let (rate, _) = find_rate(values, context);
     statistics.record(packets, bytes, rate);
-    let back_packets = pick(&[Field::ReversePackets, Field::ResponderPackets]);
-    let back_bytes = pick(&[Field::ReverseBytes, Field::ResponderBytes]);
-    // Firewall and NAT events describe connections, not traffic.
-    if values.has(Field::FirewallEvent) || values.has(Field::NatEvent) {
+    if values.has_any(EVENTS) {
         return;
     }
-    let Some(version) = version(values) else { return };
+    let Some((version, source, destination)) = values.addresses() else { return };
+    if !context.exporter.settings.external_interfaces.is_empty() && is_told_elsewhere(values, context.exporter) {
+        statistics.duplicates += 1;
+        return;
+    }
     let mut sample = Sample::empty(context.now, version, Origin::FlowRecord);
-    (sample.source, sample.destination) = (values.source, values.destination);
-    sample.exporter = context.exporter;
+    (sample.source, sample.destination) = (source, destination);
+    sample.exporter = context.exporter.index;
     sample.sampling_rate = rate;
     sample.known = Fields::ADDRESSES;
     header_fields(values, &mut sample);
-    sample.duration_ms = duration_ms(values);
-    sample.dropped = values.get(Field::ForwardingStatus).is_some_and(is_dropped);
+    sample.duration_ms = duration_ms(values, context.sampling.active_timeout);
+    sample.dropped = is_dropped(values, context.exporter);
+    if values.has_any(REVERSE) {
+        emit_reverse(sample, values, out);
+    }
     if packets > 0 || bytes > 0 {
-        out.push(counted(sample, values, packets, bytes));
-    }
-    if back_packets > 0 || back_bytes > 0 {
-        let reversed = Sample {
-            source: sample.destination,
-            destination: sample.source,
-            source_port: sample.destination_port,
-            destination_port: sample.source_port,
-            ..sample
-        };
-        out.push(counted(reversed, values, back_packets, back_bytes));
+        count(&mut sample, values, packets, bytes);
+        out.push(sample);
     }
 }
 
-/// forwardingStatus (IANA IE 89): the two upper bits are 10 for dropped.
-const fn is_dropped(status: u64) -> bool {
-    status & 0xc0 == 0x80
+/// The traffic of a record's other direction.
+fn emit_reverse(mut sample: Sample, values: &Values<'_>, out: &mut Vec<Sample>) {
+    let first = |fields: [Field; 2]| fields.iter().find_map(|f| values.get(*f)).unwrap_or(0);
+    let packets = first([Field::ReversePackets, Field::ResponderPackets]);
+    let bytes = first([Field::ReverseBytes, Field::ResponderBytes]);
+    if packets == 0 && bytes == 0 {
+        return;
+    }
+    std::mem::swap(&mut sample.source, &mut sample.destination);
+    std::mem::swap(&mut sample.source_port, &mut sample.destination_port);
+    // Flags and type are those of the first direction.
+    if sample.protocol == protocol::TCP {
+        sample.known = sample.known.without(Fields::TCP_FLAGS);
+        sample.tcp_flags = 0;
+    }
+    if matches!(sample.protocol, protocol::ICMP | protocol::ICMPV6) {
+        sample.known = sample.known.without(Fields::ICMP);
+    }
+    count(&mut sample, values, packets, bytes);
+    out.push(sample);
 }
 
-fn rate(values: &Values<'_>, context: &Context<'_>) -> u32 {
-    if let Some(rate) = context.rate_override {
-        return rate.max(1);
+/// Whether another record tells of the same traffic: with roles of interfaces, traffic counts where it crosses an external one,
+/// once, at its ingress, or at its egress when the exporter meters egress there.
+fn is_told_elsewhere(values: &Values<'_>, exporter: &Exporter) -> bool {
+    let is_external = |field: Field| {
+        let index = values.get(field).and_then(|n| u32::try_from(n).ok());
+        index.is_some_and(|index| exporter.settings.external_interfaces.contains(&index))
+    };
+    let (from_outside, to_outside) = (is_external(Field::InputInterface), is_external(Field::OutputInterface));
+    // flowDirection (IE 61): 0 ingress, 1 egress.
+    if values.get(Field::FlowDirection) == Some(1) {
+        exporter.note_egress();
+        return !to_outside;
     }
-    let own = values.get(Field::SamplingInterval).or_else(|| values.get(Field::RandomInterval)).unwrap_or(0);
-    if own > 0 {
-        return u32::try_from(own).unwrap_or(u32::MAX);
-    }
-    context.sampling.rate(values.get(Field::SamplerId).or_else(|| values.get(Field::SelectorId))).max(1)
+    !(from_outside || to_outside && !exporter.sends_egress())
 }
 
-fn version(values: &Values<'_>) -> Option<IpVersion> {
-    if values.has(Field::SourceV6) || values.has(Field::DestinationV6) {
-        Some(IpVersion::V6)
-    } else if values.has(Field::SourceV4) || values.has(Field::DestinationV4) {
-        Some(IpVersion::V4)
-    } else {
-        None
+/// forwardingStatus (IANA IE 89): the two upper bits are 10 for dropped. Where telemetry stands before the filter, or behind it,
+/// the exporter's word on dropping does not matter (decision 8).
+fn is_dropped(values: &Values<'_>, exporter: &Exporter) -> bool {
+    exporter.settings.vantage == Vantage::Auto
+        && values.get(Field::ForwardingStatus).is_some_and(|status| status & 0xc0 == 0x80)
+}
+
+/// Remembers the sampling in force, after the last record of a set.
+pub(crate) fn note_rate(values: &Values<'_>, context: &Context<'_>) {
+    let (rate, source) = find_rate(values, context);
+    context.exporter.sampled(rate, source);
+}
+
+/// The sampling rate of a record, at least 1: the operator's, its own, that of what it names.
+#[inline]
+fn find_rate(values: &Values<'_>, context: &Context<'_>) -> (u32, RateSource) {
+    if let Some(rate) = context.exporter.settings.rate {
+        return (rate.max(1), RateSource::Override);
+    }
+    let is_named = values.has_any(SAMPLING);
+    if is_named && let Some(rate) = own_rate(values) {
+        return (rate, RateSource::Record);
+    }
+    if !is_named && context.sampling.is_uniform() {
+        return context.sampling.rate(Named::default()).map_or((1, RateSource::None), |r| (r.max(1), context.source));
+    }
+    let interface = |field: Field| values.get(field).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let named = Named {
+        sampler: if is_named { values.get(Field::SamplerId).or_else(|| values.get(Field::SelectorId)) } else { None },
+        sequence: values.get(Field::SelectionSequence),
+        interfaces: [interface(Field::InputInterface), interface(Field::OutputInterface)],
+    };
+    match context.sampling.rate(named) {
+        Some(rate) => (rate.max(1), context.source),
+        None => (1, RateSource::None),
     }
 }
 
+/// What a data record says itself.
+fn own_rate(values: &Values<'_>) -> Option<u32> {
+    let number = |field: Field| values.get(field).filter(|n| *n > 0);
+    let spaced = || {
+        let interval = number(Field::PacketInterval)?;
+        Some((interval + values.get(Field::PacketSpace)?) / interval)
+    };
+    let rate = number(Field::SamplingInterval).or_else(|| number(Field::RandomInterval)).or_else(spaced)?;
+    Some(u32::try_from(rate).unwrap_or(u32::MAX))
+}
+
+#[inline]
 #[allow(clippy::cast_possible_truncation, reason = "fields are masked to their width")]
 fn header_fields(values: &Values<'_>, sample: &mut Sample) {
     let number = |field: Field| values.get(field).unwrap_or(0);
@@ -140,13 +218,19 @@ fn icmp(values: &Values<'_>, sample: &mut Sample, destination_port: u16) {
     sample.known |= Fields::ICMP;
 }
 
-/// A sample with its counters, and what they allow to say about single packets.
-fn counted(mut sample: Sample, values: &Values<'_>, packets: u64, bytes: u64) -> Sample {
+/// The counters of a sample, and what they allow to say about single packets.
+#[inline]
+fn count(sample: &mut Sample, values: &Values<'_>, packets: u64, bytes: u64) {
     let packets = packets.max(1);
     let rate = u64::from(sample.sampling_rate);
     sample.packets = packets.saturating_mul(rate);
     sample.bytes = bytes.saturating_mul(rate);
-    sample.length = u16::try_from(bytes / packets).unwrap_or(u16::MAX);
+    // A division of 32 bits takes half as long.
+    let mean = match (u32::try_from(bytes), u32::try_from(packets)) {
+        (Ok(bytes), Ok(packets)) => u64::from(bytes / packets),
+        _ => bytes / packets,
+    };
+    sample.length = u16::try_from(mean).unwrap_or(u16::MAX);
     let (min, max) = (values.get(Field::MinLength), values.get(Field::MaxLength));
     if packets == 1 || (min.is_some() && min == max) {
         sample.known |= Fields::LENGTH;
@@ -165,7 +249,6 @@ fn counted(mut sample: Sample, values: &Values<'_>, packets: u64, bytes: u64) ->
             sample.known |= Fields::FRAGMENT;
         }
     }
-    sample
 }
 
 const fn fragment_bits(later: bool, more: bool) -> u8 {
@@ -178,20 +261,21 @@ const fn fragment_bits(later: bool, more: bool) -> u8 {
     }
 }
 
-/// From the first to the last packet, whichever clock the exporter uses.
-fn duration_ms(values: &Values<'_>) -> u32 {
+/// From the first to the last packet, whichever clock the exporter uses; at most its active timeout in seconds, where that is
+/// known (0: not), since counters are of the time since the last record.
+fn duration_ms(values: &Values<'_>, active_timeout: u32) -> u32 {
     let between = |start: Field, end: Field| Some(values.get(end)?.saturating_sub(values.get(start)?));
-    let ms = values
-        .get(Field::DurationMillis)
-        .or_else(|| values.get(Field::DurationMicros).map(|us| us / 1000))
-        .or_else(|| between(Field::FirstUptime, Field::LastUptime))
+    let ms = between(Field::FirstUptime, Field::LastUptime)
         .or_else(|| between(Field::StartMillis, Field::EndMillis))
+        .or_else(|| values.get(Field::DurationMillis))
+        .or_else(|| values.get(Field::DurationMicros).map(|us| us / 1000))
         .or_else(|| between(Field::StartSeconds, Field::EndSeconds).map(|s| s.saturating_mul(1000)))
         // NTP form: seconds in the upper 32 bits (RFC 7011 section 6.1.9).
         .or_else(|| between(Field::StartMicros, Field::EndMicros).map(ntp_to_ms))
         .or_else(|| between(Field::StartNanos, Field::EndNanos).map(ntp_to_ms))
         .unwrap_or(0);
-    u32::try_from(ms).unwrap_or(0)
+    let ms = u32::try_from(ms).unwrap_or(0);
+    if active_timeout > 0 { ms.min(active_timeout.saturating_mul(1000)) } else { ms }
 }
 
 const fn ntp_to_ms(span: u64) -> u64 {
@@ -200,7 +284,7 @@ const fn ntp_to_ms(span: u64) -> u64 {
 
 /// A record that carries the beginning of a packet (IPFIX 315, 313; `NetFlow` Lite 104).
 fn emit_section(values: &Values<'_>, context: &Context<'_>, statistics: &mut Statistics, out: &mut Vec<Sample>) {
-    let rate = rate(values, context);
+    let (rate, _) = find_rate(values, context);
     let wire = values.get(Field::FrameSize).unwrap_or(0);
     let wire = u32::try_from(wire).unwrap_or(u32::MAX).max(u32::try_from(values.frame.len()).unwrap_or(u32::MAX));
     let link = if values.has(Field::IpHeader) { LinkType::Ip } else { LinkType::Ethernet };
@@ -208,12 +292,12 @@ fn emit_section(values: &Values<'_>, context: &Context<'_>, statistics: &mut Sta
         Ok(mut sample) => {
             statistics.record(1, sample.bytes, rate);
             sample.origin = Origin::SampledPacket;
-            sample.exporter = context.exporter;
+            sample.exporter = context.exporter.index;
             sample.sampling_rate = rate;
             sample.packets = u64::from(rate);
             sample.bytes = sample.bytes.saturating_mul(rate.into());
             sample.input_interface = u16::try_from(values.get(Field::InputInterface).unwrap_or(0)).unwrap_or(u16::MAX);
-            sample.dropped = values.get(Field::ForwardingStatus).is_some_and(is_dropped);
+            sample.dropped = is_dropped(values, context.exporter);
             out.push(sample);
         }
         Err(_) => {

@@ -62,7 +62,12 @@ impl Recording {
     /// # Errors
     /// See [`CaptureError`].
     pub fn next(&mut self, out: &mut Vec<Sample>) -> Result<Option<Time>, CaptureError> {
-        let Some(frame) = self.reader.next().transpose()? else { return Ok(None) };
+        let Some(frame) = self.reader.next().transpose()? else {
+            // What waited for its template and is due after the end of the file.
+            self.decoder.release(Time(u64::MAX), out);
+            return Ok(None);
+        };
+        self.decoder.release(frame.time, out);
         match self.content {
             Content::Packets => self.packet(&frame, out),
             Content::Exports => {

@@ -292,8 +292,14 @@ impl Sample {
 
     /// Packets really seen before scaling, at least 1: the number of independent observations.
     #[must_use]
+    #[inline]
     pub fn observed_packets(&self) -> u64 {
-        (self.packets / u64::from(self.sampling_rate.max(1))).max(1)
+        // Mostly there is nothing to divide by.
+        if self.sampling_rate <= 1 {
+            self.packets.max(1)
+        } else {
+            (self.packets / u64::from(self.sampling_rate)).max(1)
+        }
     }
 
     /// Whether this is a fragment other than the first (it carries no transport header).

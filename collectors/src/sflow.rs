@@ -3,9 +3,16 @@
 //! A sample that cannot be read costs only itself: samples and records carry their lengths, and each is checked against what is
 //! there before it is entered.
 
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use crate::config::Vantage;
 use crate::error::{Reason, Statistics};
+use crate::exporter::{Exporter, RateSource};
 use crate::packet::{self, LinkType};
 use crate::sample::{Fields, IpVersion, Origin, Sample, Time};
+use crate::sequence::Unit;
+use crate::template::{DomainKey, Templates, Views};
 
 /// Samples of a datagram that are looked at; a 64 KiB datagram holds fewer.
 const MAX_SAMPLES: u32 = 4096;
@@ -44,109 +51,183 @@ impl<'a> Xdr<'a> {
 }
 
 /// What a datagram is decoded with.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Context {
+pub(crate) struct Datagram<'a> {
     pub(crate) now: Time,
-    pub(crate) exporter: u16,
-    pub(crate) rate_override: Option<u32>,
+    pub(crate) exporter: &'a Exporter,
+    pub(crate) templates: &'a Templates,
+    pub(crate) views: &'a mut Views,
+    pub(crate) statistics: &'a mut Statistics,
 }
 
-/// Decodes a datagram.
-pub(crate) fn decode(data: &[u8], context: Context, statistics: &mut Statistics, out: &mut Vec<Sample>) {
-    let mut xdr = Xdr(data);
-    let Some(samples) = header(&mut xdr) else { return statistics.error(Reason::TruncatedHeader) };
-    for _ in 0..samples.min(MAX_SAMPLES) {
-        let Some(format) = xdr.u32() else { return statistics.error(Reason::BadLength) };
-        let Some(mut sample) = xdr.part() else { return statistics.error(Reason::BadLength) };
-        let whole = match format {
-            1 => flow_sample(&mut sample, false, context, statistics, out),
-            3 => flow_sample(&mut sample, true, context, statistics, out),
-            2 | 4 => {
-                statistics.counter_samples += 1;
-                Some(())
-            }
-            // Discarded packets are reported one by one, beside the sampled stream: they are not traffic to count.
-            5 => {
-                statistics.discard_samples += 1;
-                Some(())
-            }
-            _ => Some(()),
-        };
-        if whole.is_none() {
-            statistics.error(Reason::BadLength);
-        }
-    }
+/// The header of a datagram.
+struct Header {
+    /// Agent and sub agent folded: who counts datagrams.
+    stream: u32,
+    sequence: u32,
+    samples: u32,
 }
 
-/// Version (already known), agent address, sub agent, sequence, uptime; returns the number of samples.
-fn header(xdr: &mut Xdr<'_>) -> Option<u32> {
+/// Version (already known), agent address, sub agent, sequence, uptime, number of samples.
+fn header(xdr: &mut Xdr<'_>) -> Option<Header> {
     xdr.u32()?;
-    match xdr.u32()? {
-        1 => xdr.skip(1)?,
-        2 => xdr.skip(4)?,
+    let words = match xdr.u32()? {
+        1 => 1,
+        2 => 4,
         _ => return None,
+    };
+    let mut stream = 0;
+    for _ in 0..=words {
+        stream = xdr.u32()?.wrapping_add(u32::rotate_left(stream, 7));
     }
-    xdr.skip(3)?;
-    xdr.u32()
+    let sequence = xdr.u32()?;
+    xdr.u32()?;
+    Some(Header { stream, sequence, samples: xdr.u32()? })
 }
 
-fn flow_sample(
-    xdr: &mut Xdr<'_>,
-    expanded: bool,
-    context: Context,
-    statistics: &mut Statistics,
-    out: &mut Vec<Sample>,
-) -> Option<()> {
-    // Sequence, source id (class and index apart in the expanded form).
-    xdr.skip(if expanded { 3 } else { 2 })?;
-    let rate = context.rate_override.unwrap_or(xdr.u32()?).max(1);
-    // Pool and drops.
-    xdr.skip(2)?;
-    let (input, discarded) = if expanded {
-        xdr.skip(1)?;
-        let input = xdr.u32()?;
-        let format = xdr.u32()?;
-        xdr.skip(1)?;
-        (input, format == 1)
-    } else {
-        let input = xdr.u32()? & 0x3fff_ffff;
-        // The two upper bits of the output interface: 01 says discarded.
-        (input, xdr.u32()? >> 30 == 1)
-    };
-    let records = xdr.u32()?;
-    let mut found = None;
-    let mut whole = true;
-    for _ in 0..records.min(MAX_SAMPLES) {
-        let (Some(format), Some(part)) = (xdr.u32(), xdr.part()) else {
-            whole = false;
-            break;
-        };
-        // A raw header says more than the sampled IP records beside it.
-        let parsed = match format {
-            1 => raw_header(part, context.now),
-            3 if found.is_none() => sampled_ip(part, context.now, IpVersion::V4),
-            4 if found.is_none() => sampled_ip(part, context.now, IpVersion::V6),
-            _ => continue,
-        };
-        match parsed {
-            Some(sample) => found = Some(sample),
-            None if found.is_none() => statistics.error(Reason::NotIp),
-            None => {}
+impl Datagram<'_> {
+    /// Decodes a datagram.
+    pub(crate) fn decode(&mut self, data: &[u8], out: &mut Vec<Sample>) {
+        let mut xdr = Xdr(data);
+        let Some(header) = header(&mut xdr) else { return self.statistics.error(Reason::TruncatedHeader) };
+        let before = self.statistics.records;
+        for _ in 0..header.samples.min(MAX_SAMPLES) {
+            let (Some(format), Some(mut sample)) = (xdr.u32(), xdr.part()) else {
+                self.statistics.error(Reason::BadLength);
+                break;
+            };
+            let whole = match format {
+                1 => self.flow_sample(&mut sample, false, out),
+                3 => self.flow_sample(&mut sample, true, out),
+                2 | 4 => {
+                    self.statistics.counter_samples += 1;
+                    Some(())
+                }
+                // Discarded packets are reported one by one, beside the sampled stream: they are not traffic to count.
+                5 => {
+                    self.statistics.discard_samples += 1;
+                    Some(())
+                }
+                _ => Some(()),
+            };
+            if whole.is_none() {
+                self.statistics.error(Reason::BadLength);
+            }
         }
+        let records = u32::try_from(self.statistics.records - before).unwrap_or(0);
+        let key = DomainKey { exporter: self.exporter.address, version: 0, domain: header.stream };
+        let Some(view) = self.views.take(self.now, self.templates, key) else { return };
+        if records > 0 {
+            view.domain.was_useful(self.now);
+        }
+        let order = {
+            let mut sequence = view.domain.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+            sequence.next(Unit::Messages, header.sequence, Some(records))
+        };
+        self.exporter.ordered(order);
+        self.views.put_back(key, view);
     }
-    let bytes = found.map_or(0, |s| s.bytes);
-    statistics.record(1, bytes, rate);
-    if let Some(mut sample) = found {
-        sample.origin = Origin::SampledPacket;
-        sample.exporter = context.exporter;
-        sample.sampling_rate = rate;
-        sample.packets = rate.into();
-        sample.bytes = sample.bytes.saturating_mul(rate.into());
-        sample.input_interface = u16::try_from(input).unwrap_or(u16::MAX);
-        sample.dropped = discarded;
-        out.push(sample);
+
+    fn flow_sample(&mut self, xdr: &mut Xdr<'_>, expanded: bool, out: &mut Vec<Sample>) -> Option<()> {
+        let number = xdr.u32()?;
+        // Source id: class and index, apart in the expanded form.
+        let source = if expanded { xdr.u32()? << 24 | xdr.u32()? & 0xff_ffff } else { xdr.u32()? };
+        let announced = xdr.u32()?;
+        let pool = xdr.u32()?;
+        // Drops.
+        xdr.skip(1)?;
+        let (input, output, discarded) = if expanded {
+            xdr.skip(1)?;
+            let input = xdr.u32()?;
+            let (format, output) = (xdr.u32()?, xdr.u32()?);
+            (input, output, format == 1)
+        } else {
+            let (input, output) = (xdr.u32()? & 0x3fff_ffff, xdr.u32()?);
+            // The two upper bits of the output interface: 01 says discarded.
+            (input, output & 0x3fff_ffff, output >> 30 == 1)
+        };
+        let (rate, from) = match self.exporter.settings.rate {
+            Some(rate) => (rate.max(1), RateSource::Override),
+            None => (announced.max(1), RateSource::Sample),
+        };
+        self.exporter.sampled(rate, from);
+        if let Some(measured) = self.exporter.pools().add(source, number, pool, rate) {
+            self.exporter.suspect(measured);
+        }
+        let records = xdr.u32()?;
+        let mut found = None;
+        let mut whole = true;
+        for _ in 0..records.min(MAX_SAMPLES) {
+            let (Some(format), Some(part)) = (xdr.u32(), xdr.part()) else {
+                whole = false;
+                break;
+            };
+            // A raw header says more than the sampled IP records beside it.
+            let parsed = match format {
+                1 => raw_header(part, self.now),
+                3 if found.is_none() => sampled_ip(part, self.now, IpVersion::V4),
+                4 if found.is_none() => sampled_ip(part, self.now, IpVersion::V6),
+                _ => continue,
+            };
+            match parsed {
+                Some(sample) => found = Some(sample),
+                None if found.is_none() => self.statistics.error(Reason::NotIp),
+                None => {}
+            }
+        }
+        self.statistics.record(1, found.map_or(0, |s| s.bytes), rate);
+        if let Some(sample) = found {
+            let roles = &self.exporter.settings.external_interfaces;
+            if !roles.is_empty() && !roles.contains(&input) && !roles.contains(&output) {
+                self.statistics.duplicates += 1;
+            } else {
+                let dropped = discarded && self.exporter.settings.vantage == Vantage::Auto;
+                out.push(Sample {
+                    origin: Origin::SampledPacket,
+                    exporter: self.exporter.index,
+                    sampling_rate: rate,
+                    packets: rate.into(),
+                    bytes: sample.bytes.saturating_mul(rate.into()),
+                    input_interface: u16::try_from(input).unwrap_or(u16::MAX),
+                    dropped,
+                    ..sample
+                });
+            }
+        }
+        whole.then_some(())
     }
-    whole.then_some(())
+}
+
+/// Sources of one exporter whose pools are watched at most.
+const MAX_SOURCES: usize = 256;
+/// Samples of a source after which its rate is measured: then the quotient is certain to a few percent.
+const MEASURE_AFTER: u32 = 256;
+
+/// What samples say of the packets they were taken from: every sample carries the number of packets that could have been
+/// sampled so far (the pool), so that the true rate shows.
+#[derive(Debug, Default)]
+pub(crate) struct Pools(BTreeMap<u32, (u32, u32)>);
+
+impl Pools {
+    /// Takes a sample's number and pool. Every [`MEASURE_AFTER`] samples of a source, returns the measured rate if that is not
+    /// within a factor of two of `rate`, or 0 if it is.
+    fn add(&mut self, source: u32, number: u32, pool: u32, rate: u32) -> Option<u32> {
+        if self.0.len() >= MAX_SOURCES && !self.0.contains_key(&source) {
+            return None;
+        }
+        let (first_number, first_pool) = *self.0.entry(source).or_insert((number, pool));
+        let samples = number.wrapping_sub(first_number);
+        if samples < MEASURE_AFTER {
+            return None;
+        }
+        self.0.insert(source, (number, pool));
+        // Numbers that began anew, and agents that do not keep a pool, say nothing.
+        if samples > MEASURE_AFTER * 16 || pool.wrapping_sub(first_pool) > u32::MAX / 2 || pool == first_pool {
+            return None;
+        }
+        let measured = (pool.wrapping_sub(first_pool) / samples).max(1);
+        let agrees = measured <= rate.saturating_mul(2) && rate <= measured.saturating_mul(2);
+        Some(if agrees { 0 } else { measured })
+    }
 }
 
 /// Raw packet header: protocol, frame length, stripped octets, header.
@@ -155,6 +236,7 @@ fn raw_header(mut xdr: Xdr<'_>, now: Time) -> Option<Sample> {
         1 => LinkType::Ethernet,
         7 => LinkType::Ppp,
         11 | 12 => LinkType::Ip,
+        13 => LinkType::Mpls,
         _ => return None,
     };
     let frame_length = xdr.u32()?;

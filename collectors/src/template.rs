@@ -6,34 +6,29 @@
 //!
 //! Everything is bounded, whatever arrives: see the constants.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use dashmap::DashMap;
 
-use crate::elements::{Field, Values, field};
+use crate::pending::Pending;
+use crate::plan::Template;
+use crate::roster::{Member, Roster, Standing};
 use crate::sample::Time;
+use crate::sequence::Sequence;
 
-/// Exporters times domains at most. When full, the oldest that never sent a record with a known template makes room.
+/// Exporters times domains at most; see [`crate::roster`] for who makes room.
 pub const MAX_DOMAINS: usize = 4096;
 /// Domains of one exporter at most.
 pub const MAX_DOMAINS_PER_EXPORTER: usize = 256;
 /// Templates per domain at most.
 pub const MAX_TEMPLATES: usize = 2048;
-/// Fields per template at most.
-pub const MAX_FIELDS: usize = 512;
-/// Fields of all templates together at most (16 bytes each).
-pub const MAX_FIELDS_IN_ALL: usize = 1 << 20;
-/// Samplers per domain at most.
-pub const MAX_SAMPLERS: usize = 256;
-/// When all domains have sent usable data, those silent for this long make room.
-const IDLE: Duration = Duration::from_secs(1800);
-
-/// Declared length of a variable-length field (RFC 7011 section 7).
-const VARIABLE: u16 = 0xffff;
+/// Fields of all templates together at most (32 bytes each).
+pub const MAX_FIELDS_IN_ALL: usize = 1 << 19;
+/// Samplers, interfaces and selection sequences per domain at most, each.
+pub const MAX_SAMPLERS: usize = 1024;
 
 /// Which domain a datagram belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,113 +38,83 @@ pub(crate) struct DomainKey {
     pub(crate) domain: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Step {
-    length: u16,
-    /// Offset in the record where all fields before have a fixed length.
-    offset: u16,
-    field: Option<Field>,
-}
-
-/// A template as a plan to read its records.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Template {
-    pub(crate) is_options: bool,
-    /// Shortest record; the only length if `fixed`.
-    record_length: usize,
-    fixed: bool,
-    steps: Box<[Step]>,
-    declared_fields: usize,
-}
-
-impl Template {
-    /// From (enterprise, element, declared length) in order; `None` if a record would have no length or too much.
-    pub(crate) fn compile(fields: &[(u32, u16, u16)], is_options: bool) -> Option<Self> {
-        let fixed = fields.iter().all(|f| f.2 != VARIABLE);
-        let mut steps = Vec::new();
-        let mut offset = 0usize;
-        for &(enterprise, id, length) in fields {
-            let known = field(enterprise, id);
-            if length == VARIABLE {
-                steps.push(Step { length, offset: 0, field: known });
-                offset += 1;
-                continue;
-            }
-            // Zero-length fields say nothing and cost nothing.
-            if length > 0 && (known.is_some() || !fixed) {
-                steps.push(Step { length, offset: u16::try_from(offset).ok()?, field: known });
-            }
-            offset += usize::from(length);
-        }
-        if offset == 0 || offset > usize::from(u16::MAX) {
-            return None;
-        }
-        Some(Self { is_options, record_length: offset, fixed, steps: steps.into(), declared_fields: fields.len() })
-    }
-
-    /// Shortest possible record in bytes, at least 1.
-    pub(crate) const fn record_length(&self) -> usize {
-        self.record_length
-    }
-
-    /// Reads one record from the start of `data`; returns its length, or `None` if it is cut.
-    #[inline]
-    pub(crate) fn read<'a>(&self, data: &'a [u8], values: &mut Values<'a>) -> Option<usize> {
-        if self.fixed {
-            let record = data.get(..self.record_length)?;
-            for step in &self.steps {
-                let start = usize::from(step.offset);
-                if let Some(field) = step.field {
-                    values.set(field, &record[start..start + usize::from(step.length)]);
-                }
-            }
-            return Some(self.record_length);
-        }
-        let mut at = 0;
-        for step in &self.steps {
-            let length = if step.length == VARIABLE {
-                // RFC 7011 section 7: one byte, or 255 and two bytes. Empty values are legal.
-                match *data.get(at)? {
-                    255 => {
-                        at += 3;
-                        usize::from(u16::from_be_bytes([*data.get(at - 2)?, *data.get(at - 1)?]))
-                    }
-                    short => {
-                        at += 1;
-                        usize::from(short)
-                    }
-                }
-            } else {
-                usize::from(step.length)
-            };
-            let value = data.get(at..at + length)?;
-            if let Some(field) = step.field {
-                values.set(field, value);
-            }
-            at += length;
-        }
-        Some(at)
-    }
+/// Whom a sampling rate is announced for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sampler {
+    /// A sampler id (48) or selector id (302).
+    Id(u64),
+    /// An interface by its SNMP index.
+    Interface(u32),
+    /// The whole domain.
+    All,
 }
 
 /// Sampling rates that a domain announced.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sampling {
-    /// Announced without a sampler id.
-    pub(crate) general: Option<u32>,
-    /// By sampler id (48) or selector id (302).
-    pub(crate) samplers: BTreeMap<u64, u32>,
+    rates: BTreeMap<Sampler, u32>,
+    /// Selection sequences (301) and the selector they use.
+    sequences: BTreeMap<u64, u64>,
+    /// Flow timeouts (36, 37) in seconds; 0 unknown.
+    pub(crate) active_timeout: u32,
+    pub(crate) idle_timeout: u32,
+    /// The rate of records that name no sampler and no interface that is known.
+    default: Option<u32>,
+}
+
+/// Names that a record gives to how it was sampled.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Named {
+    pub(crate) sampler: Option<u64>,
+    pub(crate) sequence: Option<u64>,
+    pub(crate) interfaces: [u32; 2],
 }
 
 impl Sampling {
-    /// The rate of a record: its own sampler's, the domain's, that of the only sampler, or 1.
-    pub(crate) fn rate(&self, sampler: Option<u64>) -> u32 {
-        let only = || if self.samplers.len() == 1 { self.samplers.values().next().copied() } else { None };
-        sampler
-            .and_then(|id| self.samplers.get(&id).copied())
-            .or(self.general)
-            .or_else(|| if sampler.is_none() { only() } else { None })
-            .unwrap_or(1)
+    /// The same rate for all records.
+    pub(crate) fn everywhere(rate: u32) -> Self {
+        Self { default: Some(rate), ..Self::default() }
+    }
+
+    /// Whether every record that names no sampler has the same rate, so that its interfaces need not be looked at.
+    #[inline]
+    pub(crate) fn is_uniform(&self) -> bool {
+        self.rates.is_empty()
+    }
+
+    /// The rate of a record: its own sampler's, its interface's, the domain's, that of the only sampler; `None` if none was
+    /// announced.
+    #[inline]
+    pub(crate) fn rate(&self, named: Named) -> Option<u32> {
+        if self.rates.is_empty() {
+            return self.default;
+        }
+        let sampler = named.sampler.or_else(|| self.sequences.get(&named.sequence?).copied());
+        if let Some(id) = sampler {
+            return self.rates.get(&Sampler::Id(id)).or_else(|| self.rates.get(&Sampler::All)).copied();
+        }
+        let of = |interface: u32| self.rates.get(&Sampler::Interface(interface)).copied();
+        of(named.interfaces[0]).or_else(|| of(named.interfaces[1])).or(self.default)
+    }
+
+    fn set(&mut self, sampler: Sampler, rate: u32) {
+        self.rates.insert(sampler, rate);
+        let all = self.rates.get(&Sampler::All).copied();
+        // What everybody announces alike holds for records that name nobody.
+        let mut rates = self.rates.values();
+        let first = rates.next().copied();
+        let common = first.filter(|first| rates.all(|rate| rate == first));
+        self.default = all.or(common);
+    }
+
+    /// All announcements, for the state on disk.
+    pub(crate) fn announced(&self) -> impl Iterator<Item = (Sampler, u32)> + '_ {
+        self.rates.iter().map(|(sampler, rate)| (*sampler, *rate))
+    }
+
+    /// Selection sequences with their selectors, for the state on disk.
+    pub(crate) fn sequences(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.sequences.iter().map(|(sequence, selector)| (*sequence, *selector))
     }
 }
 
@@ -164,8 +129,17 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Default)]
 pub(crate) struct Domain {
     snapshot: RwLock<Arc<Snapshot>>,
-    proven: AtomicBool,
-    last_seen: AtomicU64,
+    /// Changes with the snapshot, so that workers keep theirs until then.
+    generation: AtomicU64,
+    standing: Standing,
+    /// Sequence numbers seen.
+    pub(crate) sequence: Mutex<Sequence>,
+}
+
+impl Member for Domain {
+    fn standing(&self) -> &Standing {
+        &self.standing
+    }
 }
 
 impl Domain {
@@ -176,98 +150,161 @@ impl Domain {
     fn change(&self, change: impl FnOnce(&mut Snapshot)) {
         let mut current = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
         change(Arc::make_mut(&mut current));
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Remembers that a record could be read: such a domain is not forgotten for others.
-    pub(crate) fn prove(&self) {
-        if !self.proven.load(Ordering::Relaxed) {
-            self.proven.store(true, Ordering::Relaxed);
+    pub(crate) fn was_useful(&self, now: Time) {
+        self.standing.was_useful(now);
+    }
+
+    /// Learns a rate; what is known already costs a comparison.
+    pub(crate) fn set_rate(&self, sampler: Sampler, rate: u32) {
+        let snapshot = self.snapshot();
+        let rates = &snapshot.sampling.rates;
+        if rates.get(&sampler) != Some(&rate) && (rates.len() < MAX_SAMPLERS || rates.contains_key(&sampler)) {
+            self.change(|s| s.sampling.set(sampler, rate));
         }
     }
 
-    pub(crate) fn set_sampling(&self, sampler: Option<u64>, rate: u32) {
-        let current = self.snapshot();
-        let known = match sampler {
-            None => current.sampling.general == Some(rate),
-            Some(id) => {
-                current.sampling.samplers.get(&id) == Some(&rate) || current.sampling.samplers.len() >= MAX_SAMPLERS
-            }
-        };
-        if !known {
-            self.change(|s| match sampler {
-                None => s.sampling.general = Some(rate),
-                Some(id) => {
-                    s.sampling.samplers.insert(id, rate);
-                }
+    /// Learns which selector a selection sequence uses.
+    pub(crate) fn set_sequence(&self, sequence: u64, selector: u64) {
+        let snapshot = self.snapshot();
+        let sequences = &snapshot.sampling.sequences;
+        if sequences.get(&sequence) != Some(&selector) && sequences.len() < MAX_SAMPLERS {
+            self.change(|s| {
+                s.sampling.sequences.insert(sequence, selector);
             });
+        }
+    }
+
+    /// Learns the timeouts of the exporter's cache, in seconds; 0 leaves what is known.
+    pub(crate) fn set_timeouts(&self, active: u32, idle: u32) {
+        let snapshot = self.snapshot();
+        let known = &snapshot.sampling;
+        let (active, idle) =
+            (if active > 0 { active } else { known.active_timeout }, if idle > 0 { idle } else { known.idle_timeout });
+        if (active, idle) != (known.active_timeout, known.idle_timeout) {
+            self.change(|s| (s.sampling.active_timeout, s.sampling.idle_timeout) = (active, idle));
         }
     }
 }
 
-/// All domains of all exporters.
+/// A worker's copy of a domain, refreshed when the domain changes: reading it costs no lock.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) domain: Arc<Domain>,
+    snapshot: Arc<Snapshot>,
+    generation: u64,
+}
+
+impl View {
+    pub(crate) fn new(domain: Arc<Domain>) -> Self {
+        let generation = domain.generation.load(Ordering::Acquire);
+        Self { snapshot: domain.snapshot(), domain, generation }
+    }
+
+    /// What is known of the domain now.
+    #[inline]
+    pub(crate) fn snapshot(&mut self) -> Arc<Snapshot> {
+        let generation = self.domain.generation.load(Ordering::Acquire);
+        if generation != self.generation {
+            (self.snapshot, self.generation) = (self.domain.snapshot(), generation);
+        }
+        Arc::clone(&self.snapshot)
+    }
+}
+
+/// A worker's views; the newest is found at once. At most [`MAX_VIEWS`], then they are taken anew.
 #[derive(Debug, Default)]
+pub(crate) struct Views {
+    newest: Option<(DomainKey, View)>,
+    others: BTreeMap<DomainKey, View>,
+}
+
+/// Views that a worker keeps at most.
+const MAX_VIEWS: usize = 512;
+
+impl Views {
+    /// The view of a domain, to be put back; `None` if there is no room for another domain.
+    #[inline]
+    pub(crate) fn take(&mut self, now: Time, templates: &Templates, key: DomainKey) -> Option<View> {
+        let view = match self.newest.take() {
+            Some((newest, view)) if newest == key => Some(view),
+            Some((newest, view)) => {
+                if self.others.len() >= MAX_VIEWS {
+                    self.others.clear();
+                }
+                self.others.insert(newest, view);
+                self.others.remove(&key)
+            }
+            None => self.others.remove(&key),
+        };
+        let view = match view.filter(|view| !view.domain.standing.has_left()) {
+            Some(view) => view,
+            None => View::new(templates.domain(now, key)?),
+        };
+        view.domain.standing.seen(now);
+        Some(view)
+    }
+
+    #[inline]
+    pub(crate) fn put_back(&mut self, key: DomainKey, view: View) {
+        self.newest = Some((key, view));
+    }
+}
+
+/// All domains of all exporters.
+#[derive(Debug)]
 pub struct Templates {
-    domains: DashMap<DomainKey, Arc<Domain>>,
+    domains: Roster<DomainKey, Domain>,
     per_exporter: DashMap<IpAddr, usize>,
-    /// Domains in order of their making, until they are found to be proven; at most twice [`MAX_DOMAINS`].
-    newcomers: Mutex<VecDeque<DomainKey>>,
     fields: AtomicUsize,
-    last_sweep: AtomicU64,
+    /// Grows when a template is learned or withdrawn.
+    changes: AtomicU64,
+    pending: Mutex<Pending>,
+}
+
+impl Default for Templates {
+    fn default() -> Self {
+        Self {
+            domains: Roster::new(MAX_DOMAINS),
+            per_exporter: DashMap::new(),
+            fields: AtomicUsize::new(0),
+            changes: AtomicU64::new(0),
+            pending: Mutex::default(),
+        }
+    }
 }
 
 impl Templates {
     /// The domain of a datagram; `None` if there is no room for another one.
     pub(crate) fn domain(&self, now: Time, key: DomainKey) -> Option<Arc<Domain>> {
-        if let Some(domain) = self.domains.get(&key) {
-            domain.last_seen.store(now.0, Ordering::Relaxed);
-            return Some(Arc::clone(&domain));
+        if let Some(domain) = self.domains.get(key) {
+            return Some(domain);
         }
-        if self.per_exporter.get(&key.exporter).is_some_and(|n| *n >= MAX_DOMAINS_PER_EXPORTER)
-            || (self.domains.len() >= MAX_DOMAINS && !self.make_room(now))
-        {
+        if self.per_exporter.get(&key.exporter).is_some_and(|n| *n >= MAX_DOMAINS_PER_EXPORTER) {
             return None;
         }
-        let mut is_new = false;
-        let domain = Arc::clone(&self.domains.entry(key).or_insert_with(|| {
-            is_new = true;
-            Arc::default()
-        }));
-        if is_new {
+        let is_new = std::cell::Cell::new(false);
+        let make = || {
+            is_new.set(true);
+            Domain::default()
+        };
+        let domain = self.domains.join(now, key, make, |key, domain| self.forget(key, domain))?;
+        if is_new.get() {
             *self.per_exporter.entry(key.exporter).or_default() += 1;
-            self.newcomers().push_back(key);
         }
-        domain.last_seen.store(now.0, Ordering::Relaxed);
         Some(domain)
     }
 
-    fn newcomers(&self) -> std::sync::MutexGuard<'_, VecDeque<DomainKey>> {
-        self.newcomers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Data sets that wait for their templates.
+    pub(crate) fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the oldest domain that never sent usable data; if there is none, those that have long been silent.
-    fn make_room(&self, now: Time) -> bool {
-        loop {
-            let Some(key) = self.newcomers().pop_front() else { break };
-            let is_proven = |d: &Arc<Domain>| d.proven.load(Ordering::Relaxed);
-            if self.domains.get(&key).is_some_and(|domain| !is_proven(&domain)) {
-                self.forget(key);
-                return true;
-            }
-        }
-        // At most once a second, so that a flood cannot make it work.
-        if now.since(Time(self.last_sweep.load(Ordering::Relaxed))) < Duration::from_secs(1) {
-            return false;
-        }
-        self.last_sweep.store(now.0, Ordering::Relaxed);
-        let is_idle = |d: &Domain| now.since(Time(d.last_seen.load(Ordering::Relaxed))) >= IDLE;
-        let idle: Vec<DomainKey> = self.domains.iter().filter(|d| is_idle(d.value())).map(|d| *d.key()).collect();
-        idle.into_iter().for_each(|key| self.forget(key));
-        self.domains.len() < MAX_DOMAINS
-    }
-
-    fn forget(&self, key: DomainKey) {
-        let Some((_, domain)) = self.domains.remove(&key) else { return };
-        let fields = domain.snapshot().templates.values().map(|t| t.declared_fields).sum();
+    fn forget(&self, key: DomainKey, domain: &Domain) {
+        let fields = domain.snapshot().templates.values().map(|t| t.declared().len()).sum();
         self.fields.fetch_sub(fields, Ordering::Relaxed);
         self.per_exporter.remove_if_mut(&key.exporter, |_, count| {
             *count = count.saturating_sub(1);
@@ -282,30 +319,42 @@ impl Templates {
         if before.is_some_and(|t| **t == template) {
             return true;
         }
-        let freed = before.map_or(0, |t| t.declared_fields);
+        let freed = before.map_or(0, |t| t.declared().len());
         let full = before.is_none() && snapshot.templates.len() >= MAX_TEMPLATES;
-        if full || self.fields.load(Ordering::Relaxed) + template.declared_fields > MAX_FIELDS_IN_ALL + freed {
+        if full || self.fields.load(Ordering::Relaxed) + template.declared().len() > MAX_FIELDS_IN_ALL + freed {
             return false;
         }
-        self.fields.fetch_add(template.declared_fields, Ordering::Relaxed);
+        self.fields.fetch_add(template.declared().len(), Ordering::Relaxed);
         self.fields.fetch_sub(freed, Ordering::Relaxed);
         domain.change(|s| {
             s.templates.insert(id, Arc::new(template));
         });
+        self.changes.fetch_add(1, Ordering::Relaxed);
         true
     }
 
     /// Withdraws one template, or all of a kind (RFC 7011 section 8.1).
     pub(crate) fn withdraw(&self, domain: &Domain, id: Option<u16>, options: bool) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
         domain.change(|s| {
             s.templates.retain(|known, template| {
                 let keep = id.is_some_and(|id| id != *known) || (id.is_none() && template.is_options != options);
                 if !keep {
-                    self.fields.fetch_sub(template.declared_fields, Ordering::Relaxed);
+                    self.fields.fetch_sub(template.declared().len(), Ordering::Relaxed);
                 }
                 keep
             });
         });
+    }
+
+    /// A number that grows when a template is learned or withdrawn.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Everything that is known, in no order.
+    pub(crate) fn known(&self) -> Vec<(DomainKey, Arc<Domain>)> {
+        self.domains.members()
     }
 
     /// How many domains are known.
@@ -319,47 +368,55 @@ impl Templates {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_plan_reads_fixed_and_variable_records_and_skips_what_it_does_not_know() {
-        let fixed = Template::compile(&[(0, 7, 2), (9, 1, 4), (0, 1, 3), (0, 2, 0)], false).expect("valid");
-        let mut values = Values::new();
-        assert_eq!(fixed.read(&[0, 53, 1, 2, 3, 4, 1, 0, 0, 99], &mut values), Some(9));
-        assert_eq!((values.get(Field::SourcePort), values.get(Field::Bytes)), (Some(53), Some(65_536)));
-        assert_eq!(values.get(Field::Packets), None);
-        let variable = Template::compile(&[(0, 82, VARIABLE), (0, 11, 2), (0, 83, VARIABLE)], false).expect("valid");
-        let mut values = Values::new();
-        assert_eq!(variable.read(&[0, 0, 80, 255, 0, 1, 7], &mut values), Some(7));
-        assert_eq!(values.get(Field::DestinationPort), Some(80));
-        assert_eq!(variable.read(&[5, 0, 80], &mut Values::new()), None, "cut");
+    fn named(sampler: Option<u64>, input: u32) -> Named {
+        Named { sampler, sequence: None, interfaces: [input, 0] }
     }
 
     #[test]
-    fn templates_without_length_are_refused() {
-        assert_eq!(Template::compile(&[(0, 1, 0); 60], false), None);
-        assert_eq!(Template::compile(&[], false), None);
-        assert_eq!(Template::compile(&[(0, 1, 65_000), (0, 2, 65_000)], false), None);
+    fn a_record_has_the_rate_of_its_sampler_its_interface_or_the_domain() {
+        let domain = Domain::default();
+        let rate = |named: Named| domain.snapshot().sampling.rate(named);
+        assert_eq!(rate(named(None, 1)), None);
+        domain.set_rate(Sampler::Id(1), 2000);
+        assert_eq!(
+            (rate(named(Some(1), 0)), rate(named(None, 0)), rate(named(Some(2), 0))),
+            (Some(2000), Some(2000), None)
+        );
+        domain.set_rate(Sampler::Id(2), 4000);
+        assert_eq!((rate(named(Some(2), 0)), rate(named(None, 0))), (Some(4000), None), "nobody knows which");
+        domain.set_rate(Sampler::Interface(7), 10);
+        domain.set_rate(Sampler::All, 500);
+        assert_eq!(
+            (rate(named(None, 7)), rate(named(None, 8)), rate(named(Some(9), 7))),
+            (Some(10), Some(500), Some(500))
+        );
+        domain.set_sequence(77, 2);
+        assert_eq!(rate(Named { sequence: Some(77), ..named(None, 0) }), Some(4000));
+        (10..5000).for_each(|id| domain.set_rate(Sampler::Id(id), 1));
+        assert_eq!(domain.snapshot().sampling.rates.len(), MAX_SAMPLERS);
     }
 
     #[test]
-    fn a_flood_of_exporters_does_not_push_out_one_that_sends_data() {
+    fn a_flood_of_domains_is_bounded_per_exporter_and_in_all_and_frees_what_it_took() {
         let templates = Templates::default();
         let key = |i: u32| DomainKey { exporter: IpAddr::V4(i.into()), version: 9, domain: 0 };
         let now = Time::from_seconds(1000, 0);
+        let fields: Vec<(u32, u16, u16)> = vec![(0, 1, 4); 100];
+        let plan = || Template::compile(&fields, false).expect("valid");
         let honest = templates.domain(now, key(0)).expect("room");
-        assert!(templates.store(&honest, 256, Template::compile(&[(0, 1, 4)], false).expect("valid")));
-        honest.prove();
-        let known = (1..100_000).filter(|i| templates.domain(now, key(*i)).is_some()).count();
-        assert_eq!((known, templates.domain_count()), (99_999, MAX_DOMAINS), "newcomers push out newcomers");
-        let late = templates.domain(now, key(500_000)).expect("an honest latecomer finds room");
-        late.prove();
-        (1..10_000).for_each(|i| {
-            templates.domain(now, key(1_000_000 + i));
-        });
-        assert!(templates.domains.contains_key(&key(500_000)));
-        let one = |i: u32| DomainKey { domain: i, ..key(7) };
+        assert!(templates.store(&honest, 256, plan()));
+        honest.standing().was_useful(now);
+        let mut refused = 0;
+        for i in 1..20_000 {
+            let domain = templates.domain(now, key(i)).expect("newcomers push out newcomers");
+            refused += (256..266).filter(|id| !templates.store(&domain, *id, plan())).count();
+        }
+        assert!(refused > 0, "the limit of fields in all is reached");
+        assert!(templates.fields.load(Ordering::Relaxed) <= MAX_FIELDS_IN_ALL);
+        assert_eq!((templates.domain_count(), templates.per_exporter.len()), (MAX_DOMAINS, MAX_DOMAINS));
+        assert!(!honest.standing().has_left() && honest.snapshot().templates.contains_key(&256));
+        let one = |i: u32| DomainKey { domain: i, ..key(7_000_000) };
         let own = (0..1000).filter(|i| templates.domain(now, one(*i)).is_some()).count();
-        assert!(own <= MAX_DOMAINS_PER_EXPORTER, "one exporter does not fill the table: {own}");
-        let later = Time::from_seconds(1100, 0);
-        assert!(templates.domain(later, key(0)).expect("kept").snapshot().templates.contains_key(&256));
+        assert_eq!(own, MAX_DOMAINS_PER_EXPORTER, "one exporter does not fill the table");
     }
 }

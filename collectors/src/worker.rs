@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,17 +15,18 @@ use std::time::Duration;
 use crate::config::{Config, Interface, Listener};
 use crate::decoder::Decoder;
 use crate::error::{Reason, Statistics};
+use crate::exporter::Exporters;
 use crate::packet::{self, LinkType, PacketError};
 use crate::sample::{Sample, Time};
-use crate::sys;
 use crate::template::Templates;
+use crate::{state, sys};
 
 /// Longest wait for traffic.
 const WAIT: Duration = Duration::from_millis(20);
+/// Templates are saved this often, when they changed.
+const SAVE: Duration = Duration::from_secs(60);
 /// Statistics are published this often.
 const PUBLISH: Duration = Duration::from_millis(100);
-/// Largest UDP payload.
-const DATAGRAM: usize = 65_535;
 /// Packets of a mirror port that are handed over at once.
 const BATCH: usize = 64;
 /// Datagrams that a worker which is to end reads still, at most.
@@ -108,8 +110,7 @@ struct Running {
 pub struct Workers {
     running: Vec<Running>,
     reader: Reader,
-    templates: Arc<Templates>,
-    rates: Arc<crate::RateOverrides>,
+    saver: Option<Saver>,
     /// Threads so far, for their names.
     started: usize,
     /// What an operator should know about how they started.
@@ -174,16 +175,22 @@ pub fn start<S: Sink + 'static>(
     clock: impl Fn() -> Time + Clone + Send + 'static,
     mut sink: impl FnMut(usize) -> S,
 ) -> Result<Workers, StartError> {
+    let exporters = Arc::new(Exporters::new(config.exporters.clone()));
+    let mut warnings = Vec::new();
+    if let Some(path) = &config.templates_file
+        && let Err(error) = state::load(exporters.templates(), clock(), path)
+    {
+        warnings.push(format!("{} cannot be read: {error}; templates are learned anew", path.display()));
+    }
     let mut workers = Workers {
         running: Vec::new(),
-        reader: Reader::default(),
-        templates: Arc::new(Templates::default()),
-        rates: Arc::new(config.rates.clone()),
+        reader: Reader { workers: Arc::default(), exporters },
+        saver: None,
         started: 0,
         warnings: Vec::new(),
     };
     let opening = workers.open(config)?;
-    workers.warnings.clone_from(&opening.warnings);
+    workers.warnings = [warnings, opening.warnings.clone()].concat();
     let mut next = 0;
     workers.apply(opening, clock, || {
         next += 1;
@@ -245,13 +252,11 @@ impl Workers {
         mut sink: impl FnMut() -> S,
     ) -> Result<(), StartError> {
         let wanted = Key::all(&opening.config);
-        if *self.rates != opening.config.rates {
-            self.rates = Arc::new(opening.config.rates.clone());
-        }
+        self.reader.exporters.reconfigure(&opening.config.exporters);
         for (key, opened) in opening.opened {
             let shared: Shared =
                 Arc::new(Mutex::new(WorkerStatistics { source: key.source(), ..WorkerStatistics::default() }));
-            let decoder = Decoder::new(Arc::clone(&self.templates), Arc::clone(&self.rates));
+            let decoder = Decoder::new(Arc::clone(&self.reader.exporters));
             let socket = if let Opened::Socket(socket) = &opened { socket.try_clone().ok() } else { None };
             let stop = Arc::new(AtomicBool::new(false));
             let run = {
@@ -275,6 +280,11 @@ impl Workers {
         self.running = kept;
         ended.iter().for_each(|r| self.reader.remove(&r.statistics));
         end(ended);
+        if self.saver.is_none()
+            && let Some(path) = &opening.config.templates_file
+        {
+            self.saver = Some(Saver::start(Arc::clone(&self.reader.exporters), path.clone())?);
+        }
         Ok(())
     }
 }
@@ -287,24 +297,75 @@ fn end(workers: Vec<Running>) {
     }
 }
 
+/// The thread that keeps templates and rates on disk.
+struct Saver {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Saver {
+    fn start(exporters: Arc<Exporters>, path: PathBuf) -> Result<Self, StartError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("templates".to_owned());
+        let run = move || keep_templates(exporters.templates(), &path, &stopping);
+        Ok(Self { stop, thread: thread.spawn(run).map_err(StartError::Thread)? })
+    }
+
+    /// Saves what is not saved yet.
+    fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        let _ = self.thread.join();
+    }
+}
+
+/// Saves templates and rates every [`SAVE`] when they changed, and at the end. A state that cannot be written costs only the
+/// first seconds after the next start.
+fn keep_templates(templates: &Templates, path: &Path, stop: &AtomicBool) {
+    let mut saved = templates.changes();
+    let mut waited = Duration::ZERO;
+    loop {
+        let stopping = stop.load(Ordering::Acquire);
+        let changes = templates.changes();
+        if (stopping || waited >= SAVE) && changes != saved {
+            saved = changes;
+            let _ = state::save(templates, path);
+        }
+        if stopping {
+            return;
+        }
+        waited = if waited >= SAVE { Duration::ZERO } else { waited + WAIT };
+        std::thread::sleep(WAIT);
+    }
+}
+
 /// Reads what workers have seen; outlives them, and follows a new configuration.
-#[derive(Debug, Clone, Default)]
-pub struct Reader(Arc<Mutex<Vec<Shared>>>);
+#[derive(Debug, Clone)]
+pub struct Reader {
+    workers: Arc<Mutex<Vec<Shared>>>,
+    exporters: Arc<Exporters>,
+}
 
 impl Reader {
     /// What each worker has seen, at most 0.1 s old.
     #[must_use]
     pub fn read(&self) -> Vec<WorkerStatistics> {
-        let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         workers.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
     }
 
+    /// The exporters that were heard.
+    #[must_use]
+    pub fn exporters(&self) -> &Exporters {
+        &self.exporters
+    }
+
     fn add(&self, worker: &Shared) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(worker));
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(worker));
     }
 
     fn remove(&self, worker: &Shared) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|w| !Arc::ptr_eq(w, worker));
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).retain(|w| !Arc::ptr_eq(w, worker));
     }
 }
 
@@ -318,6 +379,9 @@ impl Workers {
     /// Asks all workers to end and waits for them; each ends within its wait for traffic.
     pub fn stop(self) {
         end(self.running);
+        if let Some(saver) = self.saver {
+            saver.stop();
+        }
     }
 }
 
@@ -341,7 +405,9 @@ fn listen(listener: &Listener, buffer: usize) -> Result<(UdpSocket, Option<Strin
     }
     let mut warning = None;
     if buffer > 0 {
-        let _ = socket.set_recv_buffer_size(buffer);
+        if !sys::raise_receive_buffer(&socket, buffer) {
+            let _ = socket.set_recv_buffer_size(buffer);
+        }
         // Linux reports twice what is usable.
         let got = socket.recv_buffer_size().unwrap_or(0) / 2;
         if got < buffer {
@@ -377,6 +443,9 @@ impl Every {
     }
 }
 
+/// Samples of datagrams are handed over when there are as many, and at the end of a system call's datagrams.
+const HAND_OVER: usize = 256;
+
 fn receive(
     socket: &UdpSocket,
     mut decoder: Decoder,
@@ -385,29 +454,36 @@ fn receive(
     stop: &AtomicBool,
     shared: &Shared,
 ) {
-    let mut buffer = vec![0; DATAGRAM];
-    let mut samples = Vec::with_capacity(256);
+    let mut batch = sys::Batch::new(socket);
+    let mut samples = Vec::with_capacity(2 * HAND_OVER);
     let mut publish = Every::new(PUBLISH);
     let mut left = LEFT_OVER;
     // What waits in the socket when the worker is to end was sent to us: it is counted still.
     while left > 0 {
         let stopping = stop.load(Ordering::Acquire);
-        let received = socket.recv_from(&mut buffer);
+        let received = batch.receive(socket);
         if stopping {
-            left = if received.is_ok() { left - 1 } else { 0 };
+            left = if received.is_ok() { left.saturating_sub(batch.datagrams().count()) } else { 0 };
         }
         let now = clock();
         match received {
-            Ok((length, exporter)) => {
-                samples.clear();
-                decoder.datagram(now, exporter.ip().to_canonical(), &buffer[..length], &mut samples);
-                if !samples.is_empty() {
-                    sink.samples(now, &samples);
+            Ok(()) => {
+                for (exporter, payload) in batch.datagrams() {
+                    decoder.datagram(now, exporter, payload, &mut samples);
+                    if samples.len() >= HAND_OVER {
+                        sink.samples(now, &samples);
+                        samples.clear();
+                    }
                 }
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
             // ICMP errors of other sockets and signals pass; the socket itself cannot fail for good.
             Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+        decoder.release(now, &mut samples);
+        if !samples.is_empty() {
+            sink.samples(now, &samples);
+            samples.clear();
         }
         sink.idle(now);
         if publish.is_due(now) {

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use collectors::{Content, Decoder, IpVersion, Recording, Sample, Statistics};
 use serde_json::Value;
@@ -48,7 +47,7 @@ fn captures(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn decode(path: &Path, content: Content) -> (Statistics, Vec<Sample>) {
-    let decoder = Decoder::new(Arc::default(), Arc::default());
+    let decoder = Decoder::default();
     let mut recording = Recording::open(path, content, decoder).expect("readable");
     let mut samples = Vec::new();
     while let Ok(Some(_)) = recording.next(&mut samples) {}
@@ -81,7 +80,7 @@ fn differences(expected: &Value, ours: &Statistics) -> Vec<String> {
     let rates = expected.get("rates").or_else(|| expected.get("sampling_rates")).and_then(Value::as_array);
     if let Some(rates) = rates {
         let wanted: BTreeSet<u64> = rates.iter().filter_map(Value::as_u64).collect();
-        let got: BTreeSet<u64> = ours.rates.keys().map(|r| u64::from(*r)).collect();
+        let got: BTreeSet<u64> = ours.rates().keys().map(|r| u64::from(*r)).collect();
         if wanted != got {
             found.push(format!("rates {got:?} instead of {wanted:?}"));
         }

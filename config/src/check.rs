@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use collectors::{Interface, Listener};
+use collectors::{Interface, Listener, RateOverrides};
 use detector::{BucketLimits, Direction, HostGroup, Networks, Thresholds, Unit};
 use mitigation::miner::Capabilities;
 use mitigation::{Action, Family, FlowSpecOptions, GroupPolicy, Peer};
@@ -259,7 +259,8 @@ fn compose_collectors(draft: &Draft, report: &mut Report) -> collectors::Config 
         listeners,
         interfaces: main.interfaces.iter().filter(|_| main.mirror).map(interface).collect(),
         receive_buffer_bytes: usize::try_from(main.receive_buffer_bytes).unwrap_or(usize::MAX),
-        rates: main.sampling_rates.iter().copied().collect(),
+        exporters: main.sampling_rates.iter().copied().collect::<RateOverrides>().into(),
+        templates_file: None,
     }
 }
 

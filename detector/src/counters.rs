@@ -2,13 +2,14 @@
 //!
 //! A shard has one writer, so counting is a plain relaxed load and store (2.8 ns against 89 ns for a shared `fetch_add` on
 //! one hot host, which is what an attack is). Counters only grow; readers keep the previous values, so there is no reset race.
-//! Slabs of 256 lines are allocated by their first packet.
+//! Lines are allocated 2 MiB at a time, on huge pages, by the first packet of a host among them.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use collectors::Sample;
 use collectors::sample::{protocol, tcp_flags};
+use collectors::sys::{HugeSlice, prefetch};
 
 use crate::config::Class;
 use crate::hosts::HostId;
@@ -107,9 +108,12 @@ impl Traffic {
     }
 }
 
+/// Slabs of 256 hosts whose lines are allocated together: 2 MiB, a huge page.
+const SLABS_PER_CHUNK: usize = 128;
+
 /// The counters of one worker. See the module.
 pub struct Shard {
-    slabs: Box<[OnceLock<Box<[Line]>>]>,
+    chunks: Box<[OnceLock<HugeSlice<Line>>]>,
     /// The tick in which a slab was last written, so that quiet slabs are not scanned.
     touched: Box<[AtomicU32]>,
     spills: Box<[OnceLock<Box<Spill>>]>,
@@ -143,7 +147,7 @@ impl Shard {
     #[must_use]
     pub fn new(slab_capacity: usize) -> Self {
         Self {
-            slabs: (0..slab_capacity).map(|_| OnceLock::new()).collect(),
+            chunks: (0..slab_capacity.div_ceil(SLABS_PER_CHUNK)).map(|_| OnceLock::new()).collect(),
             touched: (0..slab_capacity).map(|_| AtomicU32::new(0)).collect(),
             spills: (0..MAX_SPILLS).map(|_| OnceLock::new()).collect(),
             spills_used: AtomicU32::new(0),
@@ -176,10 +180,26 @@ impl Shard {
         bump(&self.spill_refusals, other.spill_refusals.load(Ordering::Relaxed));
     }
 
-    /// The host's line, allocating its slab.
+    /// The host's line, allocating its chunk.
     #[inline]
     pub(crate) fn line(&self, host: HostId) -> &Line {
-        &self.slabs[host.slab()].get_or_init(|| (0..256).map(|_| Line::default()).collect())[host.place()]
+        let chunk = &self.chunks[host.slab() / SLABS_PER_CHUNK];
+        &chunk.get_or_init(|| HugeSlice::new(SLABS_PER_CHUNK * 256))[Self::place(host)]
+    }
+
+    /// The host's line, if its chunk is allocated.
+    fn existing_line(&self, host: HostId) -> Option<&Line> {
+        Some(&self.chunks[host.slab() / SLABS_PER_CHUNK].get()?[Self::place(host)])
+    }
+
+    const fn place(host: HostId) -> usize {
+        host.slab() % SLABS_PER_CHUNK * 256 + host.place()
+    }
+
+    /// Fetches a host's line ahead of its counting.
+    #[inline]
+    pub(crate) fn prefetch(&self, host: HostId) {
+        prefetch(self.line(host));
     }
 
     /// Adds one sample to a host's line.
@@ -248,13 +268,13 @@ impl Shard {
 
     /// Whether the slab was written in tick `since` or later (ticks wrap).
     pub(crate) fn touched_since(&self, slab: usize, since: u32) -> bool {
-        self.slabs[slab].get().is_some()
+        self.chunks[slab / SLABS_PER_CHUNK].get().is_some()
             && self.touched[slab].load(Ordering::Relaxed).wrapping_sub(since) < u32::MAX / 2
     }
 
     /// Adds this shard's reading of a host to `totals`.
     pub(crate) fn read(&self, host: HostId, totals: &mut Totals) {
-        if let Some(line) = self.slabs[host.slab()].get().map(|slab| &slab[host.place()]) {
+        if let Some(line) = self.existing_line(host) {
             for d in 0..2 {
                 totals.packets[d] = totals.packets[d].wrapping_add(line.packets[d].load(Ordering::Relaxed));
                 totals.bytes[d] = totals.bytes[d].wrapping_add(line.bytes[d].load(Ordering::Relaxed));
@@ -265,7 +285,7 @@ impl Shard {
 
     /// Adds this shard's class counters of a host to `classes`; false if it has none here.
     pub(crate) fn read_classes(&self, host: HostId, classes: &mut Classes) -> bool {
-        let Some(line) = self.slabs[host.slab()].get().map(|slab| &slab[host.place()]) else { return false };
+        let Some(line) = self.existing_line(host) else { return false };
         let Some(spill) = self.spill(line.spill.load(Ordering::Acquire)) else { return false };
         for d in 0..2 {
             for class in 0..Class::ALL.len() - 1 {

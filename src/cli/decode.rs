@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use collectors::{Content, Decoder, IpVersion, Recording, Sample, Statistics};
@@ -56,7 +55,7 @@ struct Counts {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let mut decoder = Decoder::new(Arc::default(), Arc::default());
+    let mut decoder = Decoder::default();
     let mut by_protocol = BTreeMap::new();
     let mut broken = None;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -125,7 +124,7 @@ fn summary(statistics: &Statistics, by_protocol: BTreeMap<String, BTreeMap<u8, C
         raw_bytes: statistics.raw_bytes,
         packets: statistics.packets,
         bytes: statistics.bytes,
-        rates: statistics.rates.keys().copied().collect(),
+        rates: statistics.rates().keys().copied().collect(),
         errors: statistics.errors(),
         by_protocol,
     }

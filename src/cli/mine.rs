@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use collectors::{Content, Decoder, IpVersion, Recording, Sample};
@@ -99,7 +98,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 
 /// All samples of a capture.
 fn read(path: &Path) -> Result<Vec<Sample>> {
-    let decoder = Decoder::new(Arc::default(), Arc::default());
+    let decoder = Decoder::default();
     let mut recording = Recording::open(path, Content::of(path)?, decoder)?;
     let mut samples = Vec::new();
     while recording.next(&mut samples)?.is_some() {}

@@ -1,0 +1,439 @@
+//! [`Exporters`]: who sends, what an operator settled about them, and how they fare; shared by all workers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use crate::config::{ExporterSettings, Vantage};
+use crate::error::{Reason, Statistics};
+use crate::roster::{Member, Roster, Standing};
+use crate::sample::Time;
+use crate::sequence::Order;
+use crate::template::Templates;
+
+/// Exporters that are told apart at most; see [`crate::roster`] for who makes room.
+pub const MAX_EXPORTERS: usize = 4096;
+
+/// Where the sampling rate of an exporter's newest record came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(u8)]
+pub enum RateSource {
+    /// Nothing was announced: every packet counts once.
+    #[default]
+    None,
+    /// The operator's setting.
+    Override,
+    /// The header of the datagram (`NetFlow` v5).
+    Header,
+    /// A field of the record itself.
+    Record,
+    /// Options of the domain.
+    Options,
+    /// The sFlow sample.
+    Sample,
+}
+
+impl RateSource {
+    const ALL: [Self; 6] = [Self::None, Self::Override, Self::Header, Self::Record, Self::Options, Self::Sample];
+
+    /// Name in JSON and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Override => "configuration",
+            Self::Header => "header",
+            Self::Record => "record",
+            Self::Options => "options",
+            Self::Sample => "sample",
+        }
+    }
+}
+
+/// Protocols as bits of [`Health::protocols`].
+const PROTOCOLS: [(u16, &str); 5] = [(5, "netflow5"), (7, "netflow7"), (9, "netflow9"), (10, "ipfix"), (0, "sflow5")];
+
+/// One exporter: an address that sends flow exports. Counters have several writers (workers), once per datagram.
+#[derive(Debug)]
+pub struct Exporter {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its number in samples, from 1; given to another when it leaves.
+    pub index: u16,
+    pub(crate) settings: ExporterSettings,
+    standing: Standing,
+    first_seen: Time,
+    protocols: AtomicU8,
+    datagrams: AtomicU64,
+    records: AtomicU64,
+    option_records: AtomicU64,
+    counter_samples: AtomicU64,
+    discard_samples: AtomicU64,
+    duplicates: AtomicU64,
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    lost: AtomicU64,
+    restarts: AtomicU64,
+    skew_ms: AtomicI64,
+    rate: AtomicU32,
+    rate_source: AtomicU8,
+    timeouts: AtomicU64,
+    sends_egress: AtomicU8,
+    suspect_rate: AtomicU64,
+    errors: [AtomicU64; Reason::ALL.len()],
+    pools: Mutex<crate::sflow::Pools>,
+}
+
+impl Member for Exporter {
+    fn standing(&self) -> &Standing {
+        &self.standing
+    }
+}
+
+/// How an exporter fares; see `floodwall show exporters`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Health {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its number in samples.
+    pub index: u16,
+    /// Protocols it speaks.
+    pub protocols: Vec<&'static str>,
+    /// When it was first heard of since the start or since it was forgotten.
+    pub first_seen: Time,
+    /// When it spoke last.
+    pub last_seen: Time,
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Flow records and sFlow flow samples received.
+    pub records: u64,
+    /// Options data records.
+    pub option_records: u64,
+    /// sFlow counter samples.
+    pub counter_samples: u64,
+    /// sFlow samples of discarded packets.
+    pub discard_samples: u64,
+    /// Records not counted because another interface's record tells of the same traffic.
+    pub duplicates: u64,
+    /// Packets, scaled by sampling.
+    pub packets: u64,
+    /// IP bytes, scaled by sampling.
+    pub bytes: u64,
+    /// Records lost on the way, by gaps in sequence numbers.
+    pub lost_records: u64,
+    /// Times that its sequence numbers began anew.
+    pub restarts: u64,
+    /// Its clock minus ours, in milliseconds.
+    pub clock_skew_ms: i64,
+    /// The sampling rate of its newest record; 0 before the first.
+    pub sampling_rate: u32,
+    /// Where that rate came from.
+    pub sampling_source: RateSource,
+    /// The rate that its counters show, if it contradicts the announced one.
+    pub measured_rate: Option<u32>,
+    /// Active and idle timeout of its flow cache in seconds, where options announce them; 0 unknown.
+    pub timeouts_s: (u32, u32),
+    /// Sends counter samples but no flow samples: sampling is not configured on it.
+    pub is_counter_only: bool,
+    /// Where its telemetry stands in relation to filters.
+    pub vantage: Vantage,
+    /// What was not understood, by reason.
+    pub errors: BTreeMap<&'static str, u64>,
+}
+
+fn add(counter: &AtomicU64, by: u64) {
+    if by > 0 {
+        counter.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+impl Exporter {
+    fn new(address: IpAddr, index: u16, now: Time, settings: ExporterSettings) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            address,
+            index,
+            settings,
+            standing: Standing::default(),
+            first_seen: now,
+            protocols: AtomicU8::new(0),
+            datagrams: zero(),
+            records: zero(),
+            option_records: zero(),
+            counter_samples: zero(),
+            discard_samples: zero(),
+            duplicates: zero(),
+            packets: zero(),
+            bytes: zero(),
+            lost: zero(),
+            restarts: zero(),
+            skew_ms: AtomicI64::new(0),
+            rate: AtomicU32::new(0),
+            rate_source: AtomicU8::new(0),
+            timeouts: zero(),
+            sends_egress: AtomicU8::new(0),
+            suspect_rate: zero(),
+            errors: [const { AtomicU64::new(0) }; Reason::ALL.len()],
+            pools: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.standing.has_left()
+    }
+
+    /// Counts a datagram: what `statistics` gained over `before`.
+    pub(crate) fn count(&self, now: Time, version: u16, before: &Mark, statistics: &Statistics) {
+        self.standing.seen(now);
+        let bit = PROTOCOLS.iter().position(|(v, _)| *v == version).map_or(0, |p| 1u8 << p);
+        if self.protocols.load(Ordering::Relaxed) & bit == 0 {
+            self.protocols.fetch_or(bit, Ordering::Relaxed);
+        }
+        add(&self.datagrams, 1);
+        let records = statistics.records - before.records;
+        if records > 0 {
+            self.standing.was_useful(now);
+        }
+        add(&self.records, records);
+        add(&self.packets, statistics.packets.wrapping_sub(before.packets));
+        add(&self.bytes, statistics.bytes.wrapping_sub(before.bytes));
+        add(&self.option_records, statistics.option_records - before.option_records);
+        add(&self.counter_samples, statistics.counter_samples - before.counter_samples);
+        add(&self.discard_samples, statistics.discard_samples - before.discard_samples);
+        add(&self.duplicates, statistics.duplicates - before.duplicates);
+    }
+
+    /// Counts what was not understood.
+    pub(crate) fn error(&self, reason: Reason) {
+        add(&self.errors[reason as usize], 1);
+    }
+
+    /// Counts what sequence numbers say.
+    pub(crate) fn ordered(&self, order: Order) {
+        match order {
+            Order::Next => {}
+            Order::Lost(records) => add(&self.lost, records),
+            Order::Late(records) => {
+                let _ =
+                    self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(records)));
+            }
+            Order::Restart => add(&self.restarts, 1),
+        }
+    }
+
+    /// Remembers the clock of a header.
+    pub(crate) fn clock(&self, now: Time, theirs: Time) {
+        let ms = |time: Time| i64::try_from(time.0 / 1_000_000).unwrap_or(i64::MAX);
+        self.skew_ms.store(ms(theirs) - ms(now), Ordering::Relaxed);
+    }
+
+    /// Remembers the rate of the newest record.
+    #[inline]
+    pub(crate) fn sampled(&self, rate: u32, source: RateSource) {
+        self.rate.store(rate, Ordering::Relaxed);
+        self.rate_source.store(source as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn timeouts(&self, active: u32, idle: u32) {
+        self.timeouts.store(u64::from(active) << 32 | u64::from(idle), Ordering::Relaxed);
+    }
+
+    /// The rate that counters show in contradiction to the announced one; 0: they agree.
+    pub(crate) fn suspect(&self, measured: u32) {
+        self.suspect_rate.store(measured.into(), Ordering::Relaxed);
+    }
+
+    /// What its sFlow samples say of their pools.
+    pub(crate) fn pools(&self) -> MutexGuard<'_, crate::sflow::Pools> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn note_egress(&self) {
+        self.sends_egress.store(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sends_egress(&self) -> bool {
+        self.sends_egress.load(Ordering::Relaxed) != 0
+    }
+
+    /// How it fares.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let protocols = self.protocols.load(Ordering::Relaxed);
+        let timeouts = get(&self.timeouts);
+        let (records, counter_samples) = (get(&self.records), get(&self.counter_samples));
+        let low = |n: u64| u32::try_from(n & 0xffff_ffff).unwrap_or(0);
+        Health {
+            address: self.address,
+            index: self.index,
+            protocols: PROTOCOLS
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| protocols & 1 << i != 0)
+                .map(|(_, p)| p.1)
+                .collect(),
+            first_seen: self.first_seen,
+            last_seen: self.standing.last_seen(),
+            datagrams: get(&self.datagrams),
+            records,
+            option_records: get(&self.option_records),
+            counter_samples,
+            discard_samples: get(&self.discard_samples),
+            duplicates: get(&self.duplicates),
+            packets: get(&self.packets),
+            bytes: get(&self.bytes),
+            lost_records: get(&self.lost),
+            restarts: get(&self.restarts),
+            clock_skew_ms: self.skew_ms.load(Ordering::Relaxed),
+            sampling_rate: self.rate.load(Ordering::Relaxed),
+            sampling_source: RateSource::ALL
+                [usize::from(self.rate_source.load(Ordering::Relaxed)) % RateSource::ALL.len()],
+            measured_rate: Some(low(get(&self.suspect_rate))).filter(|r| *r > 0),
+            timeouts_s: (low(timeouts >> 32), low(timeouts)),
+            is_counter_only: records == 0 && counter_samples > 0,
+            vantage: self.settings.vantage,
+            errors: Reason::ALL
+                .iter()
+                .map(|r| (r.name(), get(&self.errors[*r as usize])))
+                .filter(|e| e.1 > 0)
+                .collect(),
+        }
+    }
+}
+
+/// A worker's counts before a datagram.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    records: u64,
+    packets: u64,
+    bytes: u64,
+    option_records: u64,
+    counter_samples: u64,
+    discard_samples: u64,
+    duplicates: u64,
+}
+
+impl Mark {
+    #[inline]
+    pub(crate) const fn of(statistics: &Statistics) -> Self {
+        Self {
+            records: statistics.records,
+            packets: statistics.packets,
+            bytes: statistics.bytes,
+            option_records: statistics.option_records,
+            counter_samples: statistics.counter_samples,
+            discard_samples: statistics.discard_samples,
+            duplicates: statistics.duplicates,
+        }
+    }
+}
+
+/// All exporters with their templates, and what an operator settled about them.
+#[derive(Debug)]
+pub struct Exporters {
+    config: RwLock<crate::config::Exporters>,
+    roster: Roster<IpAddr, Exporter>,
+    /// Numbers that are free again, and the highest that was ever given.
+    numbers: Mutex<(Vec<u16>, u16)>,
+    pub(crate) templates: Templates,
+}
+
+impl Default for Exporters {
+    fn default() -> Self {
+        Self::new(crate::config::Exporters::default())
+    }
+}
+
+impl Exporters {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(config: crate::config::Exporters) -> Self {
+        Self {
+            config: RwLock::new(config),
+            roster: Roster::new(MAX_EXPORTERS),
+            numbers: Mutex::default(),
+            templates: Templates::default(),
+        }
+    }
+
+    /// Whether datagrams of this address are looked at.
+    pub(crate) fn allows(&self, address: IpAddr) -> bool {
+        self.config().allows(address)
+    }
+
+    fn config(&self) -> RwLockReadGuard<'_, crate::config::Exporters> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a new configuration. Exporters for whom something changed are known anew, with new counts; all others, and all
+    /// templates, stay.
+    pub fn reconfigure(&self, config: &crate::config::Exporters) {
+        if *self.config() == *config {
+            return;
+        }
+        config.clone_into(&mut self.config.write().unwrap_or_else(PoisonError::into_inner));
+        for (address, exporter) in self.roster.members() {
+            if !config.allows(address) || config.of(address) != exporter.settings {
+                self.roster.remove(address, &|_, exporter| self.free(exporter));
+            }
+        }
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, (Vec<u16>, u16)> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn free(&self, exporter: &Exporter) {
+        self.numbers().0.push(exporter.index);
+    }
+
+    /// The exporter of that address; what to count when it is not on the allow-list, or when there is no room.
+    pub(crate) fn find(&self, now: Time, address: IpAddr) -> Result<Arc<Exporter>, Reason> {
+        let settings = {
+            let config = self.config();
+            if !config.allows(address) {
+                return Err(Reason::NotAllowed);
+            }
+            config.of(address)
+        };
+        let make = || {
+            let index = {
+                let mut numbers = self.numbers();
+                numbers.0.pop().unwrap_or_else(|| {
+                    numbers.1 = numbers.1.saturating_add(1);
+                    numbers.1
+                })
+            };
+            Exporter::new(address, index, now, settings)
+        };
+        self.roster.join(now, address, make, |_, exporter| self.free(exporter)).ok_or(Reason::Limit)
+    }
+
+    /// How every exporter fares, by address.
+    #[must_use]
+    pub fn health(&self) -> Vec<Health> {
+        let by_address: BTreeMap<IpAddr, Health> =
+            self.roster.members().iter().map(|(a, e)| (*a, e.health())).collect();
+        by_address.into_values().collect()
+    }
+
+    /// The exporter with that number in samples.
+    #[must_use]
+    pub fn address(&self, index: u16) -> Option<IpAddr> {
+        self.roster.members().iter().find(|(_, e)| e.index == index).map(|(address, _)| *address)
+    }
+
+    /// How many exporters are known.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.roster.len()
+    }
+
+    /// Templates of all exporters.
+    #[must_use]
+    pub const fn templates(&self) -> &Templates {
+        &self.templates
+    }
+}

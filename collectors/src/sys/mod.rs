@@ -1,0 +1,15 @@
+//! Safe wrappers over what the standard library does not offer: the unsafe code of the workspace.
+//!
+//! | file | what |
+//! |---|---|
+//! | `memory` | slices on huge pages, prefetching |
+//! | `socket` | many datagrams per system call, receive buffers, drop counters |
+//!
+//! Every `unsafe` block says why it is sound, and nothing unsafe is left to the caller.
+#![allow(unsafe_code, reason = "system calls and one allocation; each block has its SAFETY comment")]
+
+pub mod memory;
+pub mod socket;
+
+pub use memory::{HugeSlice, prefetch};
+pub use socket::{Batch, kernel_drops, raise_receive_buffer};
