@@ -7,18 +7,21 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use collectors::{Sample, Sink, Time, Workers};
+use collectors::Time;
 use config::Config;
 use detector::Meter;
-use mitigation::announce::bgp::{self, PeerHandle, PeerStatus};
+use mitigation::announce::bgp::PeerStatus;
 use mitigation::{Route, Wanted};
 use tokio::sync::{oneshot, watch};
 
-use crate::api::status::{AttackStatus, MitigationStatus, PeerStatus as PeerView, Source, Status, Volume};
+use crate::api::status::{AttackStatus, MitigationStatus, PeerStatus as SessionStatus, Source, Status, Volume};
 use crate::api::{self, Shared};
 use crate::clock;
+use crate::control::audit::Audit;
+use crate::control::configuration::Configuration;
 use crate::control::{self, Caller, Outcome, act, server, show};
 use crate::pipeline::{Pipeline, Request};
+use crate::plant::{Job, MeterSink, PeerView, Plant};
 use crate::report::{Entry, Report};
 
 /// The control thread's tick.
@@ -30,19 +33,6 @@ const REFRESH: Duration = Duration::from_millis(200);
 /// Events kept for the status.
 const EVENTS: usize = 200;
 
-/// A meter behind a collector's worker.
-struct MeterSink(Meter);
-
-impl Sink for MeterSink {
-    fn samples(&mut self, _: Time, batch: &[Sample]) {
-        self.0.count(batch);
-    }
-
-    fn idle(&mut self, now: Time) {
-        self.0.serve(now);
-    }
-}
-
 /// What a daemon gets besides its configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -50,43 +40,117 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// Whether it must not start without it; else that it cannot be reached by words is only told.
     pub needs_socket: bool,
+    /// Its configuration file and the text that was read from it: commits write there.
+    pub file: Option<(PathBuf, String)>,
 }
 
-/// A request for the control thread, and where the outcome goes.
-struct Job {
-    request: control::Request,
-    caller: Caller,
-    reply: oneshot::Sender<Outcome>,
-}
-
-/// Hands requests from the control socket to the control thread.
+/// Answers what comes through the control socket.
+#[derive(Clone)]
 struct Desk {
     jobs: mpsc::SyncSender<Job>,
+    configuration: Arc<tokio::sync::Mutex<Configuration>>,
+    audit: Arc<Audit>,
+    status: Shared,
 }
 
 impl server::Handler for Desk {
     async fn handle(&self, caller: Caller, request: control::Request) -> Outcome {
-        let (reply, outcome) = oneshot::channel();
-        let is_read = request.is_read();
-        let (user, text) = (caller.user.clone(), format!("{request:?}"));
-        self.jobs
-            .try_send(Job { request, caller, reply })
-            .map_err(|_| format!("{} requests are waiting already: try again", control::QUEUE))?;
-        let outcome = outcome.await.unwrap_or_else(|_| Err("the daemon is stopping".into()));
-        if !is_read {
-            tracing::info!(user, ok = outcome.is_ok(), "{text}");
+        if let control::Request::Complete { words } = &request {
+            let running = self.configuration.lock().await.running().to_owned();
+            let words = control::complete::complete(&running, &self.status.get(), words);
+            return Ok(control::Answer::new("", &words));
+        }
+        if let control::Request::Show { category, arguments } = &request
+            && category == "audit"
+        {
+            return self.show_audit(arguments);
+        }
+        let is_write = !request.is_read();
+        let outcome = self.carry_out(&caller, request.clone()).await;
+        if is_write {
+            self.audit.record(clock::now(), &caller, &request, &outcome);
         }
         outcome
     }
 }
 
+impl Desk {
+    async fn carry_out(&self, caller: &Caller, request: control::Request) -> Outcome {
+        let at_once = act::find(&request).is_some();
+        let of_configuration = if let control::Request::Show { category, arguments } = &request {
+            Configuration::shows(category, arguments)
+        } else {
+            !at_once
+        };
+        if !of_configuration {
+            return self.ask_control(caller.clone(), request).await;
+        }
+        let mut configuration = self.configuration.lock().await;
+        let outcome = configuration.handle(clock::now(), caller, &request).await;
+        if let Some(deadline) = configuration.deadline() {
+            self.watch_deadline(deadline, caller.clone());
+        }
+        outcome
+    }
+
+    async fn ask_control(&self, caller: Caller, request: control::Request) -> Outcome {
+        let (reply, outcome) = oneshot::channel();
+        self.jobs
+            .try_send(Job::Ask { request, caller, reply })
+            .map_err(|_| format!("{} requests are waiting already: try again", control::QUEUE))?;
+        outcome.await.unwrap_or_else(|_| Err("the daemon is stopping".into()))
+    }
+
+    /// Takes an unconfirmed commit back when its time is over.
+    fn watch_deadline(&self, deadline: Time, caller: Caller) {
+        let desk = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(deadline.since(clock::now())).await;
+            let mut configuration = desk.configuration.lock().await;
+            if let Some(outcome) = configuration.expire(clock::now()).await {
+                let request = control::Request::Rollback { back: 1 };
+                let caller = Caller { reason: Some("the commit was not confirmed".to_owned()), ..caller };
+                desk.audit.record(clock::now(), &caller, &request, &outcome);
+            }
+        });
+    }
+
+    fn show_audit(&self, arguments: &[String]) -> Outcome {
+        let count = match arguments {
+            [] => 50,
+            [count] => count.parse().map_err(|_| format!("show audit N: {count:?} is not a number"))?,
+            _ => return Err("show audit N".into()),
+        };
+        let records = self.audit.last(count);
+        let now = clock::now().as_seconds();
+        let row = |r: &control::audit::Record| {
+            let state = if r.done { "done" } else { "refused" };
+            let reason = r.reason.clone().unwrap_or_default();
+            vec![format!("{:.0} s ago", now - r.time), r.user.clone(), state.to_owned(), r.action.clone(), reason]
+        };
+        let rows: Vec<Vec<String>> = records.iter().map(row).collect();
+        let text = control::table(&["WHEN", "WHO", "", "WHAT", "WHY"], &rows);
+        Ok(control::Answer::new(text, &records))
+    }
+
+    /// The file was edited and a signal says so.
+    async fn reload(&self) {
+        let caller = Caller { user: "SIGHUP".to_owned(), uid: 0, may_write: true, reason: None, seen: None };
+        let request = control::Request::Reload;
+        let outcome = self.configuration.lock().await.handle(clock::now(), &caller, &request).await;
+        match &outcome {
+            Ok(answer) => tracing::info!("{}", answer.text),
+            Err(failure) => tracing::error!("what runs goes on: {}", failure.text),
+        }
+        self.audit.record(clock::now(), &caller, &request, &outcome);
+    }
+}
+
 /// A running daemon.
 pub struct Daemon {
-    workers: Workers,
     stop: Arc<AtomicBool>,
     control: std::thread::JoinHandle<()>,
-    peers: Vec<PeerHandle>,
-    http: tokio::task::JoinHandle<Result<()>>,
+    desk: Desk,
     socket: Option<tokio::task::JoinHandle<()>>,
     /// The newest status.
     pub status: Shared,
@@ -94,7 +158,7 @@ pub struct Daemon {
 
 impl std::fmt::Debug for Daemon {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Daemon").field("peers", &self.peers.len()).finish_non_exhaustive()
+        f.debug_struct("Daemon").field("socket", &self.socket.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -105,7 +169,9 @@ struct Control {
     jobs: mpsc::Receiver<Job>,
     statistics: collectors::worker::Reader,
     publish: watch::Sender<Arc<Wanted>>,
-    peers: Vec<(String, watch::Receiver<PeerStatus>)>,
+    peers: Vec<PeerView>,
+    /// Peers came or went.
+    peers_changed: bool,
     sent: BTreeMap<String, Arc<BTreeSet<Route>>>,
     events: VecDeque<Entry>,
     on_event: Box<dyn FnMut(&Entry) + Send>,
@@ -137,27 +203,30 @@ pub async fn start(
         tracing::warn!("{warning}");
     }
     let (publish, wanted) = watch::channel(Arc::new(Wanted::new()));
-    let peers: Vec<PeerHandle> = config
-        .mitigation
-        .peers
-        .iter()
-        .enumerate()
-        .map(|(i, peer)| {
-            let (networks, protected) = (&config.mitigation.networks, &config.mitigation.protected);
-            let clock: bgp::Clock = Arc::new(clock::now);
-            bgp::spawn(peer.clone(), networks, protected, wanted.clone(), clock, seed ^ (i as u64 + 1))
-        })
-        .collect();
     let status = Shared::default();
-    let stop = Arc::new(AtomicBool::new(false));
     let (jobs_in, jobs) = mpsc::sync_channel(control::QUEUE);
+    let statistics = workers.reader();
+    let http = tokio::spawn(api::serve(listener, status.clone()));
+    let mut plant = Plant {
+        config: config.clone(),
+        workers,
+        peers: Vec::new(),
+        wanted,
+        jobs: jobs_in.clone(),
+        http,
+        status: status.clone(),
+        seed,
+    };
+    plant.start_peers();
+    let stop = Arc::new(AtomicBool::new(false));
     let control = Control {
         config: config.clone(),
         pipeline,
         jobs,
-        statistics: workers.reader(),
+        statistics,
         publish,
-        peers: peers.iter().map(|p| (p.name.clone(), p.status.clone())).collect(),
+        peers: plant.views(),
+        peers_changed: false,
         sent: BTreeMap::new(),
         events: VecDeque::new(),
         on_event: Box::new(on_event),
@@ -169,11 +238,17 @@ pub async fn start(
         .name("control".to_owned())
         .spawn(move || control.run(&stopping))
         .context("cannot start the control thread")?;
-    let http = tokio::spawn(api::serve(listener, status.clone()));
-    let socket = socket.map(|listener| tokio::spawn(server::serve(listener, Desk { jobs: jobs_in })));
+    let (file, text) = options.file.map_or_else(|| (None, String::new()), |(file, text)| (Some(file), text));
+    let state = config.state_directory.clone();
+    let audit = Arc::new(Audit::new(&state));
+    let peers = plant.peers.len();
+    let configuration = Configuration::new(clock::now(), file, text, state, plant);
+    let configuration = Arc::new(tokio::sync::Mutex::new(configuration));
+    let desk = Desk { jobs: jobs_in, configuration, audit, status: status.clone() };
+    let socket = socket.map(|listener| tokio::spawn(server::serve(listener, desk.clone())));
     let mode = if config.mitigation.enable_ban { "announcing" } else { "dry run: announcing nothing" };
-    tracing::info!(workers = worker_count, peers = peers.len(), api = %config.api.listen, "started, {mode}");
-    Ok(Daemon { workers, stop, control, peers, http, socket, status })
+    tracing::info!(workers = worker_count, peers, api = %config.api.listen, "started, {mode}");
+    Ok(Daemon { stop, control, desk, socket, status })
 }
 
 /// The control socket; without it the daemon goes on protecting, unless it was asked for by name.
@@ -194,14 +269,19 @@ impl Daemon {
     pub async fn stop(self) {
         if let Some(socket) = self.socket {
             socket.abort();
+            let _ = socket.await;
         }
-        self.workers.stop();
+        // Whoever is in the middle of a request finishes it.
+        let mut configuration = self.desk.configuration.lock().await;
+        let plant = configuration.plant();
+        let workers = plant.workers.take();
+        let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
         self.stop.store(true, Ordering::Release);
         let _ = tokio::task::spawn_blocking(move || self.control.join()).await;
-        for peer in self.peers {
+        for peer in std::mem::take(&mut plant.peers) {
             peer.stop().await;
         }
-        self.http.abort();
+        plant.http.abort();
     }
 }
 
@@ -218,10 +298,14 @@ pub fn run_until_signal(config: Config, options: Options) -> Result<()> {
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
+        let mut hangup = signal(SignalKind::hangup()).context("cannot watch SIGHUP")?;
         let daemon = start(config, options, |_| {}).await?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = tokio::signal::ctrl_c() => break,
+                _ = hangup.recv() => daemon.desk.reload().await,
+            }
         }
         tracing::info!("stopping");
         daemon.stop().await;
@@ -267,9 +351,27 @@ impl Control {
                 None
             }
         };
-        while let Some(Job { request, caller, reply }) = job {
+        while let Some(next) = job {
             // Whoever asked may have gone.
-            let _ = reply.send(self.answer(clock::now(), &request, &caller));
+            match next {
+                Job::Ask { request, caller, reply } => {
+                    let _ = reply.send(self.answer(clock::now(), &request, &caller));
+                }
+                Job::Reconfigure { config, added, reply } => {
+                    let now = clock::now();
+                    let (detector, mitigation) = (config.detector.clone(), config.mitigation.clone());
+                    let (meters, entries) = self.pipeline.reconfigure(now, detector, mitigation, added);
+                    self.config = *config;
+                    entries.into_iter().for_each(|entry| self.tell(entry));
+                    let _ = reply.send(meters);
+                }
+                Job::Peers(peers) => {
+                    self.sent.retain(|name, _| peers.iter().any(|(peer, _)| peer == name));
+                    self.peers = peers;
+                    // What ended sessions held is held no more.
+                    self.peers_changed = true;
+                }
+            }
             job = self.jobs.try_recv().ok();
         }
     }
@@ -284,9 +386,14 @@ impl Control {
                 let view = show::View { now, pipeline: &self.pipeline, status: &status, config: &self.config };
                 show::show(&view, category, arguments)
             }
-            control::Request::Set { category, .. } | control::Request::Delete { category, .. } => {
-                Err(format!("there is no category {category:?} to change").into())
-            }
+            control::Request::Set { .. }
+            | control::Request::Delete { .. }
+            | control::Request::Commit { .. }
+            | control::Request::Confirm
+            | control::Request::Rollback { .. }
+            | control::Request::Rebase
+            | control::Request::Reload
+            | control::Request::Complete { .. } => Err("this is not for the control thread".into()),
         }
     }
 
@@ -309,7 +416,7 @@ impl Control {
 
     /// Learns what peers have been sent: from then on a rule's traffic counts as filtered (decision 8).
     fn watch_peers(&mut self, now: Time) {
-        let mut changed = false;
+        let mut changed = std::mem::take(&mut self.peers_changed);
         let mut news = Vec::new();
         for (name, status) in &mut self.peers {
             if !status.has_changed().unwrap_or(false) {
@@ -404,8 +511,8 @@ fn attack(attack: &detector::Attack) -> AttackStatus {
     }
 }
 
-fn peer(name: &str, status: &PeerStatus) -> PeerView {
-    PeerView {
+fn peer(name: &str, status: &PeerStatus) -> SessionStatus {
+    SessionStatus {
         name: name.to_owned(),
         state: status.state.name(),
         families: status.families.iter().map(|f| f.name()).collect(),

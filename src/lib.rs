@@ -31,6 +31,11 @@
 //! traffic no longer counts for the host, and what is left is mined again. A rule lasts `ban_time` at least and goes when its
 //! attack has ended. When nothing separates the attack, the host is blackholed.
 //!
+//! # Life of a changed setting
+//! `floodwall set ...` reaches the daemon through [`control`] and edits a candidate; `commit` checks it as a whole, opens what it
+//! needs, writes the file, and has [`plant::Plant`] put it into force: each stage has a `reconfigure` that keeps what it has counted,
+//! alarmed, announced or learned. SIGHUP takes the same way.
+//!
 //! # Invariants
 //! * No stage knows a later one; no stage knows `config`.
 //! * Only `clock.rs` reads the clock; a clippy ban says so. Time enters as an argument.
@@ -48,6 +53,8 @@ pub mod clock;
 pub mod control;
 pub mod daemon;
 pub mod demo;
+pub mod log;
 pub mod pipeline;
+pub mod plant;
 pub mod replay;
 pub mod report;

@@ -376,6 +376,20 @@ impl Workers {
         self.reader.clone()
     }
 
+    /// The workers themselves, leaving none behind.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let none = Self {
+            running: Vec::new(),
+            reader: self.reader.clone(),
+            templates: Arc::clone(&self.templates),
+            rates: Arc::clone(&self.rates),
+            started: self.started,
+            warnings: Vec::new(),
+        };
+        std::mem::replace(self, none)
+    }
+
     /// Asks all workers to end and waits for them; each ends within its wait for traffic.
     pub fn stop(self) {
         end(self.running);

@@ -5,6 +5,7 @@
 //! meaning; parsing, "did you mean" and `reference.toml` all come from it. [`check::check`] finds every problem at once and
 //! turns the draft into the typed configurations of the stages, which are right by construction.
 
+pub mod candidate;
 pub mod check;
 pub mod draft;
 pub mod schema;

@@ -35,11 +35,21 @@ enum Command {
     /// Show what a capture of flow exports or packets holds.
     Decode(decode::Args),
     /// Show what the daemon sees and does; without a category, what there is to show.
-    Show(words::ShowArgs),
-    /// Set an option, or act at once (flowspec, blackhole).
-    Set(words::ChangeArgs),
-    /// Delete an option, or end an action (flowspec, blackhole).
-    Delete(words::ChangeArgs),
+    Show(words::Args),
+    /// Set an option of the candidate; flowspec and blackhole act at once.
+    Set(words::Args),
+    /// Undo a set.
+    Delete(words::Args),
+    /// Put the candidate into force: commit [check | confirmed MINUTES] [comment TEXT].
+    Commit(words::CommitArgs),
+    /// Keep a commit that awaits confirmation.
+    Confirm(words::Args),
+    /// Make the candidate what ran N commits ago; 0 drops all edits.
+    Rollback(words::Args),
+    /// Put the candidate's edits on top of what others committed meanwhile.
+    Rebase(words::Args),
+    /// Take over the configuration file as edited by other means.
+    Reload(words::Args),
     /// Find the FlowSpec rules for a captured attack.
     Mine(mine::Args),
     /// Check a configuration file; prints every problem at once.
@@ -61,9 +71,14 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Decode(args) => decode::run(&args),
-        Command::Show(args) => words::show(args),
-        Command::Set(args) => words::set(args),
-        Command::Delete(args) => words::delete(args),
+        Command::Show(args) => words::run("show", args),
+        Command::Set(args) => words::run("set", args),
+        Command::Delete(args) => words::run("delete", args),
+        Command::Commit(args) => words::commit(args),
+        Command::Confirm(args) => words::run("confirm", args),
+        Command::Rollback(args) => words::run("rollback", args),
+        Command::Rebase(args) => words::run("rebase", args),
+        Command::Reload(args) => words::run("reload", args),
         Command::Mine(args) => mine::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
@@ -92,9 +107,14 @@ fn parse() -> Cli {
 
 /// Reads and checks a configuration file; problems go to standard error.
 fn load(path: &Path) -> Result<Option<Config>> {
+    Ok(load_text(path)?.map(|(config, _)| config))
+}
+
+/// As [`load`], with the text.
+fn load_text(path: &Path) -> Result<Option<(Config, String)>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     match config::check(&text) {
-        Ok(config) => Ok(Some(config)),
+        Ok(config) => Ok(Some((config, text))),
         Err(problems) => {
             print_problems(path, &problems);
             Ok(None)
@@ -110,14 +130,6 @@ fn print_problems(path: &Path, problems: &[config::Problem]) {
     eprintln!("{} problem{plural}; nothing was started", problems.len());
 }
 
-/// Starts logging to standard error.
-fn start_logging(level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FLOODWALL_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    // A second start, as in tests, keeps the first.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-}
-
 /// Writes JSON to standard output; a reader that went away is not an error.
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
     use std::io::Write;
@@ -125,6 +137,18 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let written =
         serde_json::to_writer_pretty(&mut out, value).map_err(std::io::Error::from).and_then(|()| writeln!(out));
     match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes text to standard output; a reader that went away is not an error.
+fn print_text(text: &str) -> Result<()> {
+    use std::io::Write;
+    if text.is_empty() {
+        return Ok(());
+    }
+    match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }

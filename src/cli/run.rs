@@ -19,14 +19,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let Some(mut config) = super::load(&args.config)? else { return Ok(ExitCode::FAILURE) };
+    let Some((mut config, text)) = super::load_text(&args.config)? else { return Ok(ExitCode::FAILURE) };
     if let Some(directory) = &args.state_dir {
         config.state_directory.clone_from(directory);
     }
-    super::start_logging(&config.logging_level);
+    crate::log::start(&config.logging_level);
     let options = crate::daemon::Options {
         socket: Some(crate::control::socket_path(args.socket.as_ref())),
         needs_socket: args.socket.is_some(),
+        file: Some((args.config.clone(), text)),
     };
     crate::daemon::run_until_signal(config, options)?;
     Ok(ExitCode::SUCCESS)

@@ -8,14 +8,21 @@
 //!   second daemon (the enforcer) has a socket of its own.
 //! * [`show`] holds one file per category that can be shown, [`act`] one per category that acts at once (decision 3).
 //!   Both run on the control thread, between two ticks. Adding one is a file and a line in the table.
-//! * [`client`] is the command line's end.
+//! * [`configuration`] keeps candidates, commits them and takes them back; [`history`] and [`audit`] remember.
+//! * [`words`] turns what is typed into requests; [`client`] is the command line's end.
 //!
 //! Limits: [`MAX_CLIENTS`] connections, [`MAX_REQUEST`] bytes a request, [`QUEUE`] requests waiting for the control thread.
 
 pub mod act;
+pub mod audit;
 pub mod client;
+pub mod complete;
+pub mod configuration;
+pub mod history;
 pub mod server;
+pub mod settings;
 pub mod show;
+pub mod words;
 
 use std::path::PathBuf;
 
@@ -37,7 +44,7 @@ pub const QUEUE: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case")]
 pub enum Request {
-    /// `show CATEGORY ...`: what runs.
+    /// `show CATEGORY ...`: what runs; `show candidate` and `show compare`: what is edited.
     Show {
         /// What to show; empty for a list of categories.
         #[serde(default)]
@@ -46,7 +53,7 @@ pub enum Request {
         #[serde(default)]
         arguments: Vec<String>,
     },
-    /// `set CATEGORY ...`.
+    /// `set CATEGORY ...`: an edit of the candidate, or an action at once (decision 3).
     Set {
         /// What to set.
         category: String,
@@ -54,7 +61,7 @@ pub enum Request {
         #[serde(default)]
         arguments: Vec<String>,
     },
-    /// `delete CATEGORY ...`.
+    /// `delete CATEGORY ...`: an edit of the candidate, or an action at once.
     Delete {
         /// What to delete.
         category: String,
@@ -62,13 +69,73 @@ pub enum Request {
         #[serde(default)]
         arguments: Vec<String>,
     },
+    /// `commit`: puts the candidate into force.
+    Commit {
+        /// `commit check`: only says whether it would.
+        #[serde(default)]
+        check: bool,
+        /// `commit confirmed MINUTES`: takes it back unless it is confirmed within this many minutes.
+        #[serde(default)]
+        confirmed_minutes: Option<u64>,
+        /// `comment TEXT`, for the history.
+        #[serde(default)]
+        comment: Option<String>,
+    },
+    /// `confirm`: a commit that awaits it stays.
+    Confirm,
+    /// `rollback N`: the candidate becomes what ran N commits ago; 0 drops all edits.
+    Rollback {
+        /// Commits back.
+        #[serde(default)]
+        back: usize,
+    },
+    /// `rebase`: the candidate's edits go on top of what others committed meanwhile.
+    Rebase,
+    /// `reload`: the file, edited by other means, comes into force; SIGHUP does the same.
+    Reload,
+    /// Words that a line may go on with.
+    Complete {
+        /// The words so far; the last may be unfinished or empty.
+        words: Vec<String>,
+    },
 }
 
 impl Request {
     /// Whether it changes nothing.
     #[must_use]
     pub const fn is_read(&self) -> bool {
-        matches!(self, Self::Show { .. })
+        matches!(self, Self::Show { .. } | Self::Complete { .. } | Self::Commit { check: true, .. })
+    }
+
+    /// As words, without secrets.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let join = |verb: &str, category: &str, arguments: &[String]| {
+            let mut words = vec![verb.to_owned(), category.to_owned()];
+            let mut hide = false;
+            for argument in arguments {
+                words.push(if hide { "***".to_owned() } else { argument.clone() });
+                hide |= config::words::is_secret(argument);
+            }
+            words.join(" ")
+        };
+        match self {
+            Self::Show { category, arguments } => join("show", category, arguments),
+            Self::Set { category, arguments } => join("set", category, arguments),
+            Self::Delete { category, arguments } => join("delete", category, arguments),
+            Self::Commit { check, confirmed_minutes, comment } => {
+                let mut text = "commit".to_owned();
+                text.push_str(if *check { " check" } else { "" });
+                text.push_str(&confirmed_minutes.map(|m| format!(" confirmed {m}")).unwrap_or_default());
+                text.push_str(&comment.as_ref().map(|c| format!(" comment {c:?}")).unwrap_or_default());
+                text
+            }
+            Self::Confirm => "confirm".to_owned(),
+            Self::Rollback { back } => format!("rollback {back}"),
+            Self::Rebase => "rebase".to_owned(),
+            Self::Reload => "reload".to_owned(),
+            Self::Complete { .. } => "complete".to_owned(),
+        }
     }
 }
 
@@ -81,6 +148,9 @@ pub struct Envelope {
     /// Why, in the operator's words, for the audit log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The state of the candidate that the operator has seen, in edits; another state is told before anything is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<u64>,
 }
 
 /// Who asks, as the kernel knows him.
@@ -94,6 +164,8 @@ pub struct Caller {
     pub may_write: bool,
     /// Why he does it, if he said.
     pub reason: Option<String>,
+    /// The state of his candidate that he has seen, if he keeps track.
+    pub seen: Option<u64>,
 }
 
 /// What was asked for, for people and for programs.

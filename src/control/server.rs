@@ -99,8 +99,8 @@ async fn converse(mut stream: UnixStream, handler: &impl Handler) -> std::io::Re
             return Ok(());
         }
         let outcome = match serde_json::from_slice::<Envelope>(&line) {
-            Ok(Envelope { request, reason }) if request.is_read() || caller.may_write => {
-                handler.handle(Caller { reason, ..caller.clone() }, request).await
+            Ok(Envelope { request, reason, seen }) if request.is_read() || caller.may_write => {
+                handler.handle(Caller { reason, seen, ..caller.clone() }, request).await
             }
             Ok(_) => Err(forbidden(&caller)),
             Err(error) => Err(format!("not a request: {error}").into()),
@@ -135,7 +135,7 @@ fn caller(credentials: &UCred) -> Caller {
         Some(login) => name(login, User::from_uid(login).ok().flatten()),
         None => name(uid, account),
     };
-    Caller { user, uid: uid.as_raw(), may_write, reason: None }
+    Caller { user, uid: uid.as_raw(), may_write, reason: None, seen: None }
 }
 
 /// Whether a user is in [`GROUP`].

@@ -41,7 +41,13 @@ pub fn find(request: &Request) -> Option<(&'static Action, &[String])> {
     let (verb, category, arguments) = match request {
         Request::Set { category, arguments } => (Verb::Set, category, arguments),
         Request::Delete { category, arguments } => (Verb::Delete, category, arguments),
-        Request::Show { .. } => return None,
+        Request::Show { .. }
+        | Request::Commit { .. }
+        | Request::Confirm
+        | Request::Rollback { .. }
+        | Request::Rebase
+        | Request::Reload
+        | Request::Complete { .. } => return None,
     };
     ACTIONS.iter().find(|a| a.verb == verb && a.category == category).map(|action| (action, arguments.as_slice()))
 }

@@ -52,22 +52,47 @@ pub const CATEGORIES: &[Category] = &[
     total_traffic_counters::CATEGORY,
 ];
 
+/// Categories that the configuration answers, besides its sections.
+pub const OF_CONFIGURATION: &[(&str, &str)] = &[
+    ("audit", "who did what, when and why; N records"),
+    ("candidate", "your candidate"),
+    ("compare", "what your candidate changes"),
+    ("history", "commits; N: what changed since then"),
+    ("running", "the configuration in force"),
+];
+
 /// Shows a category; without one, what there is to show.
 ///
 /// # Errors
 /// An unknown category, or wrong arguments; says what to write instead.
 pub fn show(view: &View<'_>, category: &str, arguments: &[String]) -> Outcome {
     if category.is_empty() {
-        let rows: Vec<Vec<String>> =
-            CATEGORIES.iter().map(|c| vec![format!("{} {}", c.name, c.arguments), c.help.to_owned()]).collect();
-        let names: Vec<&str> = CATEGORIES.iter().map(|c| c.name).collect();
-        return Ok(Answer::new(table(&["CATEGORY", "SHOWS"], &rows), &names));
+        let mut rows: Vec<Vec<String>> = CATEGORIES
+            .iter()
+            .map(|c| vec![format!("{} {}", c.name, c.arguments).trim().to_owned(), c.help.to_owned()])
+            .collect();
+        rows.extend(OF_CONFIGURATION.iter().map(|(name, help)| vec![(*name).to_owned(), (*help).to_owned()]));
+        rows.extend(
+            config::schema::Section::ALL.map(|s| vec![s.name().to_owned(), format!("settings of [{}]", s.name())]),
+        );
+        rows.sort();
+        return Ok(Answer::new(table(&["CATEGORY", "SHOWS"], &rows), &names()));
     }
     let Some(found) = CATEGORIES.iter().find(|c| c.name == category) else {
-        let names: Vec<&str> = CATEGORIES.iter().map(|c| c.name).collect();
-        return Err(format!("there is no {category:?} to show; there are: {}", names.join(", ")).into());
+        return Err(format!("there is no {category:?} to show; there are: {}", names().join(", ")).into());
     };
     (found.run)(view, arguments)
+}
+
+/// Everything that can be shown, sorted.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = CATEGORIES.iter().map(|c| c.name).collect();
+    names.extend(OF_CONFIGURATION.iter().map(|(name, _)| *name));
+    names.extend(config::schema::Section::ALL.map(config::schema::Section::name));
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// For categories that take no words.

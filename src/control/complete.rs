@@ -1,0 +1,110 @@
+//! What a line may go on with: words, keys, host groups, peers, prefixes, live attacks.
+
+use config::schema::{Section, keys};
+
+use super::{act, settings, show, words};
+use crate::api::Status;
+
+/// Words that may stand where the last of `line` stands, with a line of help each.
+#[must_use]
+pub fn complete(running: &str, status: &Status, line: &[String]) -> Vec<(String, String)> {
+    let (typed, before) = line.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
+    let before: Vec<&str> = before.iter().map(String::as_str).filter(|w| *w != "|").collect();
+    let mut all = candidates(running, status, &before);
+    all.retain(|(word, _)| word.starts_with(typed));
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn candidates(running: &str, status: &Status, before: &[&str]) -> Vec<(String, String)> {
+    let pairs = |all: &[(&str, &str)]| all.iter().map(|(w, h)| ((*w).to_owned(), (*h).to_owned())).collect::<Vec<_>>();
+    match before {
+        [] => words::VERBS.iter().map(|(verb, _, help)| ((*verb).to_owned(), (*help).to_owned())).collect(),
+        ["show"] => {
+            let mut all: Vec<(String, String)> =
+                show::CATEGORIES.iter().map(|c| (c.name.to_owned(), c.help.to_owned())).collect();
+            all.extend(sections());
+            all.extend(pairs(show::OF_CONFIGURATION));
+            all
+        }
+        ["set" | "delete"] => {
+            let mut all = sections();
+            let verb = if before[0] == "set" { act::Verb::Set } else { act::Verb::Delete };
+            let acting = act::ACTIONS.iter().filter(|a| a.verb == verb);
+            all.extend(acting.map(|a| (a.category.to_owned(), a.help.to_owned())));
+            all
+        }
+        ["commit"] => pairs(&[
+            ("check", "only say whether it would do"),
+            ("confirmed", "MINUTES: take it back unless it is confirmed"),
+            ("comment", "TEXT: for the history"),
+        ]),
+        ["show", "single_host_counters", ..] | ["set", "blackhole"] => attacked(status),
+        ["delete", "blackhole"] => mitigated(status, "blackhole"),
+        ["set" | "delete" | "show", section, rest @ ..] => match config::words::section(section) {
+            Some(section) => of_section(running, section, rest, before[0] == "delete"),
+            None => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+fn sections() -> Vec<(String, String)> {
+    Section::ALL.into_iter().map(|s| (s.name().to_owned(), format!("settings of [{}]", s.name()))).collect()
+}
+
+fn attacked(status: &Status) -> Vec<(String, String)> {
+    let address = |prefix: &str| prefix.split('/').next().unwrap_or(prefix).to_owned();
+    status.attacks.iter().map(|a| (address(&a.prefix), format!("attacked: {}", a.threshold))).collect()
+}
+
+fn mitigated(status: &Status, kind: &str) -> Vec<(String, String)> {
+    let address = |prefix: &str| prefix.split('/').next().unwrap_or(prefix).to_owned();
+    status.mitigations.iter().filter(|m| m.kind == kind).map(|m| (address(&m.prefix), m.route.clone())).collect()
+}
+
+/// Names, then keys, then values.
+fn of_section(running: &str, section: Section, rest: &[&str], is_delete: bool) -> Vec<(String, String)> {
+    let values = config::candidate::flatten(&config::candidate::hide_secrets(running));
+    let (path, rest) = match (section.is_named(), rest) {
+        (true, []) => {
+            return settings::names(&values, section).into_iter().map(|n| (n, String::new())).collect();
+        }
+        (true, [name, rest @ ..]) => (format!("{}.{name}", section.name()), rest),
+        (false, rest) => (section.name().to_owned(), rest),
+    };
+    match rest {
+        [] => keys()
+            .iter()
+            .filter(|k| k.section == section && (!is_delete || values.contains_key(&format!("{path}.{}", k.name))))
+            .map(|k| (k.name.clone(), k.meaning.clone()))
+            .collect(),
+        [key, ..] => of_key(&values, section, &path, key, is_delete),
+    }
+}
+
+fn of_key(
+    values: &std::collections::BTreeMap<String, String>,
+    section: Section,
+    path: &str,
+    name: &str,
+    is_delete: bool,
+) -> Vec<(String, String)> {
+    let all = keys();
+    let Some(key) = all.iter().find(|k| k.section == section && k.name == name) else { return Vec::new() };
+    // Prefixes of the running configuration, wherever a list of prefixes is meant.
+    let list = |path: &str| -> Vec<(String, String)> {
+        let text = values.get(path).map_or("", String::as_str);
+        text.split('"').skip(1).step_by(2).map(|v| (v.to_owned(), String::new())).collect()
+    };
+    if is_delete {
+        return list(&format!("{path}.{name}"));
+    }
+    match key.default.as_deref() {
+        Some("true" | "false") => ["enable", "disable"].map(|w| (w.to_owned(), key.meaning.clone())).into(),
+        Some(default) if !default.starts_with('[') => vec![(default.trim_matches('"').to_owned(), key.meaning.clone())],
+        _ if name.contains("networks") => list("main.networks_list"),
+        _ => Vec::new(),
+    }
+}
