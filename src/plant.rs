@@ -73,7 +73,8 @@ impl Plant {
     ///
     /// # Errors
     /// Something cannot be opened, or `last` failed: then what ran before runs on.
-    pub async fn apply(&mut self, config: Config, last: impl FnOnce(&Config) -> Result<()>) -> Result<Vec<String>> {
+    pub async fn apply(&mut self, mut config: Config, last: impl FnOnce(&Config) -> Result<()>) -> Result<Vec<String>> {
+        config.collectors.templates_file.clone_from(&self.config.collectors.templates_file);
         let opening = self.workers.open(&config.collectors)?;
         let listener =
             if config.api.listen == self.config.api.listen { None } else { Some(api::bind(config.api.listen).await?) };

@@ -382,8 +382,7 @@ impl Workers {
         let none = Self {
             running: Vec::new(),
             reader: self.reader.clone(),
-            templates: Arc::clone(&self.templates),
-            rates: Arc::clone(&self.rates),
+            saver: None,
             started: self.started,
             warnings: Vec::new(),
         };
