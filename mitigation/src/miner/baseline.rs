@@ -1,29 +1,36 @@
 //! Rules that cover the excess and spare what the target ordinarily gets.
 //!
-//! Samples of the attack weigh plus, samples of ordinary traffic weigh minus, so that the best range of a numeric field is exactly
-//! the run of greatest sum (Kadane), and the best source prefix the group of greatest sum. A beam search over conjunctions uses
-//! these steps; the rules found for several exchange rates of coverage against collateral are judged by the legitimate goodput
-//! that is to be expected with them (`Rates::goodput`).
-//!
-//! Before that, traffic that only looks like more of the ordinary gets no rule at all (`gate.rs`).
+//! A [`Search`] at each of some exchange rates of coverage against collateral gives a set of rules; sets are judged by the
+//! legitimate goodput that is to be expected with them ([`Rates::goodput`]), then polished rule by rule. Before that, traffic that
+//! only looks like more of the ordinary gets no rule at all (`gate.rs`).
 
+use collectors::sample::protocol;
 use collectors::{IpVersion, Sample};
-use detector::{Bits, Condition, Direction, Match, Pattern, Prefix};
+use detector::{Direction, Match, Pattern};
 
-use super::rows::{Field, Row, Test, rows};
-use super::{Candidate, Outcome, Request, Verdict, coverage, gate, rule};
+use super::columns::{Columns, RowSet};
+use super::search::{Search, State};
+use super::test::{Field, Test, Tests};
+use super::{Candidate, Outcome, Request, Verdict, capabilities, coverage, gate, share, upper_bound};
 
-/// States kept per depth, and conditions per rule.
-const BEAM: usize = 5;
-const DEPTH: usize = 4;
 /// Exchange rates: how much a unit of collateral costs beyond what it takes out of the excess.
-const EXCHANGE: [f64; 4] = [2.0, 0.5, 8.0, 24.0];
-/// Price of a unit of rule length.
+const EXCHANGE: [f64; 3] = [2.0, 8.0, 40.0];
+/// Price of a unit of rule length; for small samples it grows by `20 / samples`.
 const SHORTNESS: f64 = 0.004;
-/// The same for samples of at most twenty.
-const SHORTNESS_SMALL: f64 = 0.008;
+/// How many times its ordinary share a condition must have to stand out.
+const STANDS_OUT: f64 = 8.0;
+/// And the share of the sample that must have it.
+const STANDS_OUT_SHARE: f64 = 0.5;
+/// A rule that hits this share of ordinary traffic may be split by source.
+const SPLIT: f64 = 0.004;
+/// What is left is taken for ordinary traffic when it is no more than this many times as much.
+const REST: f64 = 1.4;
 /// A further rule must cover this share of the excess.
 const MARGINAL: f64 = 0.02;
+/// What a share of the attack left over is worth, in shares of goodput, where link and host could bear it: capacities are guesses.
+const COVERAGE: f64 = 0.35;
+/// What a further rule must be worth.
+const RULE: f64 = 0.001;
 /// Rules must better the expected goodput by this much to be announced.
 const GAIN: f64 = 0.06;
 
@@ -51,389 +58,284 @@ impl Rates {
         let load = kept * self.ordinary + (1.0 - covered) * self.excess;
         kept * (self.capacity / load.max(1e-9)).min(1.0)
     }
+
+    /// Share of the excess that a rule with these shares of both sides covers.
+    fn covered(&self, attack: f64, ordinary: f64) -> f64 {
+        (attack * self.captured - ordinary * self.ordinary) / self.excess
+    }
 }
 
-/// A conjunction under construction.
+/// A rule with the rows it matches.
 #[derive(Debug, Clone)]
-struct State {
-    tests: Vec<Test>,
-    rows: Vec<u32>,
-    score: f64,
-}
-
-/// One search: rows with their weights at one exchange rate.
-struct Search<'a> {
-    rows: &'a [Row],
-    weights: Vec<f64>,
-    price: f64,
-    request: &'a Request<'a>,
-}
-
-/// A set of rules with what it does.
-#[derive(Debug, Clone, Default)]
-struct Set {
-    rules: Vec<Vec<Test>>,
-    covered: f64,
-    hit: f64,
-    value: f64,
+struct Rule {
+    tests: Tests,
+    rows: RowSet,
+    /// Share of the captured packets that its ends are expected to cut off.
+    loss: f64,
 }
 
 /// Mines with a baseline.
 pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &[&Sample]) -> Outcome {
-    if gate::looks_ordinary(sample, ordinary) {
+    let wide = !request.target.prefix.is_host();
+    let columns = Columns::new(request.target.prefix.version(), sample, ordinary, wide);
+    let judge = Judge { columns: &columns, rates: Rates::new(request) };
+    if gate::looks_ordinary(sample, ordinary) && !judge.stands_out(request) {
         return Outcome::none(Verdict::LooksOrdinary, Vec::new());
     }
-    let rates = Rates::new(request);
-    let rows = rows(sample, ordinary);
-    let price = if sample.len() <= 20 { SHORTNESS_SMALL } else { SHORTNESS };
-    let mut best = Set { value: rates.goodput(0.0, 0.0), ..Set::default() };
-    let nothing = best.value;
+    let nothing = judge.value(&[]);
+    let (mut best, mut best_value): (Vec<Rule>, f64) = (Vec::new(), nothing);
+    let mut pool: Vec<Rule> = Vec::new();
     for exchange in EXCHANGE {
-        let set = search(request, &rows, &rates, exchange, price);
-        if set.value > best.value {
-            best = set;
+        let mut set = judge.search(request, exchange);
+        judge.split(request, exchange, &mut set);
+        let value = judge.value(&set);
+        pool.extend(set.iter().cloned());
+        if value > best_value {
+            (best, best_value) = (set, value);
         }
-        if best.value > 1.035 {
+        if best_value > 1.0 + COVERAGE - 0.01 {
             break;
         }
     }
-    let candidates = |reason: &'static str| -> Vec<Candidate> {
-        let make = |tests: &Vec<Test>| candidate(request, tests, sample, ordinary, reason);
-        best.rules.iter().filter_map(make).collect()
-    };
-    if best.rules.is_empty() {
+    if best.is_empty() {
         return Outcome::none(Verdict::NoPattern, Vec::new());
     }
-    if best.value <= nothing + GAIN {
-        return Outcome::none(Verdict::TooCostly, candidates("would cost more ordinary traffic than it is worth"));
+    judge.polish(&mut best, &pool, request.max_rules);
+    let make = |rule: &Rule, reason| judge.candidate(request, rule, (sample, ordinary), reason);
+    if judge.value(&best) <= nothing + GAIN {
+        let costly = best.iter().filter_map(|r| make(r, "would cost more ordinary traffic than it is worth"));
+        return Outcome::none(Verdict::TooCostly, costly.collect());
     }
-    let rules = candidates("chosen");
-    Outcome { verdict: Verdict::Rules, ranking: rules.clone(), rules }
-}
-
-fn candidate(
-    request: &Request<'_>,
-    tests: &[Test],
-    sample: &[&Sample],
-    ordinary: &[&Sample],
-    reason: &'static str,
-) -> Option<Candidate> {
-    let conditions: Vec<Condition> = tests.iter().map(Test::condition).collect();
-    let pattern: Pattern = rule(request.target, &conditions).ok()?;
-    let (coverage_packets, coverage_bytes) = coverage(&pattern, sample);
-    let hits = ordinary.iter().filter(|s| pattern.matches(s) == Match::Yes).count();
-    #[allow(clippy::cast_precision_loss, reason = "shares of some hundred samples")]
-    let (hits, all) = (hits as f64, ordinary.len() as f64);
-    let collateral = hits / all;
-    // The rule of three where nothing is hit, the normal approximation elsewhere.
-    let bound =
-        if hits == 0.0 { 3.0 / all } else { collateral + 1.645 * (collateral * (1.0 - collateral) / all).sqrt() };
-    Some(Candidate {
-        pattern,
-        coverage_packets,
-        coverage_bytes,
-        collateral: Some(collateral),
-        collateral_bound: Some(bound.min(1.0)),
-        reason,
-    })
-}
-
-/// Rules at one exchange rate, and their value.
-fn search(request: &Request<'_>, rows: &[Row], rates: &Rates, exchange: f64, price: f64) -> Set {
-    let minus = rates.ordinary / rates.excess + exchange;
-    let plus = rates.captured / rates.excess;
-    let weights = rows.iter().map(|r| if r.is_attack { plus * r.share } else { -minus * r.share }).collect();
-    let search = Search { rows, weights, price, request };
-    let mut live: Vec<u32> = (0..u32::try_from(rows.len()).unwrap_or(u32::MAX)).collect();
-    let mut set = Set::default();
-    while set.rules.len() < request.max_rules {
-        let Some(best) = search.best(&live) else { break };
-        let tests = search.generalise(&live, best.tests);
-        let matched = |i: &u32| tests.iter().all(|t| t.matches(&rows[*i as usize]));
-        let share = |is_attack: bool| -> f64 {
-            live.iter()
-                .filter(|i| matched(i))
-                .map(|i| &rows[*i as usize])
-                .filter(|r| r.is_attack == is_attack)
-                .map(|r| r.share)
-                .sum()
-        };
-        let (of_attack, of_ordinary) = (share(true), share(false));
-        let covered = (of_attack * rates.captured - of_ordinary * rates.ordinary) / rates.excess;
-        if covered < MARGINAL || !is_significant(rows, &live, &tests) {
-            break;
+    let rules: Vec<Candidate> = best.iter().filter_map(|r| make(r, "chosen")).collect();
+    let mut ranking = rules.clone();
+    let mut others: Vec<&Rule> = Vec::new();
+    for rule in &pool {
+        if best.iter().chain(others.iter().copied()).all(|r| r.tests != rule.tests) {
+            others.push(rule);
         }
-        live.retain(|i| !matched(i));
-        set.covered += covered;
-        set.hit += of_ordinary;
-        set.rules.push(tests);
     }
-    #[allow(clippy::cast_precision_loss, reason = "a handful of rules")]
-    let (rules, ordinary) = (set.rules.len() as f64, rows.iter().filter(|r| !r.is_attack).count() as f64);
-    let covered = set.covered.clamp(0.0, 1.0);
-    // What a sample does not show may still be hit.
-    let hit = (set.hit + rules * 0.9 / ordinary).clamp(0.0, 1.0);
-    set.value = rates.goodput(covered, hit) + 0.05 * covered - 0.002 * rules;
-    set
+    others.truncate(super::RANKING.saturating_sub(ranking.len()));
+    ranking.extend(others.into_iter().filter_map(|r| make(r, "less goodput expected than with the rules chosen")));
+    Outcome { verdict: Verdict::Rules, ranking, rules }
 }
 
-/// Whether a rule tells attack from ordinary traffic better than chance would (KL divergence against the bits it took to say).
-#[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
-fn is_significant(rows: &[Row], live: &[u32], tests: &[Test]) -> bool {
-    let (mut attack, mut ordinary) = ((0.0, 0.0), (0.0, 0.0));
-    for row in live.iter().map(|i| &rows[*i as usize]) {
-        let side = if row.is_attack { &mut attack } else { &mut ordinary };
-        side.1 += 1.0;
-        side.0 += f64::from(u8::from(tests.iter().all(|t| t.matches(row))));
-    }
-    if attack.0 < 2.0 {
-        return false;
-    }
-    let p: f64 = (attack.0 / attack.1).min(1.0 - 1e-6);
-    let q: f64 = ((ordinary.0 + 0.5) / (ordinary.1 + 1.0)).clamp(1e-6, 1.0 - 1e-6);
-    let divergence = p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln();
-    let bits = 4.0 * tests.len() as f64;
-    p / q >= 1.7 && attack.1 * divergence >= bits * std::f64::consts::LN_2 + 100f64.ln()
+/// Weighs sets of rules.
+struct Judge<'a> {
+    columns: &'a Columns,
+    rates: Rates,
 }
 
-impl Search<'_> {
-    /// The best conjunction over the live rows, if any is worth its length.
-    fn best(&self, live: &[u32]) -> Option<State> {
-        let all = State { tests: Vec::new(), rows: live.to_vec(), score: f64::MIN };
-        let mut beam = vec![all.clone()];
-        for protocol in self.protocols(live) {
-            beam.push(self.narrow(&all, Test::protocol(protocol)));
-        }
-        let mut best: Option<State> = None;
-        for _ in 0..DEPTH {
-            let mut next: Vec<State> = Vec::new();
-            for state in &beam {
-                for test in self.tests(state) {
-                    next.push(self.narrow(state, test));
-                }
+impl Judge<'_> {
+    #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
+    fn at<'s>(&'s self, request: &Request<'_>, exchange: f64) -> Search<'s> {
+        let (columns, rates) = (self.columns, self.rates);
+        let minus = rates.ordinary / rates.excess + exchange;
+        let plus = rates.captured / rates.excess;
+        let weigh = |i: usize| if i < columns.attack { plus * columns.share[i] } else { -minus * columns.charged[i] };
+        let weights: Vec<f64> = (0..columns.rows.len()).map(weigh).collect();
+        let price = SHORTNESS * (1.0 + 20.0 / columns.attack as f64);
+        Search::new(columns, weights, price, request.capabilities, request.target)
+    }
+
+    /// What looks ordinary in coarse cells may still hold one thing that ordinary traffic hardly has, in at least half of the
+    /// sample. Sources do not count, since a crowd has new ones, unless it is one sender, who is no crowd.
+    fn stands_out(&self, request: &Request<'_>) -> bool {
+        let all = self.columns.all;
+        for source in [false, true] {
+            let mut search = self.at(request, EXCHANGE[0]);
+            search.can.source = source && request.capabilities.source;
+            let Some(best) = search.best(&all) else { continue };
+            if source && !self.is_one_sender(&best) {
+                continue;
             }
-            next.extend(beam.into_iter().filter(|s| s.tests.len() == 1 && s.tests[0].field() == Field::Protocol));
-            next.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.tests.cmp(&b.tests)));
-            next.dedup_by(|a, b| same(&a.tests, &b.tests));
-            next.truncate(BEAM);
-            if let Some(top) = next.first()
-                && best.as_ref().is_none_or(|b| top.score > b.score)
+            let shares = self.columns.shares(&best.rows);
+            #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
+            let ordinary = (f64::from(shares.ordinary_rows) + 0.5) / (self.columns.ordinary() as f64 + 1.0);
+            if shares.attack >= STANDS_OUT_SHARE
+                && shares.attack >= STANDS_OUT * ordinary
+                && self.is_significant(&all, &best.rows, &best.tests)
             {
-                best = Some(top.clone());
-            }
-            beam = next;
-        }
-        best.filter(|b| b.score > 0.0 && !b.tests.is_empty())
-    }
-
-    fn protocols(&self, live: &[u32]) -> Vec<u8> {
-        let mut sums = [0.0; 256];
-        live.iter()
-            .for_each(|i| sums[usize::from(self.rows[*i as usize].protocol)] += self.weights[*i as usize].max(0.0));
-        let mut found: Vec<u8> = (0..=255).filter(|p| sums[usize::from(*p)] > 0.01).collect();
-        found.sort_by(|a, b| sums[usize::from(*b)].total_cmp(&sums[usize::from(*a)]).then(a.cmp(b)));
-        found.truncate(BEAM);
-        found
-    }
-
-    fn narrow(&self, state: &State, test: Test) -> State {
-        let rows: Vec<u32> = state.rows.iter().copied().filter(|i| test.matches(&self.rows[*i as usize])).collect();
-        let sum: f64 = rows.iter().map(|i| self.weights[*i as usize]).sum();
-        let mut tests = state.tests.clone();
-        tests.push(test);
-        let score = sum - self.price * length(&tests);
-        State { tests, rows, score }
-    }
-
-    fn score(&self, live: &[u32], tests: &[Test]) -> f64 {
-        let matched = live.iter().filter(|i| tests.iter().all(|t| t.matches(&self.rows[**i as usize])));
-        matched.map(|i| self.weights[*i as usize]).sum::<f64>() - self.price * length(tests)
-    }
-
-    /// The best tests of each field that the state does not use yet.
-    fn tests(&self, state: &State) -> Vec<Test> {
-        let can = self.request.capabilities;
-        let uses = |field: Field| state.tests.iter().any(|t| t.field() == field);
-        let protocol = state.tests.iter().find(|t| t.field() == Field::Protocol);
-        let mut found = Vec::new();
-        if can.length && !uses(Field::Length) {
-            self.numeric(state, Field::Length, &mut found);
-        }
-        let fragment_with_ports = can.ports_with_fragment || !uses(Field::Fragment);
-        if let Some(protocol) = protocol {
-            for field in [Field::SourcePort, Field::DestinationPort] {
-                if protocol.has_ports() && fragment_with_ports && !uses(field) {
-                    self.numeric(state, field, &mut found);
-                }
-            }
-            if can.tcp_flags && protocol.is_tcp() && !uses(Field::TcpFlags) {
-                found.extend(self.flags(state));
-            }
-            if protocol.is_icmp() && !uses(Field::IcmpType) {
-                self.numeric(state, Field::IcmpType, &mut found);
+                return true;
             }
         }
-        let has_ports = uses(Field::SourcePort) || uses(Field::DestinationPort);
-        if can.fragment && !uses(Field::Fragment) && (can.ports_with_fragment || !has_ports) {
-            found.extend([Bits::any(0x06), Bits::any(0x02), Bits::any(0x04), Bits::any(0x08)].map(Test::Fragment));
-        }
-        if can.source && !uses(Field::Source) && self.request.target.direction == Direction::Incoming {
-            found.extend(self.source(state));
-        }
-        found
+        false
     }
 
-    /// The run of values with the greatest sum, and the single value with the greatest.
-    fn numeric(&self, state: &State, field: Field, found: &mut Vec<Test>) {
-        let mut values: Vec<(u16, f64)> = state
-            .rows
-            .iter()
-            .filter_map(|i| Some((self.rows[*i as usize].number(field)?, self.weights[*i as usize])))
-            .collect();
-        values.sort_unstable_by_key(|v| v.0);
-        let mut merged: Vec<(u16, f64)> = Vec::with_capacity(values.len());
-        for (value, weight) in values {
-            match merged.last_mut() {
-                Some(last) if last.0 == value => last.1 += weight,
-                _ => merged.push((value, weight)),
-            }
-        }
-        let single = merged.iter().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
-        found.extend(single.filter(|s| s.1 > 0.0).map(|s| Test::Range(field, s.0, s.0)));
-        if !self.request.capabilities.ranges {
+    /// What a rule does, counted on all samples of both sides.
+    fn candidate(
+        &self,
+        request: &Request<'_>,
+        rule: &Rule,
+        (sample, ordinary): (&[&Sample], &[&Sample]),
+        reason: &'static str,
+    ) -> Option<Candidate> {
+        let pattern: Pattern = rule.tests.pattern(request.target).ok()?;
+        let columns = self.columns;
+        let whole = sample.len() == columns.attack && ordinary.len() == columns.ordinary();
+        // The rows are the samples, unless they were thinned.
+        let (coverage, hits) = if whole {
+            let of = |part: &mut dyn Iterator<Item = &Sample>| {
+                part.fold((0u64, 0u64), |(p, b), s| (p.saturating_add(s.packets), b.saturating_add(s.bytes)))
+            };
+            let all = of(&mut sample.iter().copied());
+            let hit = of(&mut rule.rows.iter().take_while(|i| *i < columns.attack).map(|i| sample[i]));
+            let hits = rule.rows.iter().filter(|i| *i >= columns.attack).count();
+            ((share(hit.0, all.0), share(hit.1, all.1)), hits)
+        } else {
+            (coverage(&pattern, sample), ordinary.iter().filter(|s| pattern.matches(s) == Match::Yes).count())
+        };
+        #[allow(clippy::cast_precision_loss, reason = "shares of some hundred samples")]
+        let collateral = hits as f64 / ordinary.len().max(1) as f64;
+        Some(Candidate {
+            entries: capabilities::entries(&pattern),
+            pattern,
+            coverage_packets: coverage.0,
+            coverage_bytes: coverage.1,
+            collateral: Some(collateral),
+            collateral_bound: Some(upper_bound(hits, ordinary.len())),
+            reason,
+        })
+    }
+
+    /// Whether a rule is about one network that sends something other than TCP: a transfer over TCP is asked for.
+    fn is_one_sender(&self, best: &State) -> bool {
+        let Some(Test::Source(prefix)) = best.tests.get(Field::Source) else { return false };
+        let narrow = match prefix.version() {
+            IpVersion::V4 => 24,
+            IpVersion::V6 => 48,
+        };
+        let attack = || best.rows.iter().take_while(|i| *i < self.columns.attack);
+        let tcp = attack().filter(|i| self.columns.rows[*i].number(Field::Protocol) == Some(protocol::TCP.into()));
+        prefix.length() >= narrow && 10 * tcp.count() < attack().count()
+    }
+
+    /// Adds a set that tells the sources of a rule apart instead, where they cluster: more rules that hit less.
+    fn split(&self, request: &Request<'_>, exchange: f64, set: &mut Vec<Rule>) {
+        if !request.capabilities.source || request.target.direction == Direction::Outgoing {
             return;
         }
-        // Kadane: the best run ends here or goes on.
-        let (mut run, mut start) = (0.0, 0);
-        let mut best: Option<(f64, u16, u16)> = None;
-        for (i, (value, weight)) in merged.iter().enumerate() {
-            if run <= 0.0 {
-                (run, start) = (0.0, i);
+        let search = self.at(request, exchange);
+        for at in 0..set.len() {
+            let rule = &set[at];
+            if rule.tests.get(Field::Source).is_some() || self.columns.shares(&rule.rows).ordinary < SPLIT {
+                continue;
             }
-            run += weight;
-            if best.is_none_or(|b| run > b.0) {
-                best = Some((run, merged[start].0, *value));
-            }
-        }
-        found.extend(best.filter(|(_, low, high)| low < high).map(|(_, low, high)| Test::Range(field, low, high)));
-    }
-
-    fn flags(&self, state: &State) -> Vec<Test> {
-        let mut counts = std::collections::BTreeMap::new();
-        for row in state.rows.iter().map(|i| &self.rows[*i as usize]).filter(|r| r.is_attack) {
-            if let Some(flags) = row.flags {
-                *counts.entry(flags & 0xff).or_insert(0u32) += 1;
-            }
-        }
-        let mut values: Vec<(u16, u32)> = counts.into_iter().collect();
-        values.sort_by_key(|(value, count)| (std::cmp::Reverse(*count), *value));
-        let exact = values.iter().take(3).map(|(value, _)| Bits::set_and_clear(*value, !value & 0xff));
-        let common = [
-            Bits::set_and_clear(0x02, 0x10),
-            Bits::all(0x12),
-            Bits::set_and_clear(0x10, 0x0f),
-            Bits::any(0x04),
-            Bits::any(0x01),
-            Bits::any(0xc0),
-        ];
-        exact.chain(common).map(Test::TcpFlags).collect()
-    }
-
-    /// The source prefix with the greatest sum, at each of some lengths.
-    fn source(&self, state: &State) -> Vec<Test> {
-        let version = self.request.target.prefix.version();
-        let lengths: &[u8] = match version {
-            IpVersion::V4 => &[8, 12, 16, 20, 24, 32],
-            IpVersion::V6 => &[32, 40, 48, 56, 64, 128],
-        };
-        let mut sources: Vec<(u128, f64)> =
-            state.rows.iter().map(|i| (self.rows[*i as usize].source, self.weights[*i as usize])).collect();
-        sources.sort_unstable_by_key(|s| s.0);
-        let mut found = Vec::new();
-        for length in lengths {
-            let prefix = |bits: u128| Prefix::new(version, bits, *length);
-            let mut best: Option<(f64, Prefix)> = None;
-            let mut at = 0;
-            while at < sources.len() {
-                let Some(of) = prefix(sources[at].0) else { break };
-                let end = at + sources[at..].partition_point(|s| of.contains_bits(version, s.0));
-                let sum: f64 = sources[at..end].iter().map(|s| s.1).sum();
-                // A single sample says nothing of its neighbours.
-                if end - at >= 3 && best.as_ref().is_none_or(|b| sum > b.0) {
-                    best = Some((sum, of));
+            let mut left = rule.rows;
+            let mut parts: Vec<Rule> = Vec::new();
+            while set.len() + parts.len() <= request.max_rules {
+                let prefixes = search.prefixes(&left, &self.columns.by_source, 0);
+                let Some(best) = prefixes.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)) else { break };
+                let tests = rule.tests.with(Test::Source(best.0));
+                let rows = self.columns.matching(&self.columns.all, &tests);
+                if !self.is_significant(&left, &rows.and(&left), &tests) {
+                    break;
                 }
-                at = end.max(at + 1);
+                left = left.and_not(&rows);
+                parts.push(Rule { tests, rows, loss: rule.loss * self.columns.shares(&rows).attack });
             }
-            found.extend(best.filter(|b| b.0 > 0.02).map(|(_, p)| Test::Source(p)));
+            let mut other = set.clone();
+            other.splice(at..=at, parts);
+            if other.len() <= request.max_rules && self.value(&other) > self.value(set) {
+                *set = other;
+                return;
+            }
         }
-        found
     }
 
-    /// Leaves out what is not needed, then widens ranges into the free space around them.
-    fn generalise(&self, live: &[u32], mut tests: Vec<Test>) -> Vec<Test> {
-        let mut score = self.score(live, &tests);
-        let mut at = 0;
-        while at < tests.len() && tests.len() > 1 {
-            let mut fewer = tests.clone();
-            let left_out = fewer.remove(at);
-            let needed = left_out.field() == Field::Protocol && fewer.iter().any(|t| t.field().needs_protocol());
-            let without = self.score(live, &fewer);
-            if !needed && without >= score {
-                (tests, score, at) = (fewer, without, 0);
-            } else {
-                at += 1;
+    /// Rules at one exchange rate.
+    fn search(&self, request: &Request<'_>, exchange: f64) -> Vec<Rule> {
+        let (columns, rates) = (self.columns, self.rates);
+        let plus = rates.captured / rates.excess;
+        let mut search = self.at(request, exchange);
+        let mut live = columns.all;
+        let mut set: Vec<Rule> = Vec::new();
+        while set.len() < request.max_rules && self.is_too_much(&live) {
+            let Some(best) = search.best(&live) else { break };
+            let tests = search.generalise(&live, best.tests);
+            let rows = columns.matching(&live, &tests);
+            let shares = columns.shares(&rows);
+            if rates.covered(shares.attack, shares.ordinary) < MARGINAL || !self.is_significant(&live, &rows, &tests) {
+                break;
             }
+            let loss = search.loss(&live, &tests) / plus;
+            live = live.and_not(&rows);
+            set.push(Rule { tests, rows: columns.matching(&columns.all, &tests), loss });
         }
-        for at in 0..tests.len() {
-            if let Test::Range(field, low, high) = tests[at]
-                && low < high
-            {
-                let others: Vec<&Test> = tests.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, t)| t).collect();
-                tests[at] = self.widen(live, field, (low, high), &others);
-            }
-        }
-        tests.sort();
-        tests
+        set
     }
 
-    /// A sample seldom holds the extremes: a range grows by twice the mean gap, but not past half-way to the next other value.
-    fn widen(&self, live: &[u32], field: Field, (low, high): (u16, u16), others: &[&Test]) -> Test {
-        let (mut below, mut above, mut inside) = (None, None, 0u32);
-        for row in live.iter().map(|i| &self.rows[*i as usize]) {
-            let Some(value) = row.number(field).filter(|_| others.iter().all(|t| t.matches(row))) else { continue };
-            if value < low {
-                below = below.max(Some(value));
-            } else if value > high {
-                above = Some(above.map_or(value, |a: u16| a.min(value)));
-            } else {
-                inside += 1;
-            }
-        }
-        let gap = 2 * u32::from(high - low) / inside.saturating_sub(1).max(1);
-        let half = |a: u16, b: u16| u32::from(a.abs_diff(b)) / 2;
-        let down = gap.min(below.map_or(gap, |b| half(low, b)));
-        let up = gap.min(above.map_or(gap, |a| half(high, a)));
-        let floor = u32::from(field.least()).min(u32::from(low));
-        let least = u32::from(low).saturating_sub(down).max(floor);
-        let most = (u32::from(high) + up).min(u32::from(field.most()).max(u32::from(high)));
-        let low = roundest(least, low.into());
-        // An upper end takes fewest ternary entries when the number after it is round.
-        let high = roundest(u32::from(high) + 1, most + 1) - 1;
-        Test::Range(field, u16::try_from(low).unwrap_or(0), u16::try_from(high).unwrap_or(u16::MAX))
+    /// Whether what is left exceeds the ordinary traffic clearly.
+    fn is_too_much(&self, live: &RowSet) -> bool {
+        let left: f64 = live.iter().take_while(|i| *i < self.columns.attack).map(|i| self.columns.share[i]).sum();
+        left * self.rates.captured > REST * self.rates.ordinary
     }
-}
 
-/// The number from `low` to `high` with the most trailing zero bits.
-fn roundest(low: u32, high: u32) -> u32 {
-    (0..=16).rev().map(|bits| high >> bits << bits).find(|n| *n >= low).unwrap_or(high)
-}
+    /// Expected goodput with a set of rules, less their price.
+    #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
+    fn value(&self, set: &[Rule]) -> f64 {
+        let union = set.iter().fold(RowSet::EMPTY, |all, rule| all.or(&rule.rows));
+        let shares = self.columns.shares(&union);
+        let rules = set.len() as f64;
+        let loss: f64 = set.iter().map(|r| r.loss).sum();
+        let covered = (self.rates.covered(shares.attack, shares.ordinary) - loss).clamp(0.0, 1.0);
+        // What a sample does not show may still be hit.
+        let hit =
+            (shares.ordinary.max(shares.connections) + 0.5 * rules / self.columns.ordinary() as f64).clamp(0.0, 1.0);
+        self.rates.goodput(covered, hit) + COVERAGE * covered - RULE * rules
+    }
 
-/// Length of a rule in units that make shorter rules win ties: what it says, weighed by how much routers dislike it.
-fn length(tests: &[Test]) -> f64 {
-    let ranges = tests.iter().filter(|t| matches!(t, Test::Range(_, low, high) if low < high)).count();
-    tests.iter().map(Test::length).sum::<f64>() + if ranges >= 2 { 4.0 } else { 0.0 }
-}
+    /// Leaves out and adds rules of the pool while that betters the set.
+    fn polish(&self, set: &mut Vec<Rule>, pool: &[Rule], max_rules: usize) {
+        let mut value = self.value(set);
+        for _ in 0..4 * max_rules {
+            let mut better: Option<(f64, Vec<Rule>)> = None;
+            let mut consider = |changed: Vec<Rule>| {
+                let new = self.value(&changed);
+                if new > better.as_ref().map_or(value + 1e-9, |b| b.0) {
+                    better = Some((new, changed));
+                }
+            };
+            for at in 0..set.len() {
+                let mut fewer = set.clone();
+                fewer.remove(at);
+                if !fewer.is_empty() {
+                    consider(fewer);
+                }
+            }
+            for rule in pool {
+                if set.iter().any(|r| r.tests == rule.tests) {
+                    continue;
+                }
+                if set.len() < max_rules {
+                    let mut more = set.clone();
+                    more.push(rule.clone());
+                    consider(more);
+                }
+                for at in 0..set.len() {
+                    let mut other = set.clone();
+                    other[at] = rule.clone();
+                    consider(other);
+                }
+            }
+            let Some((new, changed)) = better else { break };
+            (value, *set) = (new, changed);
+        }
+    }
 
-fn same(a: &[Test], b: &[Test]) -> bool {
-    a.len() == b.len() && a.iter().all(|t| b.contains(t))
+    /// Whether a rule tells attack from ordinary traffic better than chance would: KL divergence against the bits it took to say.
+    #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
+    fn is_significant(&self, live: &RowSet, rows: &RowSet, tests: &Tests) -> bool {
+        let (of, matched) = (self.columns.shares(live), self.columns.shares(rows));
+        if matched.attack_rows < 2 {
+            return false;
+        }
+        let p = (matched.attack / of.attack.max(f64::MIN_POSITIVE)).clamp(1e-6, 1.0 - 1e-6);
+        let q = (f64::from(matched.ordinary_rows) + 0.5) / (f64::from(of.ordinary_rows) + 1.0);
+        let q = q.clamp(1e-6, 1.0 - 1e-6);
+        let divergence = p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln();
+        let among = (self.columns.attack as f64 + 1.0).log2();
+        let bits: f64 = tests.iter().map(|t| t.bits(among)).sum();
+        let observations = self.columns.effective * of.attack;
+        p / q >= 1.7 && observations * divergence >= bits * std::f64::consts::LN_2 + 100f64.ln()
+    }
 }

@@ -3,8 +3,6 @@
 //! Both samples are counted in coarse cells of header fields, without sources. The share by which the captured sample exceeds the
 //! ordinary one, summed over cells, is compared with what draws of the same size from the ordinary traffic itself show.
 
-use std::collections::BTreeMap;
-
 use collectors::Sample;
 use collectors::sample::protocol;
 
@@ -43,38 +41,61 @@ fn cell(sample: &Sample, coarse: bool) -> Cell {
     (sample.protocol, flags, source, destination, bin, u8::from(sample.is_fragment()))
 }
 
-#[allow(clippy::cast_precision_loss, reason = "shares of some hundred samples")]
-fn shares(cells: impl Iterator<Item = (Cell, u64)>) -> BTreeMap<Cell, f64> {
-    let mut counts: BTreeMap<Cell, u64> = BTreeMap::new();
-    let mut total = 0u64;
-    for (cell, weight) in cells {
-        *counts.entry(cell).or_default() += weight;
-        total += weight;
+/// The cells of ordinary traffic, each with a number.
+struct Cells(Vec<Cell>);
+
+impl Cells {
+    fn new(samples: &[&Sample], coarse: bool) -> Self {
+        let mut cells: Vec<Cell> = samples.iter().map(|s| cell(s, coarse)).collect();
+        cells.sort_unstable();
+        cells.dedup();
+        Self(cells)
     }
-    counts.into_iter().map(|(cell, n)| (cell, n as f64 / total.max(1) as f64)).collect()
+
+    /// The number of a cell; one beyond the last for those that ordinary traffic does not have.
+    fn number(&self, cell: &Cell) -> usize {
+        self.0.binary_search(cell).unwrap_or(self.0.len())
+    }
+
+    fn none(&self) -> Vec<f64> {
+        vec![0.0; self.0.len() + 1]
+    }
 }
 
-/// How much of `a` lies beyond `b`.
-fn excess(a: &BTreeMap<Cell, f64>, b: &BTreeMap<Cell, f64>) -> f64 {
-    a.iter().map(|(cell, share)| (share - b.get(cell).copied().unwrap_or(0.0)).max(0.0)).sum()
+/// How much of `a`, which sums up to `of_a`, lies beyond `b`.
+fn excess(a: &[f64], of_a: f64, b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a / of_a - b).max(0.0)).sum()
 }
 
 /// Whether the sample differs from ordinary traffic no more than chance and a margin explain.
 #[allow(clippy::cast_precision_loss, reason = "statistics of some hundred samples")]
 pub(super) fn looks_ordinary(sample: &[&Sample], ordinary: &[&Sample]) -> bool {
     let coarse = sample.len() < 100;
-    let base = shares(ordinary.iter().map(|s| (cell(s, coarse), 1)));
-    let seen = excess(&shares(sample.iter().map(|s| (cell(s, coarse), s.packets))), &base);
+    let cells = Cells::new(ordinary, coarse);
+    let numbers: Vec<usize> = ordinary.iter().map(|s| cells.number(&cell(s, coarse))).collect();
+    let mut base = cells.none();
+    numbers.iter().for_each(|n| base[*n] += 1.0 / ordinary.len() as f64);
+    let mut seen = cells.none();
+    let mut packets = 0.0;
+    for s in sample {
+        seen[cells.number(&cell(s, coarse))] += s.packets.max(1) as f64;
+        packets += s.packets.max(1) as f64;
+    }
+    let seen = excess(&seen, packets, &base);
     // A fixed seed: the same sample always gets the same answer.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut draw = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let index = usize::try_from(state >> 33).unwrap_or(0) % ordinary.len();
-        (cell(ordinary[index], coarse), 1)
+    let draws = sample.len().min(super::columns::MAX_SIDE);
+    let mut by_chance = || {
+        let mut drawn = cells.none();
+        for _ in 0..draws {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            drawn[numbers[usize::try_from(state >> 33).unwrap_or(0) % numbers.len()]] += 1.0;
+        }
+        excess(&drawn, draws as f64, &base)
     };
-    let by_chance: Vec<f64> = (0..DRAWS).map(|_| excess(&shares((0..sample.len()).map(|_| draw())), &base)).collect();
+    let by_chance: Vec<f64> = (0..DRAWS).map(|_| by_chance()).collect();
     let mean = by_chance.iter().sum::<f64>() / DRAWS as f64;
     let variance = by_chance.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (DRAWS - 1) as f64;
     let margin = if coarse { 3.0 * variance.sqrt() + 0.05 } else { 4.0 * variance.sqrt() + 0.10 };

@@ -6,48 +6,20 @@
 //! they cover minus the ordinary traffic they hit (`baseline.rs`).
 
 mod baseline;
+mod capabilities;
+mod columns;
 mod gate;
 mod plain;
-mod rows;
+mod search;
+mod test;
+mod widen;
 
 use std::fmt;
 
 use collectors::Sample;
 use detector::{Condition, Direction, Match, Pattern, PatternError, Target};
 
-/// What a router profile can match. Applied while mining, not after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a capability of its own, named as the switch that sets it")]
-pub struct Capabilities {
-    /// Source prefixes (`flow_spec_do_not_process_source_address_field` turns it off).
-    pub source: bool,
-    /// Packet length.
-    pub length: bool,
-    /// TCP flags.
-    pub tcp_flags: bool,
-    /// Fragment bits.
-    pub fragment: bool,
-    /// The don't-fragment bit (`flow_spec_ignore_do_not_fragment_flag` turns it off); only with `fragment`.
-    pub do_not_fragment: bool,
-    /// Ranges of ports and lengths (otherwise single values).
-    pub ranges: bool,
-    /// Ports together with fragment bits.
-    pub ports_with_fragment: bool,
-}
-
-impl Default for Capabilities {
-    fn default() -> Self {
-        Self {
-            source: true,
-            length: true,
-            tcp_flags: true,
-            fragment: true,
-            do_not_fragment: true,
-            ranges: true,
-            ports_with_fragment: true,
-        }
-    }
-}
+pub use capabilities::{Capabilities, entries};
 
 /// What is to be mined.
 #[derive(Debug, Clone)]
@@ -89,6 +61,8 @@ pub struct Candidate {
     pub collateral: Option<f64>,
     /// Upper 95 % bound of the collateral (rule of three where nothing is hit).
     pub collateral_bound: Option<f64>,
+    /// Ternary entries that routers need for it.
+    pub entries: u64,
     /// Why it was taken or left.
     pub reason: &'static str,
 }
@@ -145,6 +119,8 @@ impl Outcome {
     }
 }
 
+/// Candidates that are kept for the ranking.
+const RANKING: usize = 16;
 /// Fewest baseline samples that are worth comparing with.
 const MIN_BASELINE: usize = 50;
 
@@ -192,4 +168,18 @@ fn coverage(pattern: &Pattern, samples: &[&Sample]) -> (f64, f64) {
 #[allow(clippy::cast_precision_loss, reason = "a share")]
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// Upper 95 % bound of a share of which `hits` of `all` samples are seen (Wilson's score; the rule of three where there is none).
+#[allow(clippy::cast_precision_loss, reason = "counts of samples")]
+fn upper_bound(hits: usize, all: usize) -> f64 {
+    const Z: f64 = 1.645;
+    let (k, n) = (hits as f64, all.max(1) as f64);
+    if hits == 0 {
+        return (3.0 / n).min(1.0);
+    }
+    let p = k / n;
+    let centre = p + Z * Z / (2.0 * n);
+    let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    ((centre + spread) / (1.0 + Z * Z / n)).min(1.0)
 }

@@ -11,6 +11,7 @@ use collectors::sample::{fragment, protocol, tcp_flags};
 use collectors::{Fields, IpVersion, Sample};
 use detector::{Bits, Condition, Direction, Match, Prefix, Ranges};
 
+use super::capabilities::has_ports;
 use super::{Candidate, Outcome, Request, Verdict, coverage, rule};
 
 /// A value is worth a condition when this share of the packets (or bytes) has it.
@@ -23,8 +24,6 @@ const WORTH: f64 = 0.10;
 const STEP: f64 = 0.08;
 /// A condition that this share of ordinary traffic meets costs the target its service.
 const RISKY: f64 = 0.1;
-/// Candidates that are kept for the ranking.
-const RANKING: usize = 24;
 
 /// A condition and the share of ordinary traffic of the protocol that has it, at a guess.
 #[derive(Debug, Clone)]
@@ -47,7 +46,7 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample]) -> Outcome {
         let mut best = candidates.remove(0);
         if rules.is_empty() {
             ranking = candidates.clone();
-            ranking.truncate(RANKING);
+            ranking.truncate(super::RANKING);
         }
         // Shares are of the whole sample, so that a small remainder is not worth a rule.
         let (packets, bytes) = coverage(&best.pattern, sample);
@@ -98,6 +97,7 @@ fn rank(request: &Request<'_>, left: &[&Sample]) -> Vec<Candidate> {
             }
             let ordinary: f64 = picked.iter().map(|o| o.ordinary).product();
             let candidate = Candidate {
+                entries: super::entries(&pattern),
                 pattern,
                 coverage_packets: packets,
                 coverage_bytes: bytes,
@@ -213,10 +213,6 @@ fn options(request: &Request<'_>, samples: &[&Sample], all: usize) -> Vec<Option
         }
     }
     options
-}
-
-const fn has_ports(number: u8) -> bool {
-    matches!(number, protocol::TCP | protocol::UDP | 33 | 132 | 136)
 }
 
 fn flag_options(samples: &[&Sample]) -> Vec<(Bits, f64)> {

@@ -1,0 +1,289 @@
+//! [`Columns`]: attack and ordinary samples as the search sees them, sorted once by every field; [`RowSet`]: some of them.
+
+use collectors::sample::{protocol, tcp_flags};
+use collectors::{Fields, IpVersion, Sample};
+
+use super::test::{Field, NUMERIC, Test, Tests};
+
+/// Rows of each side at most: of a larger bucket or baseline every k-th is mined. The rules are then measured on all of it.
+pub(super) const MAX_SIDE: usize = 1024;
+const WORDS: usize = 2 * MAX_SIDE / 64;
+
+/// A sample: fields that are not known exactly are absent, and match nothing (decision 9).
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) source: Option<u128>,
+    pub(super) destination: Option<u128>,
+    pub(super) flags: Option<u16>,
+    pub(super) fragment: Option<u16>,
+    /// TCP with SYN and without ACK.
+    is_syn: bool,
+    numbers: [u32; NUMERIC.len()],
+}
+
+/// No value: beyond the maximum of every field.
+pub(super) const ABSENT: u32 = u32::MAX;
+
+impl Row {
+    pub(super) fn new(sample: &Sample) -> Self {
+        let known = |field| sample.known.has(field);
+        let whole = known(Fields::PROTOCOL) && !sample.is_later_fragment();
+        let tcp = whole && sample.protocol == protocol::TCP;
+        let ports = whole && matches!(sample.protocol, protocol::TCP | protocol::UDP) && known(Fields::PORTS);
+        let icmp = match sample.version {
+            IpVersion::V4 => protocol::ICMP,
+            IpVersion::V6 => protocol::ICMPV6,
+        };
+        let icmp = whole && sample.protocol == icmp && known(Fields::ICMP);
+        let syn = tcp_flags::SYN | tcp_flags::ACK;
+        let of = |is: bool, value: u32| if is { value } else { ABSENT };
+        Self {
+            source: known(Fields::ADDRESSES).then_some(sample.source),
+            destination: known(Fields::ADDRESSES).then_some(sample.destination),
+            flags: (tcp && known(Fields::TCP_FLAGS)).then_some(sample.tcp_flags),
+            fragment: known(Fields::FRAGMENT).then_some(sample.fragment.into()),
+            is_syn: tcp && sample.tcp_flags & syn == tcp_flags::SYN,
+            // In the order of `NUMERIC`.
+            numbers: [
+                of(known(Fields::PROTOCOL), sample.protocol.into()),
+                of(ports, sample.destination_port.into()),
+                of(ports, sample.source_port.into()),
+                of(icmp, sample.icmp_type.into()),
+                of(icmp, sample.icmp_code.into()),
+                of(known(Fields::LENGTH), sample.length.into()),
+                of(known(Fields::DSCP), sample.dscp.into()),
+                of(sample.version == IpVersion::V6 && known(Fields::FLOW_LABEL), sample.flow_label),
+            ],
+        }
+    }
+
+    /// The value of a numeric field.
+    pub(super) const fn number(&self, field: Field) -> Option<u32> {
+        match self.numbers[field.column()] {
+            ABSENT => None,
+            value => Some(value),
+        }
+    }
+
+    const fn protocol(&self) -> u32 {
+        self.numbers[0]
+    }
+}
+
+/// A set of rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowSet([u64; WORDS]);
+
+impl RowSet {
+    pub(super) const EMPTY: Self = Self([0; WORDS]);
+
+    pub(super) const fn insert(&mut self, row: usize) {
+        self.0[row / 64] |= 1 << (row % 64);
+    }
+
+    pub(super) const fn contains(&self, row: usize) -> bool {
+        self.0[row / 64] >> (row % 64) & 1 == 1
+    }
+
+    pub(super) fn and(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] & other.0[i]))
+    }
+
+    pub(super) fn and_not(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] & !other.0[i]))
+    }
+
+    pub(super) fn or(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
+    }
+
+    /// The rows that pass.
+    fn filter(&self, pass: impl Fn(usize) -> bool) -> Self {
+        let mut found = Self::EMPTY;
+        for (word, (bits, into)) in self.0.iter().zip(&mut found.0).enumerate() {
+            let mut bits = *bits;
+            while bits != 0 {
+                let at = bits.trailing_zeros();
+                bits &= bits - 1;
+                *into |= u64::from(pass(word * 64 + at as usize)) << at;
+            }
+        }
+        found
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().enumerate().flat_map(|(word, bits)| {
+            let mut bits = *bits;
+            std::iter::from_fn(move || {
+                (bits != 0).then(|| {
+                    let at = bits.trailing_zeros() as usize;
+                    bits &= bits - 1;
+                    word * 64 + at
+                })
+            })
+        })
+    }
+}
+
+/// Shares of both sides that a set of rows makes up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shares {
+    /// Of the captured packets.
+    pub(super) attack: f64,
+    /// Of the ordinary packets.
+    pub(super) ordinary: f64,
+    /// Of the ordinary new connections: what is lost when their SYN is.
+    pub(super) connections: f64,
+    /// Rows.
+    pub(super) attack_rows: u32,
+    pub(super) ordinary_rows: u32,
+}
+
+/// Both sides, attack rows first.
+#[derive(Debug)]
+pub(super) struct Columns {
+    pub(super) version: IpVersion,
+    pub(super) rows: Vec<Row>,
+    /// Rows of the attack.
+    pub(super) attack: usize,
+    /// Independent observations of the attack: fewer than rows where some stand for many packets.
+    pub(super) effective: f64,
+    /// Share of the row in its side's packets.
+    pub(super) share: Vec<f64>,
+    /// Share of an ordinary row with each SYN standing for a whole connection: dropping it drops the rest.
+    pub(super) charged: Vec<f64>,
+    /// SYN rows of ordinary traffic.
+    pub(super) syns: u32,
+    /// All rows.
+    pub(super) all: RowSet,
+    /// Values of each numeric field by row; [`ABSENT`] where a row has none.
+    pub(super) values: [Vec<u32>; NUMERIC.len()],
+    /// Rows that have a numeric field, by ascending value.
+    pub(super) order: [Vec<u16>; NUMERIC.len()],
+    /// Rows by ascending source and destination.
+    pub(super) by_source: Vec<(u128, u16)>,
+    pub(super) by_destination: Vec<(u128, u16)>,
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of some hundred samples")]
+fn weight(sample: &Sample) -> f64 {
+    sample.packets.max(1) as f64
+}
+
+fn thin<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
+    let step = samples.len().div_ceil(MAX_SIDE).max(1);
+    samples.iter().step_by(step).copied().collect()
+}
+
+impl Columns {
+    /// From the samples of the attack and of ordinary traffic; `with_destination` for targets wider than a host.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "at most 2048 rows")]
+    pub(super) fn new(version: IpVersion, attack: &[&Sample], ordinary: &[&Sample], with_destination: bool) -> Self {
+        let (attack, ordinary) = (thin(attack), thin(ordinary));
+        let rows: Vec<Row> = attack.iter().chain(&ordinary).map(|s| Row::new(s)).collect();
+        let mut share: Vec<f64> = attack.iter().chain(&ordinary).map(|s| weight(s)).collect();
+        let (a, o) = share.split_at_mut(attack.len());
+        let effective = a.iter().sum::<f64>().powi(2) / a.iter().map(|w| w * w).sum::<f64>().max(f64::MIN_POSITIVE);
+        for side in [a, o] {
+            let sum: f64 = side.iter().sum();
+            side.iter_mut().for_each(|w| *w /= sum.max(f64::MIN_POSITIVE));
+        }
+        let mut all = RowSet::EMPTY;
+        (0..rows.len()).for_each(|i| all.insert(i));
+        let mut columns = Self {
+            version,
+            attack: attack.len(),
+            effective,
+            charged: share.clone(),
+            syns: rows[attack.len()..].iter().filter(|r| r.is_syn).count() as u32,
+            share,
+            all,
+            values: std::array::from_fn(|c| rows.iter().map(|r| r.numbers[c]).collect()),
+            order: std::array::from_fn(|c| sorted(&rows, c)),
+            by_source: by_address(&rows, |r| r.source),
+            by_destination: if with_destination { by_address(&rows, |r| r.destination) } else { Vec::new() },
+            rows,
+        };
+        columns.charge();
+        columns
+    }
+
+    /// Weighs SYN rows by TCP packets per SYN, at most 50.
+    fn charge(&mut self) {
+        let ordinary = || self.rows.iter().zip(&self.share).skip(self.attack);
+        let tcp: f64 = ordinary().filter(|(r, _)| r.protocol() == u32::from(protocol::TCP)).map(|(_, w)| w).sum();
+        let syn: f64 = ordinary().filter(|(r, _)| r.is_syn).map(|(_, w)| w).sum();
+        let factor = if syn > 0.0 { (tcp / syn).clamp(1.0, 50.0) } else { 1.0 };
+        let of = |r: &Row| if r.is_syn { factor } else { 1.0 };
+        let total: f64 = ordinary().map(|(r, w)| w * of(r)).sum();
+        for i in self.attack..self.rows.len() {
+            self.charged[i] = self.share[i] * of(&self.rows[i]) / total.max(f64::MIN_POSITIVE);
+        }
+    }
+
+    /// Rows of a set that pass a test.
+    pub(super) fn narrow(&self, set: &RowSet, test: &Test) -> RowSet {
+        match test {
+            Test::Numbers(field, spans) => {
+                let values = &self.values[field.column()];
+                match *spans.as_slice() {
+                    [(low, high)] => set.filter(|i| low <= values[i] && values[i] <= high),
+                    _ => set.filter(|i| spans.contains(values[i])),
+                }
+            }
+            Test::Source(_) | Test::Destination(_) | Test::TcpFlags(_) | Test::Fragment(_) => {
+                set.filter(|i| test.matches(&self.rows[i]))
+            }
+        }
+    }
+
+    /// Rows of a set that pass all tests.
+    pub(super) fn matching(&self, set: &RowSet, tests: &Tests) -> RowSet {
+        tests.iter().fold(*set, |set, test| self.narrow(&set, test))
+    }
+
+    pub(super) const fn ordinary(&self) -> usize {
+        self.rows.len() - self.attack
+    }
+
+    pub(super) fn shares(&self, set: &RowSet) -> Shares {
+        let mut shares = Shares::default();
+        let mut syns = 0u32;
+        for i in set.iter() {
+            if i < self.attack {
+                shares.attack += self.share[i];
+                shares.attack_rows += 1;
+            } else {
+                shares.ordinary += self.share[i];
+                shares.ordinary_rows += 1;
+                syns += u32::from(self.rows[i].is_syn);
+            }
+        }
+        // A handful of SYN says little: the share of connections leans on the share of packets by four of them.
+        shares.connections = if self.syns == 0 {
+            shares.ordinary
+        } else {
+            (f64::from(syns) + 4.0 * shares.ordinary) / (f64::from(self.syns) + 4.0)
+        };
+        shares
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "at most 2048 rows")]
+fn sorted(rows: &[Row], column: usize) -> Vec<u16> {
+    let mut keyed: Vec<u64> = rows
+        .iter()
+        .enumerate()
+        .filter(|(_, r)| r.numbers[column] != ABSENT)
+        .map(|(i, r)| u64::from(r.numbers[column]) << 16 | i as u64)
+        .collect();
+    keyed.sort_unstable();
+    keyed.into_iter().map(|k| k as u16).collect()
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "at most 2048 rows")]
+fn by_address(rows: &[Row], of: impl Fn(&Row) -> Option<u128>) -> Vec<(u128, u16)> {
+    let mut found: Vec<(u128, u16)> = rows.iter().enumerate().filter_map(|(i, r)| Some((of(r)?, i as u16))).collect();
+    found.sort_unstable();
+    found
+}

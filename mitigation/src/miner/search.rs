@@ -1,0 +1,504 @@
+//! The conjunction that covers most excess for the ordinary traffic it hits: a beam search whose every step is exact.
+//!
+//! Rows of the attack weigh plus, rows of ordinary traffic minus. The best set of ranges of a numeric field is then the segmentation
+//! of greatest sum (Kadane's run, with a price for every further range), the best prefix the group of greatest sum.
+
+use collectors::IpVersion;
+use detector::{Direction, Prefix};
+
+use super::Capabilities;
+use super::columns::{Columns, Row, RowSet};
+use super::test::{Field, MAX_SPANS, Mask, NUMERIC, Spans, Test, Tests};
+
+/// States kept per depth by their score, and by what they may still become: two conditions may be worth nothing alone and everything
+/// together, as bare SYN are.
+const BEAM: usize = 3;
+const HOPES: usize = 2;
+/// Share of the ordinary traffic hit that is charged to a hope.
+const HOPE: f64 = 0.15;
+/// Conditions beside the first at most.
+const DEPTH: usize = 4;
+/// Protocols that are looked into.
+const PROTOCOLS: usize = 4;
+/// A single sample says nothing of its neighbours: a prefix needs this many.
+const PREFIX_ROWS: u32 = 3;
+/// A hole in a range must spare as much as this many ordinary samples weigh: fewer meet by chance.
+const HOLE: f64 = 3.0;
+/// How many times the ternary entries that are allowed a rule may take before its ends are rounded.
+const ROUNDING: u32 = 16;
+/// A prefix must bring this much.
+const PREFIX_WORTH: f64 = 0.02;
+
+/// A conjunction and the rows it matches.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) tests: Tests,
+    pub(super) rows: RowSet,
+    pub(super) score: f64,
+    /// Sum of the weights above zero: no further condition can leave more.
+    plus: f64,
+}
+
+/// One search: rows with their weights at one exchange rate.
+#[derive(Debug)]
+pub(super) struct Search<'a> {
+    pub(super) columns: &'a Columns,
+    pub(super) weights: Vec<f64>,
+    /// Price of a unit of rule length.
+    pub(super) price: f64,
+    pub(super) can: Capabilities,
+    pub(super) direction: Direction,
+    /// Length of the target's prefix.
+    pub(super) target_length: u8,
+    members: Vec<u16>,
+    groups: Vec<(u32, f64, f64)>,
+    segments: Vec<(Opened, usize)>,
+}
+
+/// Where the range that holds a group began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    /// At an earlier group.
+    Before,
+    /// Here, as the first range.
+    First,
+    /// Here, after another range.
+    Again,
+}
+
+struct Proposal {
+    parent: usize,
+    test: Test,
+    score: f64,
+    /// Score if most of the ordinary traffic that it hits could still be told apart by further conditions.
+    hope: f64,
+}
+
+/// A test with the sums of the weights it keeps, above zero and in all.
+type Found = (Test, f64, f64);
+
+impl<'a> Search<'a> {
+    pub(super) fn new(
+        columns: &'a Columns,
+        weights: Vec<f64>,
+        price: f64,
+        can: Capabilities,
+        target: detector::Target,
+    ) -> Self {
+        Self {
+            columns,
+            weights,
+            price,
+            can,
+            direction: target.direction,
+            target_length: target.prefix.length(),
+            members: Vec::with_capacity(columns.rows.len()),
+            groups: Vec::with_capacity(columns.rows.len()),
+            segments: Vec::with_capacity(columns.rows.len()),
+        }
+    }
+
+    fn state(&self, tests: Tests, rows: RowSet) -> State {
+        let (mut sum, mut plus) = (0.0, 0.0);
+        for i in rows.iter() {
+            let weight = self.weights[i];
+            sum += weight;
+            plus += weight.max(0.0);
+        }
+        State { tests, rows, score: sum - self.price * tests.length(), plus }
+    }
+
+    /// Score of a conjunction over live rows.
+    pub(super) fn score(&self, live: &RowSet, tests: &Tests) -> f64 {
+        let matched = self.columns.matching(live, tests);
+        matched.iter().map(|i| self.weights[i]).sum::<f64>() - self.price * tests.length()
+    }
+
+    /// The best conjunction over the live rows, if any is worth its length.
+    pub(super) fn best(&mut self, live: &RowSet) -> Option<State> {
+        let all = self.state(Tests::default(), *live);
+        let mut beam: Vec<State> = self
+            .protocols(live)
+            .into_iter()
+            .map(|p| {
+                let test = Test::value(Field::Protocol, p);
+                self.state(Tests::default().with(test), self.columns.narrow(live, &test))
+            })
+            .collect();
+        let mut best: Option<State> = None;
+        // A protocol alone is a rule as well.
+        for state in &beam {
+            keep(&mut best, state);
+        }
+        beam.insert(0, all);
+        for _ in 0..DEPTH {
+            let mut proposals = Vec::new();
+            let bar = best.as_ref().map_or(0.0, |b| b.score);
+            for (parent, state) in beam.iter().enumerate() {
+                // Even if a condition kept all that weighs plus and nothing else, it would not be better.
+                if state.plus - self.price * (state.tests.length() + 1.0) > bar {
+                    self.propose(parent, state, &mut proposals);
+                }
+            }
+            let mut next: Vec<State> = Vec::with_capacity(BEAM + HOPES);
+            let by_score = |p: &Proposal| p.score;
+            let by_hope = |p: &Proposal| p.hope;
+            self.keep(&beam, &mut proposals, by_score, BEAM, &mut next);
+            self.keep(&beam, &mut proposals, by_hope, HOPES, &mut next);
+            for state in &next {
+                keep(&mut best, state);
+            }
+            if next.is_empty() {
+                break;
+            }
+            beam = next;
+        }
+        best.filter(|b| b.score > 0.0)
+    }
+
+    /// Makes states of the best proposals by some order.
+    fn keep(
+        &self,
+        beam: &[State],
+        proposals: &mut [Proposal],
+        by: fn(&Proposal) -> f64,
+        count: usize,
+        next: &mut Vec<State>,
+    ) {
+        proposals
+            .sort_by(|a, b| by(b).total_cmp(&by(a)).then_with(|| a.test.cmp(&b.test)).then(a.parent.cmp(&b.parent)));
+        let most = next.len() + count;
+        for proposal in proposals.iter() {
+            if next.len() == most {
+                break;
+            }
+            let tests = beam[proposal.parent].tests.with(proposal.test);
+            // Raw ends take many entries; widening finds rounder ones.
+            let most_entries = self.can.max_entries.saturating_mul(ROUNDING);
+            if next.iter().any(|s| s.tests == tests) || tests.entries() > most_entries {
+                continue;
+            }
+            let rows = self.columns.narrow(&beam[proposal.parent].rows, &proposal.test);
+            next.push(self.state(tests, rows));
+        }
+    }
+
+    fn protocols(&self, live: &RowSet) -> Vec<u32> {
+        let mut sums = [0.0; 256];
+        for i in live.iter().filter(|i| *i < self.columns.attack) {
+            if let Some(sum) = self.columns.rows[i].number(Field::Protocol).and_then(|p| sums.get_mut(p as usize)) {
+                *sum += self.weights[i];
+            }
+        }
+        let mut found: Vec<u32> = (0..=255).filter(|p| sums[*p as usize] > 0.01).collect();
+        found.sort_by(|a, b| sums[*b as usize].total_cmp(&sums[*a as usize]).then(a.cmp(b)));
+        found.truncate(PROTOCOLS);
+        found
+    }
+
+    /// The best tests of each field that the state does not use yet.
+    fn propose(&mut self, parent: usize, state: &State, proposals: &mut Vec<Proposal>) {
+        let can = self.can;
+        let uses = |field: Field| state.tests.get(field).is_some();
+        let protocol = state.tests.get(Field::Protocol).copied();
+        let ports = uses(Field::SourcePort) || uses(Field::DestinationPort);
+        let base = state.tests.length();
+        let price = self.price;
+        let mut add = |(test, plus, sum): Found| {
+            let length = state.tests.with(test).length();
+            debug_assert!(length >= base, "a condition never shortens a rule");
+            let hope = plus + HOPE * (sum - plus) - price * length;
+            proposals.push(Proposal { parent, test, score: sum - price * length, hope });
+        };
+        let mut numeric = Vec::new();
+        if can.length && !uses(Field::Length) {
+            numeric.push(Field::Length);
+        }
+        if state.tests.len() == 0 {
+            numeric.push(Field::Protocol);
+        }
+        if can.flow_label && self.columns.version == IpVersion::V6 && !uses(Field::FlowLabel) {
+            numeric.push(Field::FlowLabel);
+        }
+        if can.dscp && !uses(Field::Dscp) {
+            numeric.push(Field::Dscp);
+        }
+        if let Some(protocol) = protocol {
+            let free = (can.ports_with_fragment || !uses(Field::Fragment)) && (can.two_ports || !ports);
+            if protocol.has_ports() && free {
+                numeric.extend([Field::SourcePort, Field::DestinationPort].into_iter().filter(|f| !uses(*f)));
+            }
+            if protocol.is_icmp() {
+                numeric.extend([Field::IcmpType, Field::IcmpCode].into_iter().filter(|f| !uses(*f)));
+            }
+        }
+        for field in numeric {
+            self.numbers(&state.rows, field).into_iter().for_each(&mut add);
+        }
+        if can.tcp_flags && protocol.is_some_and(|p| p.is_tcp()) && !uses(Field::TcpFlags) {
+            let sums = self.by_bits(&state.rows, |r| r.flags);
+            for mask in self.flags(&sums) {
+                add(masked(&sums, mask, Test::TcpFlags));
+            }
+        }
+        if can.fragment && !uses(Field::Fragment) && (can.ports_with_fragment || !ports) {
+            let sums = self.by_bits(&state.rows, |r| r.fragment);
+            for mask in fragment_masks(can) {
+                add(masked(&sums, mask, Test::Fragment));
+            }
+        }
+        if can.source && !uses(Field::Source) && self.direction == Direction::Incoming {
+            for (prefix, sum) in self.prefixes(&state.rows, &self.columns.by_source, 0) {
+                add((Test::Source(prefix), sum, sum));
+            }
+        }
+        if !self.columns.by_destination.is_empty() && !uses(Field::Destination) && self.direction == Direction::Incoming
+        {
+            for (prefix, sum) in self.prefixes(&state.rows, &self.columns.by_destination, self.target_length) {
+                add((Test::Destination(prefix), sum, sum));
+            }
+        }
+    }
+
+    /// Sums of the weights, above zero and in all, by value of a field of bits.
+    fn by_bits(&self, rows: &RowSet, of: impl Fn(&Row) -> Option<u16>) -> Vec<(u16, f64, f64)> {
+        let mut sums: Vec<(u16, f64, f64)> = Vec::with_capacity(16);
+        for i in rows.iter() {
+            let Some(value) = of(&self.columns.rows[i]) else { continue };
+            let weight = self.weights[i];
+            match sums.iter().position(|s| s.0 == value) {
+                Some(at) => {
+                    sums[at].1 += weight.max(0.0);
+                    sums[at].2 += weight;
+                }
+                None => sums.push((value, weight.max(0.0), weight)),
+            }
+        }
+        sums
+    }
+
+    /// The ranges of greatest sum, the best single range, and the best single value, with their sums (ranges net of their price).
+    pub(super) fn numbers(&mut self, rows: &RowSet, field: Field) -> Vec<Found> {
+        debug_assert!(NUMERIC.contains(&field));
+        self.groups.clear();
+        let (mut attack, mut attack_rows, mut ordinary, mut ordinary_rows) = (0.0, 0u32, 0.0, 0u32);
+        self.members.clear();
+        self.members.extend(self.columns.order[field.column()].iter().filter(|i| rows.contains(usize::from(**i))));
+        for &i in &self.members {
+            let i = usize::from(i);
+            let weight = self.weights[i];
+            if i < self.columns.attack {
+                attack += weight;
+                attack_rows += 1;
+            } else {
+                ordinary -= weight;
+                ordinary_rows += 1;
+            }
+            let value = self.columns.values[field.column()][i];
+            match self.groups.last_mut() {
+                Some(last) if last.0 == value => {
+                    last.1 += weight.max(0.0);
+                    last.2 += weight;
+                }
+                _ => self.groups.push((value, weight.max(0.0), weight)),
+            }
+        }
+        let mut found: Vec<Found> = Vec::with_capacity(4);
+        let best = |by: fn(&(u32, f64, f64)) -> f64| {
+            let best = self.groups.iter().max_by(|a, b| by(a).total_cmp(&by(b)).then(b.0.cmp(&a.0)));
+            best.filter(|s| by(s) > 0.0).map(|&(value, plus, sum)| (Test::value(field, value), plus, sum))
+        };
+        found.extend(best(|g| g.2));
+        found.extend(best(|g| g.1 + HOPE * (g.2 - g.1)).filter(|f| found.first().is_none_or(|first| first.0 != f.0)));
+        let can_range = self.can.ranges && (field.is_scale() || field == Field::Protocol);
+        // Beyond the outermost of m samples lies 1/(m+1) of what they stand for; widening will win back half of it.
+        let unseen = attack / (f64::from(attack_rows) + 1.0);
+        let version = self.columns.version;
+        let net =
+            |spans: Spans, sum: f64| (Test::Numbers(field, spans), sum, sum - unseen * spans.unseen(field, version));
+        if can_range && let Some((spans, sum)) = self.segment(f64::INFINITY) {
+            found.push(net(spans, sum));
+        }
+        if self.can.lists {
+            // A few samples meet by chance: a hole must spare as much as that many ordinary samples weigh, and the ranges beside
+            // it be worth as much as that many of the attack.
+            let few = HOLE * (ordinary / f64::from(ordinary_rows.max(1))).max(attack / f64::from(attack_rows.max(1)));
+            let mut hole = few.max(4.0 * self.price);
+            // Dearer holes until they are few enough.
+            for _ in 0..4 {
+                match self.segment(hole) {
+                    Some((spans, sum)) => {
+                        let spans_fit = can_range || spans.as_slice().iter().all(|(low, high)| low == high);
+                        if spans.as_slice().len() > 1 && spans_fit {
+                            found.push(net(spans, sum));
+                        }
+                        break;
+                    }
+                    None => hole *= 2.0,
+                }
+            }
+        }
+        found
+    }
+
+    /// The segmentation of greatest sum when every range but the first costs `hole`; `None` when it takes too many ranges.
+    fn segment(&mut self, hole: f64) -> Option<(Spans, f64)> {
+        self.segments.clear();
+        // Sum of the best segmentation whose last range holds this group, and of the best that ended before.
+        let (mut inside, mut closed, mut closed_at) = (f64::NEG_INFINITY, f64::NEG_INFINITY, 0);
+        for (i, &(_, _, weight)) in self.groups.iter().enumerate() {
+            let again = closed - hole;
+            let opened = if inside > again.max(0.0) {
+                Opened::Before
+            } else if again > 0.0 {
+                Opened::Again
+            } else {
+                Opened::First
+            };
+            inside = inside.max(again).max(0.0) + weight;
+            if inside > closed {
+                (closed, closed_at) = (inside, i);
+            }
+            self.segments.push((opened, closed_at));
+        }
+        if closed <= 0.0 {
+            return None;
+        }
+        let mut ranges = [(0, 0); MAX_SPANS];
+        let (mut count, mut end) = (0, closed_at);
+        loop {
+            let mut start = end;
+            while self.segments[start].0 == Opened::Before {
+                start -= 1;
+            }
+            *ranges.get_mut(count)? = (self.groups[start].0, self.groups[end].0);
+            count += 1;
+            if self.segments[start].0 == Opened::First {
+                break;
+            }
+            end = self.segments[start - 1].1;
+        }
+        ranges[..count].reverse();
+        Some((Spans::new(ranges[..count].iter().copied())?, closed))
+    }
+
+    /// Flags worth trying: those seen, exactly, and the usual classes.
+    fn flags(&self, sums: &[(u16, f64, f64)]) -> Vec<Mask> {
+        let of = 0xff & self.can.tcp_flag_bits;
+        let mut counts: Vec<(u16, f64)> = Vec::with_capacity(sums.len());
+        for &(flags, plus, _) in sums.iter().filter(|s| s.1 > 0.0) {
+            match counts.iter().position(|c| c.0 == flags & of) {
+                Some(at) => counts[at].1 += plus,
+                None => counts.push((flags & of, plus)),
+            }
+        }
+        counts.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let exact = counts.iter().take(3).map(|(value, _)| Mask::exactly(*value, of));
+        let common = [
+            Mask { set: 0x02, clear: 0x10, any: 0 },
+            Mask { set: 0x12, clear: 0, any: 0 },
+            Mask { set: 0x10, clear: 0x0f, any: 0 },
+            Mask { set: 0x10, clear: 0x07, any: 0 },
+            Mask::any(0x04),
+            Mask::any(0x01),
+            Mask::any(0xc0),
+        ];
+        let fits = |m: &Mask| m.looks_at() & !of == 0;
+        exact.chain(common.into_iter().filter(fits)).collect()
+    }
+
+    /// Whether any prefix of the shortest length holds enough of the attack: if not, no longer one does.
+    fn clusters(&self, rows: &RowSet, sorted: &[(u128, u16)], length: u8) -> bool {
+        let (mut plus, mut count, mut group) = (0.0, 0u32, u128::MAX);
+        for &(bits, i) in sorted {
+            let i = usize::from(i);
+            if i >= self.columns.attack || !rows.contains(i) {
+                continue;
+            }
+            let of = bits >> (128 - u32::from(length));
+            if of != group {
+                (plus, count, group) = (0.0, 0, of);
+            }
+            plus += self.weights[i];
+            count += 1;
+            if count >= PREFIX_ROWS && plus > PREFIX_WORTH {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The prefix with the greatest sum at each of some lengths longer than `least`.
+    pub(super) fn prefixes(&self, rows: &RowSet, sorted: &[(u128, u16)], least: u8) -> Vec<(Prefix, f64)> {
+        let lengths: &[u8] = match self.columns.version {
+            IpVersion::V4 => &[8, 12, 16, 20, 22, 24, 28, 32],
+            IpVersion::V6 => &[20, 32, 40, 48, 56, 64, 128],
+        };
+        let lengths = &lengths[lengths.partition_point(|l| *l <= least)..];
+        let Some(&shortest) = lengths.first() else { return Vec::new() };
+        if !self.clusters(rows, sorted, shortest) {
+            return Vec::new();
+        }
+        // Per length: sum and rows of the group so far, and the best of the closed groups.
+        let mut groups = [(0.0f64, 0u32, 0.0f64, 0u128); 8];
+        let mut last: Option<u128> = None;
+        let close = |group: &mut (f64, u32, f64, u128), bits: u128| {
+            if group.1 >= PREFIX_ROWS && group.0 > group.2 {
+                (group.2, group.3) = (group.0, bits);
+            }
+            (group.0, group.1) = (0.0, 0);
+        };
+        for &(bits, i) in sorted {
+            let i = usize::from(i);
+            if !rows.contains(i) {
+                continue;
+            }
+            if let Some(last) = last {
+                let common = (last ^ bits).leading_zeros();
+                for (group, length) in groups.iter_mut().zip(lengths) {
+                    if common < u32::from(*length) {
+                        close(group, last);
+                    }
+                }
+            }
+            for group in &mut groups[..lengths.len()] {
+                group.0 += self.weights[i];
+                group.1 += u32::from(i < self.columns.attack);
+            }
+            last = Some(bits);
+        }
+        if let Some(last) = last {
+            groups.iter_mut().for_each(|group| close(group, last));
+        }
+        let worth = groups.iter().zip(lengths).filter(|(group, _)| group.2 > PREFIX_WORTH);
+        worth.filter_map(|(g, length)| Some((Prefix::new(self.columns.version, g.3, *length)?, g.2))).collect()
+    }
+}
+
+/// What a mask keeps of sums by value.
+fn masked(sums: &[(u16, f64, f64)], mask: Mask, test: fn(Mask) -> Test) -> Found {
+    let kept = sums.iter().filter(|s| mask.matches(s.0));
+    let (plus, sum) = kept.fold((0.0, 0.0), |(plus, sum), s| (plus + s.1, sum + s.2));
+    (test(mask), plus, sum)
+}
+
+fn keep(best: &mut Option<State>, state: &State) {
+    if best.as_ref().is_none_or(|b| state.score > b.score) {
+        *best = Some(state.clone());
+    }
+}
+
+/// Fragment conditions that the routers can match (RFC 8955 section 4.2.2.12).
+fn fragment_masks(can: Capabilities) -> impl Iterator<Item = Mask> {
+    use collectors::sample::fragment::{DONT, FIRST, IS, LAST};
+    let (dont, is, first, last) = (DONT.into(), IS.into(), FIRST.into(), LAST.into());
+    let masks = [
+        Mask::any(is | first),
+        Mask::any(is),
+        Mask::any(first),
+        Mask::any(last),
+        Mask::any(dont),
+        Mask::exactly(0, dont | is | first),
+    ];
+    masks.into_iter().filter(move |m| m.looks_at() & !can.usable_fragment_bits() == 0)
+}
