@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::sample::{IpVersion, address_bits};
+use crate::tunnel::Encapsulation;
 
 /// Sampling rates that the operator sets, by exporter; they win over what the exporter announces.
 pub type RateOverrides = BTreeMap<IpAddr, u32>;
@@ -27,6 +28,27 @@ pub struct Interface {
     pub sampling_rate: u32,
     /// A BPF filter, such as `not port 22`.
     pub filter: Option<String>,
+    /// Worker threads that share its frames, by flow; at least 1.
+    pub workers: usize,
+    /// 1 to look at every frame; N to look at one of N, by chance, where the host cannot keep up.
+    pub software_sampling: u32,
+    /// The envelope that the mirror puts around every frame.
+    pub encapsulation: Encapsulation,
+}
+
+impl Interface {
+    /// An interface whose every frame is looked at, by one worker.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            sampling_rate: 1,
+            filter: None,
+            workers: 1,
+            software_sampling: 1,
+            encapsulation: Encapsulation::None,
+        }
+    }
 }
 
 /// Where an exporter's telemetry stands in relation to the filters that rules make (decision 8).
@@ -139,6 +161,7 @@ impl Config {
     /// Worker threads these collectors need; each has a shard of counters.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.listeners.iter().map(|l| l.workers.max(1)).sum::<usize>() + self.interfaces.len()
+        self.listeners.iter().map(|l| l.workers.max(1)).sum::<usize>()
+            + self.interfaces.iter().map(|i| i.workers.max(1)).sum::<usize>()
     }
 }

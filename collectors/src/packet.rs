@@ -221,6 +221,34 @@ fn looks_like_ip(version: u8, payload: &[u8]) -> bool {
     }
 }
 
+/// Protocol and payload of an IP packet, as far as captured, behind IPv6 extension headers; `None` for later fragments.
+#[must_use]
+pub fn payload(packet: &[u8]) -> Option<(u8, &[u8])> {
+    match packet.first()? >> 4 {
+        4 => {
+            let is_later = u16_at(packet, 6)? & 0x1fff != 0;
+            let payload = packet.get(usize::from(packet[0] & 0x0f) * 4..)?;
+            (!is_later).then_some((*packet.get(9)?, payload))
+        }
+        6 => {
+            let (mut next, mut at) = (*packet.get(6)?, 40);
+            for _ in 0..MAX_EXTENSIONS {
+                let rest = packet.get(at..)?;
+                at += match next {
+                    0 | 43 | 60 | 135 | 139 | 140 => (usize::from(*rest.get(1)?) + 1) * 8,
+                    51 => (usize::from(*rest.get(1)?) + 2) * 4,
+                    44 if u16_at(rest, 2)? >> 3 == 0 => 8,
+                    44 => return None,
+                    _ => return Some((next, rest)),
+                };
+                next = *rest.first()?;
+            }
+            None
+        }
+        _ => None,
+    }
+}
+
 /// A frame to a sample of one packet.
 ///
 /// `original_length` is the length of the frame on the wire; it stands in for IP lengths of zero (segmentation offload,
@@ -397,10 +425,10 @@ fn ports(sample: &mut Sample, data: &[u8]) {
 
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "short literals")]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn v4(protocol: u8, fragment_word: u16, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn v4(protocol: u8, fragment_word: u16, payload: &[u8]) -> Vec<u8> {
         let total = 20 + payload.len() as u16;
         let mut packet = vec![0x45, 0xb8];
         packet.extend(total.to_be_bytes());
@@ -411,7 +439,7 @@ mod tests {
         packet
     }
 
-    fn ethernet(tags: &[u8], packet: &[u8]) -> Vec<u8> {
+    pub(crate) fn ethernet(tags: &[u8], packet: &[u8]) -> Vec<u8> {
         let mut frame = vec![0; 12];
         frame.extend(tags);
         frame.extend(packet);

@@ -12,27 +12,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::config::{Config, Interface, Listener};
+use crate::config::{Config, Listener};
 use crate::decoder::Decoder;
-use crate::error::{Reason, Statistics};
+use crate::error::Statistics;
 use crate::exporter::Exporters;
-use crate::packet::{self, LinkType, PacketError};
+use crate::mirror::{self, Capture, Port};
 use crate::sample::{Sample, Time};
 use crate::template::Templates;
 use crate::{state, sys};
 
 /// Longest wait for traffic.
-const WAIT: Duration = Duration::from_millis(20);
+pub(crate) const WAIT: Duration = Duration::from_millis(20);
 /// Templates are saved this often, when they changed.
 const SAVE: Duration = Duration::from_secs(60);
 /// Statistics are published this often.
-const PUBLISH: Duration = Duration::from_millis(100);
-/// Packets of a mirror port that are handed over at once.
-const BATCH: usize = 64;
+pub(crate) const PUBLISH: Duration = Duration::from_millis(100);
 /// Datagrams that a worker which is to end reads still, at most.
 const LEFT_OVER: usize = 100_000;
-/// Octets of a mirrored packet that are looked at: enough for any header stack.
-const SNAPLEN: i32 = 256;
 
 /// Where samples go. One per worker; never shared.
 pub trait Sink: Send {
@@ -86,14 +82,14 @@ pub struct WorkerStatistics {
     pub failed: Option<String>,
 }
 
-type Shared = Arc<Mutex<WorkerStatistics>>;
+pub(crate) type Shared = Arc<Mutex<WorkerStatistics>>;
 
 /// What a worker listens to, so that a new configuration leaves it alone if it still wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Key {
     /// The nth worker of a port.
     Listener(std::net::SocketAddr, usize),
-    Interface(Interface),
+    Port(Port),
 }
 
 /// A worker's thread.
@@ -125,7 +121,7 @@ impl fmt::Debug for Workers {
 
 enum Opened {
     Socket(UdpSocket),
-    Interface(Box<pcap::Capture<pcap::Active>>, Interface),
+    Port(Capture, Port),
 }
 
 /// Sockets and interfaces that a new configuration wants and no worker has yet: open, but nothing reads them.
@@ -155,13 +151,16 @@ impl Key {
     fn all(config: &Config) -> Vec<Self> {
         let listeners =
             config.listeners.iter().flat_map(|l| (0..l.workers.max(1)).map(|i| Self::Listener(l.address, i)));
-        listeners.chain(config.interfaces.iter().cloned().map(Self::Interface)).collect()
+        let ports = config.interfaces.iter().flat_map(|interface| {
+            (0..interface.workers.max(1)).map(|worker| Self::Port(Port { interface: interface.clone(), worker }))
+        });
+        listeners.chain(ports).collect()
     }
 
     fn source(&self) -> String {
         match self {
             Self::Listener(address, _) => format!("udp {address}"),
-            Self::Interface(interface) => format!("interface {}", interface.name),
+            Self::Port(port) => format!("interface {}", port.interface.name),
         }
     }
 }
@@ -228,10 +227,10 @@ impl Workers {
                     opening.warnings.extend(warning);
                     Opened::Socket(socket)
                 }
-                Key::Interface(interface) => {
-                    let capture = open_interface(interface)
-                        .map_err(|error| StartError::Capture { interface: interface.name.clone(), error })?;
-                    Opened::Interface(Box::new(capture), interface.clone())
+                Key::Port(port) => {
+                    let (capture, warning) = port.open()?;
+                    opening.warnings.extend(warning);
+                    Opened::Port(capture, port.clone())
                 }
             };
             opening.opened.push((key, opened));
@@ -263,8 +262,8 @@ impl Workers {
                 let (sink, clock, stop, shared) = (sink(), clock.clone(), Arc::clone(&stop), Arc::clone(&shared));
                 move || match opened {
                     Opened::Socket(socket) => receive(&socket, decoder, sink, &clock, &stop, &shared),
-                    Opened::Interface(capture, interface) => {
-                        capture_packets(*capture, &interface, sink, &clock, &stop, &shared);
+                    Opened::Port(capture, port) => {
+                        mirror::capture_packets(capture, &port, sink, &clock, &stop, &shared);
                     }
                 }
             };
@@ -437,17 +436,17 @@ fn listen(listener: &Listener, buffer: usize) -> Result<(UdpSocket, Option<Strin
 }
 
 /// When something is due next, on the injected clock.
-struct Every {
+pub(crate) struct Every {
     span: Duration,
     next: Time,
 }
 
 impl Every {
-    const fn new(span: Duration) -> Self {
+    pub(crate) const fn new(span: Duration) -> Self {
         Self { span, next: Time(0) }
     }
 
-    fn is_due(&mut self, now: Time) -> bool {
+    pub(crate) fn is_due(&mut self, now: Time) -> bool {
         let due = now >= self.next;
         if due {
             self.next = now.after(self.span);
@@ -505,93 +504,6 @@ fn receive(
             shared.kernel_drops = sys::kernel_drops(socket).unwrap_or(0).into();
         }
     }
-}
-
-fn open_interface(interface: &Interface) -> Result<pcap::Capture<pcap::Active>, pcap::Error> {
-    let mut capture = pcap::Capture::from_device(interface.name.as_str())?
-        .promisc(true)
-        .snaplen(SNAPLEN)
-        .timeout(i32::try_from(WAIT.as_millis()).unwrap_or(20))
-        .buffer_size(16 << 20)
-        .open()?
-        .setnonblock()?;
-    if let Some(filter) = &interface.filter {
-        capture.filter(filter, true)?;
-    }
-    Ok(capture)
-}
-
-fn capture_packets(
-    mut capture: pcap::Capture<pcap::Active>,
-    interface: &Interface,
-    mut sink: impl Sink,
-    clock: &impl Fn() -> Time,
-    stop: &AtomicBool,
-    shared: &Shared,
-) {
-    let link = LinkType::from_number(capture.get_datalink().0);
-    let mut statistics = Statistics::default();
-    let mut batch: Vec<Sample> = Vec::with_capacity(BATCH);
-    let mut publish = Every::new(PUBLISH);
-    let mut packets = 0u64;
-    while !stop.load(Ordering::Acquire) {
-        let now = clock();
-        let mut waiting = false;
-        while batch.len() < BATCH {
-            match capture.next_packet() {
-                Ok(packet) => {
-                    packets += 1;
-                    match parse(link, now, &packet, interface.sampling_rate) {
-                        Ok(sample) => {
-                            statistics.record(
-                                1,
-                                sample.bytes / u64::from(interface.sampling_rate),
-                                interface.sampling_rate,
-                            );
-                            batch.push(sample);
-                        }
-                        Err(reason) => statistics.error(reason),
-                    }
-                }
-                Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => {
-                    waiting = true;
-                    break;
-                }
-                Err(error) => {
-                    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                    shared.failed = Some(format!("{}: {error}", interface.name));
-                    return;
-                }
-            }
-        }
-        if !batch.is_empty() {
-            sink.samples(now, &batch);
-            batch.clear();
-        }
-        sink.idle(now);
-        if publish.is_due(now) {
-            let drops = capture.stats().map_or(0, |s| u64::from(s.dropped) + u64::from(s.if_dropped));
-            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            shared.decoder.clone_from(&statistics);
-            shared.packets = packets;
-            shared.kernel_drops = drops;
-        }
-        if waiting {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-fn parse(link: Option<LinkType>, now: Time, packet: &pcap::Packet<'_>, rate: u32) -> Result<Sample, Reason> {
-    let link = link.ok_or(Reason::UnknownLinkType)?;
-    let mut sample = packet::parse(link, now, packet.data, packet.header.len).map_err(|error| match error {
-        PacketError::NotIp => Reason::NotIp,
-        PacketError::Truncated | PacketError::Malformed => Reason::BadFrame,
-    })?;
-    sample.sampling_rate = rate;
-    sample.packets = rate.into();
-    sample.bytes = sample.bytes.saturating_mul(rate.into());
-    Ok(sample)
 }
 
 #[cfg(test)]

@@ -254,7 +254,14 @@ fn compose_collectors(draft: &Draft, report: &mut Report) -> collectors::Config 
     }
     let sampling_rate = u32::try_from(main.mirror_sampling_rate).unwrap_or(1);
     let filter = (!main.mirror_filter.is_empty()).then(|| main.mirror_filter.clone());
-    let interface = |name: &String| Interface { name: name.clone(), sampling_rate, filter: filter.clone() };
+    let interface = |name: &String| Interface {
+        sampling_rate,
+        filter: filter.clone(),
+        workers: usize::try_from(main.mirror_workers).unwrap_or(1),
+        software_sampling: u32::try_from(main.mirror_software_sampling).unwrap_or(1),
+        encapsulation: main.mirror_encapsulation,
+        ..Interface::new(name)
+    };
     collectors::Config {
         listeners,
         interfaces: main.interfaces.iter().filter(|_| main.mirror).map(interface).collect(),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use collectors::Encapsulation;
 use detector::{Class, Direction, Measure, Prefix, Unit};
 use mitigation::{Community, LargeCommunity};
 
@@ -452,6 +453,29 @@ fn collector_keys() -> Vec<Key> {
             "1",
             "N when the switch mirrors one packet of N",
             set!(mirror_sampling_rate, number, 1, 1_000_000),
+        ),
+        main(
+            "mirror_workers",
+            "1",
+            "threads per interface, which share its packets by flow",
+            set!(mirror_workers, number, 1, 64),
+        ),
+        main(
+            "mirror_software_sampling",
+            "1",
+            "look at one packet of N, by chance, where this host cannot keep up with all",
+            set!(mirror_software_sampling, number, 1, 1_000_000),
+        ),
+        main(
+            "mirror_encapsulation",
+            "\"none\"",
+            "envelope that the mirror puts around every packet, whose inside is then counted: none, erspan, vxlan, geneve or gre",
+            |m, v| {
+                let text = v.text()?;
+                let known = Encapsulation::ALL.into_iter().find(|e| e.name() == text);
+                m.mirror_encapsulation = known.ok_or("write \"none\", \"erspan\", \"vxlan\", \"geneve\" or \"gre\"")?;
+                Ok(())
+            },
         ),
         main("mirror_filter", "\"\"", "BPF filter of captured packets, such as \"not port 22\"", |m, v| {
             v.text()?.clone_into(&mut m.mirror_filter);

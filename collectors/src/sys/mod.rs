@@ -2,14 +2,19 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `filter` | classic BPF programs (safe) |
 //! | `memory` | slices on huge pages, prefetching |
+//! | `ring` | AF_PACKET rings, pinning of threads |
 //! | `socket` | many datagrams per system call, receive buffers, drop counters |
 //!
 //! Every `unsafe` block says why it is sound, and nothing unsafe is left to the caller.
 #![allow(unsafe_code, reason = "system calls and one allocation; each block has its SAFETY comment")]
 
+pub mod filter;
 pub mod memory;
+pub mod ring;
 pub mod socket;
 
 pub use memory::{HugeSlice, prefetch};
+pub use ring::{Ring, RingFrame, RingOptions, interface_index, pin_thread};
 pub use socket::{Batch, kernel_drops, raise_receive_buffer};
