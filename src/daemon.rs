@@ -20,6 +20,7 @@ use crate::clock;
 use crate::control::audit::Audit;
 use crate::control::configuration::Configuration;
 use crate::control::{self, Caller, Outcome, act, server, show};
+use crate::exporters::Watch;
 use crate::pipeline::{Pipeline, Request};
 use crate::plant::{Job, MeterSink, PeerView, Plant};
 use crate::report::{Entry, Report};
@@ -167,6 +168,7 @@ struct Control {
     config: Config,
     pipeline: Pipeline,
     jobs: mpsc::Receiver<Job>,
+    exporters: Watch,
     statistics: collectors::worker::Reader,
     publish: watch::Sender<Arc<Wanted>>,
     peers: Vec<PeerView>,
@@ -223,6 +225,7 @@ pub async fn start(
         config: config.clone(),
         pipeline,
         jobs,
+        exporters: Watch::default(),
         statistics,
         publish,
         peers: plant.views(),
@@ -333,6 +336,8 @@ impl Control {
             entries.into_iter().for_each(|entry| self.tell(entry));
             if now >= refresh || changed {
                 refresh = now.after(REFRESH);
+                let news = self.exporters.refresh(now, self.statistics.exporters());
+                news.into_iter().for_each(|entry| self.tell(entry));
                 self.status.publish(self.describe(now));
             }
             let wait = if self.pipeline.is_collecting() { COLLECT } else { next.since(clock::now()) };
@@ -460,6 +465,7 @@ impl Control {
             orphaned_buckets: seen.orphaned,
             capture_drops: detector.shards().map(|s| s.capture_drops.load(Ordering::Relaxed)).sum(),
             sources: self.statistics.read().into_iter().map(source).collect(),
+            exporters: self.exporters.read(now),
             attacks: detector.attacks().values().map(attack).collect(),
             mitigations: self.pipeline.policy().all().map(|m| self.mitigation(m)).collect(),
             peers: self.peers.iter().map(|(name, status)| peer(name, &status.borrow())).collect(),

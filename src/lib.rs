@@ -53,6 +53,7 @@ pub mod clock;
 pub mod control;
 pub mod daemon;
 pub mod demo;
+mod exporters;
 pub mod log;
 pub mod pipeline;
 pub mod plant;

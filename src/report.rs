@@ -159,6 +159,15 @@ pub enum Report {
     Silence,
     /// Telemetry is back.
     SilenceOver,
+    /// An exporter's counters contradict the sampling rate that it announces, or no longer do.
+    SuspectRate {
+        /// Its address.
+        exporter: std::net::IpAddr,
+        /// N of the announced 1:N.
+        announced: u32,
+        /// N as its counters show; absent when they agree again.
+        measured: Option<u32>,
+    },
 }
 
 impl Report {
@@ -225,6 +234,7 @@ impl Report {
                 | Self::Refused { .. }
                 | Self::BreakerOpened { .. }
                 | Self::Silence
+                | Self::SuspectRate { measured: Some(_), .. }
         )
     }
 }
@@ -308,6 +318,14 @@ impl std::fmt::Display for Report {
             Self::BreakerClosed => f.write_str("mass alarm is over: automatic announcing resumes"),
             Self::Silence => f.write_str("no telemetry arrives: attacks and rules are frozen. Check the exporters"),
             Self::SilenceOver => f.write_str("telemetry is back"),
+            Self::SuspectRate { exporter, announced, measured: Some(measured) } => write!(
+                f,
+                "exporter {exporter} announces sampling 1:{announced}, but its counters show 1:{measured}: its rates are wrong by that \
+                 factor. Mend its configuration, or set sampling_rates = [\"{exporter} {measured}\"]"
+            ),
+            Self::SuspectRate { exporter, announced, measured: None } => {
+                write!(f, "exporter {exporter}: counters agree with the announced sampling 1:{announced} again")
+            }
         }
     }
 }

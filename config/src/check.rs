@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use collectors::{Interface, Listener, RateOverrides};
+use collectors::{Block, ExporterSettings, Interface, Listener};
 use detector::{BucketLimits, Direction, HostGroup, Networks, Thresholds, Unit};
 use mitigation::miner::Capabilities;
 use mitigation::{Action, Family, FlowSpecOptions, GroupPolicy, Peer};
@@ -266,9 +266,29 @@ fn compose_collectors(draft: &Draft, report: &mut Report) -> collectors::Config 
         listeners,
         interfaces: main.interfaces.iter().filter(|_| main.mirror).map(interface).collect(),
         receive_buffer_bytes: usize::try_from(main.receive_buffer_bytes).unwrap_or(usize::MAX),
-        exporters: main.sampling_rates.iter().copied().collect::<RateOverrides>().into(),
+        exporters: compose_exporters(main),
         templates_file: None,
     }
+}
+
+fn compose_exporters(main: &Main) -> collectors::config::Exporters {
+    let mut exporters = collectors::config::Exporters {
+        allowed: main.exporters_allowed.iter().map(|p| Block::new(p.address(), p.length())).collect(),
+        settings: BTreeMap::new(),
+    };
+    let mut settings = |address: &IpAddr, set: &mut dyn FnMut(&mut ExporterSettings)| {
+        set(exporters.settings.entry(address.to_canonical()).or_default());
+    };
+    for (address, rate) in &main.sampling_rates {
+        settings(address, &mut |s| s.rate = Some(*rate));
+    }
+    for (address, vantage) in &main.exporter_vantages {
+        settings(address, &mut |s| s.vantage = *vantage);
+    }
+    for (address, interfaces) in &main.external_interfaces {
+        settings(address, &mut |s| s.external_interfaces.clone_from(interfaces));
+    }
+    exporters
 }
 
 fn compose_detector(draft: &Draft, networks: &Networks, report: &mut Report) -> detector::Config {

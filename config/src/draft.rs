@@ -1,6 +1,6 @@
 //! [`Draft`]: the file as written, typed but not yet checked as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use detector::{Direction, Measure, Prefix};
@@ -57,6 +57,9 @@ pub struct Main {
     pub sflow_workers: u64,
     pub receive_buffer_bytes: u64,
     pub sampling_rates: Vec<(IpAddr, u32)>,
+    pub exporters_allowed: Vec<Prefix>,
+    pub exporter_vantages: Vec<(IpAddr, collectors::Vantage)>,
+    pub external_interfaces: Vec<(IpAddr, BTreeSet<u32>)>,
     pub mirror: bool,
     pub interfaces: Vec<String>,
     pub mirror_sampling_rate: u64,
@@ -226,6 +229,9 @@ impl Main {
             sflow_workers: 0,
             receive_buffer_bytes: 0,
             sampling_rates: Vec::new(),
+            exporters_allowed: Vec::new(),
+            exporter_vantages: Vec::new(),
+            external_interfaces: Vec::new(),
             mirror: false,
             interfaces: Vec::new(),
             mirror_sampling_rate: 1,

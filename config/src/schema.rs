@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use collectors::Encapsulation;
+use collectors::{Encapsulation, Vantage};
 use detector::{Class, Direction, Measure, Prefix, Unit};
 use mitigation::{Community, LargeCommunity};
 
@@ -157,6 +157,21 @@ fn prefixes(value: &Value) -> Result<Vec<Prefix>, String> {
             return Err(format!("{prefix} stands twice in the list: remove one"));
         }
         found.push(prefix);
+    }
+    Ok(found)
+}
+
+/// Something settled per exporter: a list of texts, each an address and a value.
+fn of_exporters<T>(value: &Value, advice: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<(IpAddr, T)>, String> {
+    let mut found: Vec<(IpAddr, T)> = Vec::new();
+    for text in value.list()? {
+        let (address, value) = text.trim().split_once(' ').unwrap_or((text, ""));
+        let pair = address.parse().ok().zip(read(value.trim()));
+        let (address, value) = pair.ok_or_else(|| format!("{text:?}: write {advice}"))?;
+        if found.iter().any(|(other, _)| *other == address) {
+            return Err(format!("{address} stands twice in the list: remove one"));
+        }
+        found.push((address, value));
     }
     Ok(found)
 }
@@ -427,19 +442,44 @@ fn collector_keys() -> Vec<Key> {
             "[]",
             "sampling rates that win over what exporters announce: \"ADDRESS RATE\", such as \"192.0.2.1 1000\"",
             |m, v| {
-                m.sampling_rates = v
-                    .list()?
-                    .iter()
-                    .map(|text| {
-                        let (address, rate) = text.split_once(' ').unwrap_or((text, ""));
-                        let rate = rate.trim().parse().ok().filter(|r| *r > 0);
-                        address
-                            .parse()
-                            .ok()
-                            .zip(rate)
-                            .ok_or_else(|| format!("{text:?}: write \"ADDRESS RATE\", such as \"192.0.2.1 1000\""))
-                    })
-                    .collect::<Result<_, _>>()?;
+                m.sampling_rates = of_exporters(v, "\"ADDRESS RATE\", such as \"192.0.2.1 1000\"", |rate| {
+                    rate.parse().ok().filter(|r| *r > 0)
+                })?;
+                Ok(())
+            },
+        ),
+        main(
+            "exporters_allowed",
+            "[]",
+            "prefixes from which flow exports are taken; empty: from everywhere. Datagrams of others are counted and not looked at",
+            |m, v| {
+                m.exporters_allowed = prefixes(v)?;
+                Ok(())
+            },
+        ),
+        main(
+            "exporter_vantages",
+            "[]",
+            "where an exporter's telemetry stands: \"ADDRESS before_filter\", after_filter, or auto (what it says it dropped counts as \
+             dropped), which is the default",
+            |m, v| {
+                let advice = "\"ADDRESS VANTAGE\", such as \"192.0.2.1 after_filter\" (or before_filter, auto)";
+                m.exporter_vantages = of_exporters(v, advice, |name| {
+                    [Vantage::Auto, Vantage::BeforeFilter, Vantage::AfterFilter].into_iter().find(|v| v.name() == name)
+                })?;
+                Ok(())
+            },
+        ),
+        main(
+            "external_interfaces",
+            "[]",
+            "SNMP indices of an exporter's interfaces to other networks, \"ADDRESS INDEX,INDEX\": of that exporter only traffic that \
+             crosses one of them is counted, once, so that several routers may tell of the same traffic",
+            |m, v| {
+                m.external_interfaces =
+                    of_exporters(v, "\"ADDRESS INDEX,INDEX\", such as \"192.0.2.1 1,2\"", |list| {
+                        list.split(',').map(|index| index.trim().parse().ok()).collect()
+                    })?;
                 Ok(())
             },
         ),

@@ -29,6 +29,7 @@ fn escape(value: &str) -> String {
 pub(super) fn text(status: &Status) -> String {
     let mut out = String::with_capacity(8192);
     sources(&mut out, status);
+    exporters(&mut out, status);
     traffic(&mut out, status);
     detection(&mut out, status);
     peers(&mut out, status);
@@ -54,6 +55,44 @@ fn sources(out: &mut String, status: &Status) {
     }
     for (reason, count) in by_reason {
         family.sample(&[("reason", reason)], count);
+    }
+}
+
+/// Exporters with families of their own at most; a flood of forged ones must not become one of time series.
+const MAX_EXPORTERS: usize = 512;
+
+fn exporters(out: &mut String, status: &Status) {
+    let count = status.exporters.len() as u64;
+    Family::new(out, "floodwall_exporters", "gauge", "Exporters that are known.").sample(&[], count);
+    // Those of use first.
+    let mut shown: Vec<_> = status.exporters.iter().collect();
+    shown.sort_by_key(|e| std::cmp::Reverse(e.records));
+    shown.truncate(MAX_EXPORTERS);
+    let mut family = |name, kind, help, value: fn(&super::status::ExporterStatus) -> u64| {
+        let mut family = Family::new(out, name, kind, help);
+        shown.iter().for_each(|e| family.sample(&[("exporter", &e.address)], value(e)));
+    };
+    family("floodwall_exporter_records_total", "counter", "Flow records and sFlow samples received.", |e| e.records);
+    family("floodwall_exporter_lost_records_total", "counter", "Records lost, by sequence gaps.", |e| e.lost_records);
+    family("floodwall_exporter_duplicates_total", "counter", "Records told of elsewhere as well.", |e| e.duplicates);
+    family("floodwall_exporter_restarts_total", "counter", "Sequence numbers that began anew.", |e| e.restarts);
+    family("floodwall_exporter_sampling_rate", "gauge", "N of 1:N sampling in force.", |e| e.sampling_rate.into());
+    family(
+        "floodwall_exporter_measured_sampling_rate",
+        "gauge",
+        "N as counters show, if it contradicts; else 0.",
+        |e| e.measured_rate.unwrap_or(0).into(),
+    );
+    family("floodwall_exporter_silent_seconds", "gauge", "Seconds since it spoke.", |e| whole(e.silent_seconds));
+    family("floodwall_exporter_clock_skew_milliseconds", "gauge", "Its clock against ours, without sign.", |e| {
+        e.clock_skew_ms.unsigned_abs()
+    });
+    let mut errors =
+        Family::new(out, "floodwall_exporter_errors_total", "counter", "What was not understood, by reason.");
+    for exporter in shown {
+        for (reason, count) in &exporter.errors {
+            errors.sample(&[("exporter", &exporter.address), ("reason", reason)], *count);
+        }
     }
 }
 

@@ -36,6 +36,57 @@ pub struct Source {
     pub failed: Option<String>,
 }
 
+/// How an exporter fares.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExporterStatus {
+    /// Its address.
+    pub address: String,
+    /// Protocols it speaks.
+    pub protocols: Vec<&'static str>,
+    /// Seconds since it spoke.
+    pub silent_seconds: f64,
+    /// Flow records and sFlow samples per second, since the reading before.
+    pub records_per_second: f64,
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Flow records and sFlow flow samples received.
+    pub records: u64,
+    /// Options data records.
+    pub option_records: u64,
+    /// sFlow counter samples.
+    pub counter_samples: u64,
+    /// sFlow samples of discarded packets.
+    pub discard_samples: u64,
+    /// Records that another interface's record tells of as well: not counted.
+    pub duplicates: u64,
+    /// Packets, scaled by sampling.
+    pub packets: u64,
+    /// IP bytes, scaled by sampling.
+    pub bytes: u64,
+    /// Records lost on the way, by gaps in sequence numbers.
+    pub lost_records: u64,
+    /// Times its sequence numbers began anew.
+    pub restarts: u64,
+    /// Its clock minus ours.
+    pub clock_skew_ms: i64,
+    /// N of 1:N sampling of its newest record; 0 before the first.
+    pub sampling_rate: u32,
+    /// Where that rate came from: none, configuration, header, record, options, sample.
+    pub sampling_source: &'static str,
+    /// The rate that its counters show, if that contradicts the announced one.
+    pub measured_rate: Option<u32>,
+    /// Active timeout of its flow cache, 0 unknown.
+    pub active_timeout_seconds: u32,
+    /// Idle timeout of its flow cache, 0 unknown.
+    pub idle_timeout_seconds: u32,
+    /// Sends counters but no flow samples: sampling is not configured there.
+    pub counter_only: bool,
+    /// Where its telemetry stands.
+    pub vantage: &'static str,
+    /// What was not understood, by reason.
+    pub errors: BTreeMap<&'static str, u64>,
+}
+
 /// An attack in progress.
 #[derive(Debug, Clone, Serialize)]
 pub struct AttackStatus {
@@ -126,6 +177,8 @@ pub struct Status {
     pub capture_drops: u64,
     /// Collector threads.
     pub sources: Vec<Source>,
+    /// Exporters of flow telemetry, by address.
+    pub exporters: Vec<ExporterStatus>,
     /// Attacks in progress.
     pub attacks: Vec<AttackStatus>,
     /// Rules and blackholes, dry runs included.

@@ -4,6 +4,7 @@ mod attacks;
 mod bgp;
 mod blackhole;
 mod events;
+mod exporters;
 mod flowspec;
 mod total_traffic_counters;
 
@@ -48,6 +49,7 @@ pub const CATEGORIES: &[Category] = &[
     bgp::CATEGORY,
     blackhole::CATEGORY,
     events::CATEGORY,
+    exporters::CATEGORY,
     flowspec::CATEGORY,
     total_traffic_counters::CATEGORY,
 ];

@@ -1,0 +1,89 @@
+//! [`Watch`]: exporters as operators see them: rates from one reading to the next, and what is wrong with whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use collectors::{Exporters, Health, Time};
+
+use crate::api::status::ExporterStatus;
+use crate::report::{Entry, Report};
+
+/// Exporters are read at most this often, in seconds: rates over less say little.
+const INTERVAL_SECONDS: f64 = 1.0;
+
+/// Readings of the exporters' counters. Bounded by `collectors::exporter::MAX_EXPORTERS`.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    taken: Time,
+    health: Vec<Health>,
+    rates: BTreeMap<IpAddr, f64>,
+    suspects: BTreeSet<IpAddr>,
+}
+
+impl Watch {
+    /// Takes a new reading when it is time; returns what an operator should hear.
+    pub(crate) fn refresh(&mut self, now: Time, exporters: &Exporters) -> Vec<Entry> {
+        let seconds = now.since(self.taken).as_secs_f64();
+        if seconds < INTERVAL_SECONDS {
+            return Vec::new();
+        }
+        let before: BTreeMap<IpAddr, u64> = self.health.iter().map(|h| (h.address, h.records)).collect();
+        self.health = exporters.health();
+        self.taken = now;
+        self.rates = self.health.iter().map(|h| (h.address, rate(h, &before, now, seconds))).collect();
+        let suspects: BTreeMap<IpAddr, &Health> =
+            self.health.iter().filter(|h| h.measured_rate.is_some()).map(|h| (h.address, h)).collect();
+        let mut news = Vec::new();
+        for health in &self.health {
+            let is_suspect = suspects.contains_key(&health.address);
+            if is_suspect != self.suspects.contains(&health.address) {
+                let (exporter, announced, measured) = (health.address, health.sampling_rate, health.measured_rate);
+                news.push(Entry::new(now, Report::SuspectRate { exporter, announced, measured }));
+            }
+        }
+        self.suspects = suspects.into_keys().collect();
+        news
+    }
+
+    /// The newest reading.
+    pub(crate) fn read(&self, now: Time) -> Vec<ExporterStatus> {
+        self.health.iter().map(|h| status(h, now, self.rates.get(&h.address).copied().unwrap_or(0.0))).collect()
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a rate for people")]
+fn rate(health: &Health, before: &BTreeMap<IpAddr, u64>, now: Time, seconds: f64) -> f64 {
+    match before.get(&health.address) {
+        Some(before) => health.records.saturating_sub(*before) as f64 / seconds,
+        // New since the reading before.
+        None => health.records as f64 / now.since(health.first_seen).as_secs_f64().max(INTERVAL_SECONDS),
+    }
+}
+
+fn status(health: &Health, now: Time, records_per_second: f64) -> ExporterStatus {
+    ExporterStatus {
+        address: health.address.to_string(),
+        protocols: health.protocols.clone(),
+        silent_seconds: now.since(health.last_seen).as_secs_f64(),
+        records_per_second,
+        datagrams: health.datagrams,
+        records: health.records,
+        option_records: health.option_records,
+        counter_samples: health.counter_samples,
+        discard_samples: health.discard_samples,
+        duplicates: health.duplicates,
+        packets: health.packets,
+        bytes: health.bytes,
+        lost_records: health.lost_records,
+        restarts: health.restarts,
+        clock_skew_ms: health.clock_skew_ms,
+        sampling_rate: health.sampling_rate,
+        sampling_source: health.sampling_source.name(),
+        measured_rate: health.measured_rate,
+        active_timeout_seconds: health.timeouts_s.0,
+        idle_timeout_seconds: health.timeouts_s.1,
+        counter_only: health.is_counter_only,
+        vantage: health.vantage.name(),
+        errors: health.errors.clone(),
+    }
+}
