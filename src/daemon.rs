@@ -1,7 +1,7 @@
 //! The daemon: worker threads, the control thread, and a small runtime for BGP and HTTP.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -10,10 +10,14 @@ use anyhow::{Context, Result};
 use collectors::Time;
 use config::Config;
 use detector::Meter;
-use mitigation::announce::bgp::PeerStatus;
-use mitigation::{Route, Wanted};
+use mitigation::announce::bgp::{Feed, PeerStatus, Peers};
+use mitigation::announce::exabgp;
+use mitigation::policy::state::route_id;
+use mitigation::rails::{Rails, Space};
+use mitigation::{Classes, OnShutdown, Order, Route, Wanted};
 use tokio::sync::{oneshot, watch};
 
+use crate::announcers::Announcers;
 use crate::api::status::{AttackStatus, MitigationStatus, PeerStatus as SessionStatus, Source, Status, Volume};
 use crate::api::{self, Shared};
 use crate::clock;
@@ -22,8 +26,9 @@ use crate::control::configuration::Configuration;
 use crate::control::{self, Caller, Outcome, act, server, show};
 use crate::exporters::Watch;
 use crate::pipeline::{Pipeline, Request};
-use crate::plant::{Job, MeterSink, PeerView, Plant};
+use crate::plant::{Job, MeterSink, Plant};
 use crate::report::{Entry, Report};
+use crate::store::Store;
 
 /// The control thread's tick.
 const TICK: Duration = Duration::from_millis(50);
@@ -43,6 +48,10 @@ pub struct Options {
     pub needs_socket: bool,
     /// Its configuration file and the text that was read from it: commits write there.
     pub file: Option<(PathBuf, String)>,
+    /// Where its state is; without it a restart forgets what was announced.
+    pub state: Option<PathBuf>,
+    /// Whether it must not start without it; else that nothing is durable is only told.
+    pub needs_state: bool,
 }
 
 /// Answers what comes through the control socket.
@@ -152,6 +161,9 @@ pub struct Daemon {
     stop: Arc<AtomicBool>,
     control: std::thread::JoinHandle<()>,
     desk: Desk,
+    halt: Arc<Halt>,
+    pid_file: Option<PathBuf>,
+    exabgp: Option<tokio::task::JoinHandle<()>>,
     socket: Option<tokio::task::JoinHandle<()>>,
     /// The newest status.
     pub status: Shared,
@@ -163,6 +175,12 @@ impl std::fmt::Debug for Daemon {
     }
 }
 
+/// The kill switch, from a signal: it works without the control thread.
+struct Halt {
+    asked: AtomicBool,
+    peers: Arc<mitigation::announce::bgp::Shared>,
+}
+
 /// What the control thread owns.
 struct Control {
     config: Config,
@@ -170,11 +188,8 @@ struct Control {
     jobs: mpsc::Receiver<Job>,
     exporters: Watch,
     statistics: collectors::worker::Reader,
-    publish: watch::Sender<Arc<Wanted>>,
-    peers: Vec<PeerView>,
-    /// Peers came or went.
-    peers_changed: bool,
-    sent: BTreeMap<String, Arc<BTreeSet<Route>>>,
+    announcers: Announcers,
+    halt: Arc<Halt>,
     events: VecDeque<Entry>,
     on_event: Box<dyn FnMut(&Entry) + Send>,
     started: Time,
@@ -194,7 +209,7 @@ pub async fn start(
     let seed = clock::seed();
     config.collectors.templates_file = Some(config.state_directory.join("templates.json"));
     let worker_count = config.collectors.workers();
-    let (pipeline, meters) =
+    let (mut pipeline, meters) =
         Pipeline::new(config.detector.clone(), config.mitigation.clone(), worker_count.max(1), seed);
     let listener = api::bind(config.api.listen).await?;
     let mut meters: Vec<Option<Meter>> = meters.into_iter().map(Some).collect();
@@ -204,22 +219,28 @@ pub async fn start(
     for warning in &workers.warnings {
         tracing::warn!("{warning}");
     }
-    let (publish, wanted) = watch::channel(Arc::new(Wanted::new()));
+    let now = clock::now();
+    let (store, restored) = open_state(&options, &mut pipeline, now)?;
+    let ((canaries, canaries_out), (others, others_out)) =
+        (watch::channel(Arc::new(Wanted::new())), watch::channel(Arc::new(Wanted::new())));
+    let feed = Feed { canary: canaries_out, others: others_out.clone() };
+    let mut peers = Peers::new(&config.mitigation, feed, clock::steady(), seed, restored > 0);
+    let shared = peers.shared();
+    shared.set_halted(pipeline.policy().halted().is_some());
+    // What was announced before is wanted before the first session: routers hear it before End-of-RIB.
+    let wanted = pipeline.wanted().clone();
+    let announcers = Announcers::new(store, (canaries, others), wanted, peers.roster(), Arc::clone(&shared));
+    peers.apply(&config.mitigation).await.context("cannot start BGP")?;
+    let exabgp = config.mitigation.exabgp.clone().map(|exabgp| {
+        let rails = Rails::new(Space::new(&config.mitigation), Classes::default());
+        tokio::spawn(exabgp::run(exabgp, rails, others_out))
+    });
+    let halt = Arc::new(Halt { asked: AtomicBool::new(false), peers: shared });
     let status = Shared::default();
     let (jobs_in, jobs) = mpsc::sync_channel(control::QUEUE);
     let statistics = workers.reader();
     let http = tokio::spawn(api::serve(listener, status.clone()));
-    let mut plant = Plant {
-        config: config.clone(),
-        workers,
-        peers: Vec::new(),
-        wanted,
-        jobs: jobs_in.clone(),
-        http,
-        status: status.clone(),
-        seed,
-    };
-    plant.start_peers();
+    let plant = Plant { config: config.clone(), workers, peers, jobs: jobs_in.clone(), http, status: status.clone() };
     let stop = Arc::new(AtomicBool::new(false));
     let control = Control {
         config: config.clone(),
@@ -227,15 +248,14 @@ pub async fn start(
         jobs,
         exporters: Watch::default(),
         statistics,
-        publish,
-        peers: plant.views(),
-        peers_changed: false,
-        sent: BTreeMap::new(),
+        announcers,
+        halt: Arc::clone(&halt),
         events: VecDeque::new(),
         on_event: Box::new(on_event),
-        started: clock::now(),
+        started: now,
         status: status.clone(),
     };
+    let pid_file = write_pid(&options);
     let stopping = Arc::clone(&stop);
     let control = std::thread::Builder::new()
         .name("control".to_owned())
@@ -244,14 +264,48 @@ pub async fn start(
     let (file, text) = options.file.map_or_else(|| (None, String::new()), |(file, text)| (Some(file), text));
     let state = config.state_directory.clone();
     let audit = Arc::new(Audit::new(&state));
-    let peers = plant.peers.len();
+    let peers = config.mitigation.peers.len();
     let configuration = Configuration::new(clock::now(), file, text, state, plant);
     let configuration = Arc::new(tokio::sync::Mutex::new(configuration));
     let desk = Desk { jobs: jobs_in, configuration, audit, status: status.clone() };
     let socket = socket.map(|listener| tokio::spawn(server::serve(listener, desk.clone())));
     let mode = if config.mitigation.enable_ban { "announcing" } else { "dry run: announcing nothing" };
-    tracing::info!(workers = worker_count, peers, api = %config.api.listen, "started, {mode}");
-    Ok(Daemon { stop, control, desk, socket, status })
+    tracing::info!(workers = worker_count, peers, restored, api = %config.api.listen, "started, {mode}");
+    Ok(Daemon { stop, control, desk, halt, pid_file, exabgp, socket, status })
+}
+
+/// The state of an earlier run, in force again. Without a place for it the daemon goes on protecting, unless one was named.
+fn open_state(options: &Options, pipeline: &mut Pipeline, now: Time) -> Result<(Option<Store>, usize)> {
+    let Some(directory) = &options.state else { return Ok((None, 0)) };
+    match Store::open(directory) {
+        Ok((store, records)) => {
+            let restored = pipeline.restore(now, &records);
+            Ok((Some(store), restored))
+        }
+        Err(error) if options.needs_state => Err(error),
+        Err(error) => {
+            tracing::error!("what is announced will be forgotten by a restart: {error:#}");
+            Ok((None, 0))
+        }
+    }
+}
+
+/// The file that `floodwall withdraw-all` finds the process by when the control socket does not answer.
+fn write_pid(options: &Options) -> Option<PathBuf> {
+    let path = pid_file(options.state.as_deref()?);
+    match std::fs::write(&path, format!("{}\n", std::process::id())) {
+        Ok(()) => Some(path),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "no pid file: withdraw-all works by the control socket alone");
+            None
+        }
+    }
+}
+
+/// Where the pid file of a state directory is.
+#[must_use]
+pub fn pid_file(state: &Path) -> PathBuf {
+    state.join("floodwall.pid")
 }
 
 /// The control socket; without it the daemon goes on protecting, unless it was asked for by name.
@@ -281,10 +335,22 @@ impl Daemon {
         let _ = tokio::task::spawn_blocking(move || workers.stop()).await;
         self.stop.store(true, Ordering::Release);
         let _ = tokio::task::spawn_blocking(move || self.control.join()).await;
-        for peer in std::mem::take(&mut plant.peers) {
-            peer.stop().await;
+        let keep = plant.config.mitigation.on_shutdown == OnShutdown::Keep;
+        plant.peers.stop(keep).await;
+        // The control thread owned the wanted set: ExaBGP withdraws and ends.
+        if let Some(exabgp) = self.exabgp {
+            let _ = tokio::time::timeout(Duration::from_secs(2), exabgp).await;
         }
         plant.http.abort();
+        if let Some(path) = self.pid_file {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// The kill switch: routers are told at once, even if nothing else works any more.
+    pub fn withdraw_all(&self) {
+        self.halt.peers.set_halted(true);
+        self.halt.asked.store(true, Ordering::Release);
     }
 }
 
@@ -302,11 +368,13 @@ pub fn run_until_signal(config: Config, options: Options) -> Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot watch SIGHUP")?;
+        let mut withdraw = signal(SignalKind::user_defined2()).context("cannot watch SIGUSR2")?;
         let daemon = start(config, options, |_| {}).await?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = tokio::signal::ctrl_c() => break,
+                _ = withdraw.recv() => daemon.withdraw_all(),
                 _ = hangup.recv() => daemon.desk.reload().await,
             }
         }
@@ -322,17 +390,22 @@ impl Control {
         let mut refresh = next;
         while !stop.load(Ordering::Acquire) {
             let now = clock::now();
-            self.watch_peers(now);
-            let entries = if now >= next {
-                next = now.after(TICK);
-                self.pipeline.step(now)
-            } else {
-                self.pipeline.collect(now)
-            };
-            let changed = **self.publish.borrow() != *self.pipeline.wanted();
-            if changed {
-                self.publish.send_replace(Arc::new(self.pipeline.wanted().clone()));
+            let mut entries = Vec::new();
+            if let Some(held) = self.announcers.watch_peers(now, &mut entries) {
+                let _ = self.pipeline.request(now, Request::Held(held));
             }
+            if self.halt.asked.swap(false, Ordering::AcqRel) {
+                let order = Order::new("SIGUSR2", "kill switch", now, None);
+                let _ = self.pipeline.request(now, Request::WithdrawAll(order));
+            }
+            if now >= next {
+                next = now.after(TICK);
+                entries.extend(self.pipeline.step(now));
+            } else {
+                entries.extend(self.pipeline.collect(now));
+            }
+            let changed = self.announcers.offer(now, &self.pipeline, &mut entries);
+            self.announcers.journal(&entries);
             entries.into_iter().for_each(|entry| self.tell(entry));
             if now >= refresh || changed {
                 refresh = now.after(REFRESH);
@@ -370,12 +443,6 @@ impl Control {
                     entries.into_iter().for_each(|entry| self.tell(entry));
                     let _ = reply.send(meters);
                 }
-                Job::Peers(peers) => {
-                    self.sent.retain(|name, _| peers.iter().any(|(peer, _)| peer == name));
-                    self.peers = peers;
-                    // What ended sessions held is held no more.
-                    self.peers_changed = true;
-                }
             }
             job = self.jobs.try_recv().ok();
         }
@@ -388,7 +455,13 @@ impl Control {
         match request {
             control::Request::Show { category, arguments } => {
                 let status = self.describe(now);
-                let view = show::View { now, pipeline: &self.pipeline, status: &status, config: &self.config };
+                let view = show::View {
+                    now,
+                    pipeline: &self.pipeline,
+                    status: &status,
+                    config: &self.config,
+                    announcers: &self.announcers,
+                };
                 show::show(&view, category, arguments)
             }
             control::Request::Set { .. }
@@ -419,28 +492,6 @@ impl Control {
         self.events.push_back(entry);
     }
 
-    /// Learns what peers have been sent: from then on a rule's traffic counts as filtered (decision 8).
-    fn watch_peers(&mut self, now: Time) {
-        let mut changed = std::mem::take(&mut self.peers_changed);
-        let mut news = Vec::new();
-        for (name, status) in &mut self.peers {
-            if !status.has_changed().unwrap_or(false) {
-                continue;
-            }
-            let sent = Arc::clone(&status.borrow_and_update().sent);
-            let before = self.sent.insert(name.clone(), Arc::clone(&sent)).unwrap_or_default();
-            changed |= before != sent;
-            for route in sent.difference(&before) {
-                news.push(Entry::new(now, Report::Sent { peer: name.clone(), route: route.to_string() }));
-            }
-        }
-        if changed {
-            let held = self.sent.values().flat_map(|s| s.iter().cloned()).collect();
-            self.pipeline.request(Request::Held(held));
-        }
-        news.into_iter().for_each(|entry| self.tell(entry));
-    }
-
     fn describe(&self, now: Time) -> Status {
         let detector = self.pipeline.detector();
         let sum = |f: fn(&detector::counters::Shard) -> &detector::counters::Traffic| {
@@ -468,23 +519,37 @@ impl Control {
             exporters: self.exporters.read(now),
             attacks: detector.attacks().values().map(attack).collect(),
             mitigations: self.pipeline.policy().all().map(|m| self.mitigation(m)).collect(),
-            peers: self.peers.iter().map(|(name, status)| peer(name, &status.borrow())).collect(),
+            peers: self.announcers.peers().iter().map(|(name, status)| peer(now, name, status)).collect(),
             events: self.events.iter().cloned().collect(),
         }
     }
 
     fn mitigation(&self, m: &mitigation::Mitigation) -> MitigationStatus {
-        let sent = |(_, routes): &(&String, &Arc<BTreeSet<Route>>)| routes.contains(&m.route);
         MitigationStatus {
             prefix: m.target.prefix.to_string(),
             route: m.route.to_string(),
             kind: match m.route {
                 Route::FlowSpec(_) => "flowspec",
-                Route::Unicast(_) => "blackhole",
+                Route::Unicast(_) if m.is_blackhole() => "blackhole",
+                Route::Unicast(_) => "diversion",
             },
             dry_run: m.dry_run,
             since: m.since.as_seconds(),
-            sent_to: self.sent.iter().filter(sent).map(|(name, _)| name.clone()).collect(),
+            id: route_id(&m.route),
+            action: m.announcement.text(),
+            origin: m.announcement.origin,
+            order: m.order.clone(),
+            ends: m.ends(self.pipeline.policy().config().ban_time).map(Time::as_seconds),
+            coverage: m.coverage,
+            not_sent: self.announcers.not_sent(&m.route),
+            rule: match &m.route {
+                Route::FlowSpec(pattern) => {
+                    let (pattern, actions) = (pattern.clone(), m.announcement.actions.clone());
+                    Some(mitigation::flowspec::json::to_value(&mitigation::FlowSpec { pattern, actions }))
+                }
+                Route::Unicast(_) => None,
+            },
+            sent_to: self.announcers.sent_to(&m.route),
             hits: self.pipeline.hits(m.target, &m.route).map(|(packets, bytes)| Volume { packets, bytes }),
         }
     }
@@ -517,12 +582,18 @@ fn attack(attack: &detector::Attack) -> AttackStatus {
     }
 }
 
-fn peer(name: &str, status: &PeerStatus) -> SessionStatus {
+fn peer(now: Time, name: &str, status: &PeerStatus) -> SessionStatus {
     SessionStatus {
         name: name.to_owned(),
         state: status.state.name(),
         families: status.families.iter().map(|f| f.name()).collect(),
         routes_sent: status.sent.len(),
+        uptime_seconds: status.established_since.map(|since| now.since(since).as_secs_f64()),
+        identifier: status.identifier,
+        hold_time_seconds: status.hold_time.as_secs(),
+        graceful_restart: status.graceful_restart,
+        in_sync: status.in_sync,
+        flowspec_on_wire: status.on_wire.0,
         refused: status.refused.iter().map(|(route, why)| (route.to_string(), why.clone())).collect(),
         last_error: status.last_error.clone(),
         resets: status.resets,

@@ -47,6 +47,7 @@
 //! * Everything fed from outside has a documented cap.
 //! * Nothing is announced outside our own networks, checked in the policy and once more on what is about to be encoded.
 
+pub mod announcers;
 pub mod api;
 pub mod cli;
 pub mod clock;
@@ -59,3 +60,4 @@ pub mod pipeline;
 pub mod plant;
 pub mod replay;
 pub mod report;
+pub mod store;

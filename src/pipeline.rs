@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use collectors::{Sample, Time};
-use detector::{Attack, Bucket, Detector, Event, Filter, Match, Meter, Target};
+use detector::{Attack, Bucket, Detector, Event, Filter, Match, Meter, Prefix, Target};
 use mitigation::miner;
-use mitigation::{Decision, Mitigation, Policy, Proposal, Route, Wanted};
+use mitigation::policy::audience::{Audience, audiences};
+use mitigation::policy::state::{self, Records};
+use mitigation::{Decision, FlowSpec, Mitigation, Order, OrderError, Policy, Proposal, Route, Wanted};
 
 use crate::report::{CandidateReport, Entry, Report};
 
@@ -23,6 +25,49 @@ pub enum Request {
     Held(BTreeSet<Route>),
     /// In a replay there is no router: every wanted route counts as held.
     AssumeHeld,
+    /// `set flowspec`: announced at once.
+    AddFlowSpec {
+        /// The rule.
+        rule: FlowSpec,
+        /// Who, why, until when.
+        order: Order,
+    },
+    /// `set blackhole`: announced at once; the host's rules go and mining stops.
+    AddBlackhole {
+        /// The host.
+        prefix: Prefix,
+        /// Who, why, until when.
+        order: Order,
+    },
+    /// `delete flowspec` and `delete blackhole`: an order, or an automatic route.
+    Remove {
+        /// What, as [`Pipeline::find`] found it.
+        route: Route,
+        /// Who and why.
+        order: Order,
+    },
+    /// An automatic route that waits for approval.
+    Approve {
+        /// What, as [`Pipeline::find`] found it.
+        route: Route,
+        /// Who and why.
+        order: Order,
+    },
+    /// The kill switch: everything is withdrawn, and nothing announced until [`Request::Resume`].
+    WithdrawAll(Order),
+    /// Announcing is allowed again.
+    Resume(Order),
+}
+
+/// What a request led to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Done {
+    /// Taken; there is nothing more to say.
+    Taken,
+    /// This route is in force, or would be.
+    Route(Box<Mitigation>),
+    /// So many routes were withdrawn.
+    Withdrawn(usize),
 }
 
 /// See the module.
@@ -35,6 +80,8 @@ pub struct Pipeline {
     filters: BTreeMap<(Target, Route), Arc<Filter>>,
     wanted: Wanted,
     has_seen_traffic: bool,
+    /// What requests led to, told at the next step.
+    untold: Vec<Entry>,
 }
 
 impl Pipeline {
@@ -55,16 +102,79 @@ impl Pipeline {
             filters: BTreeMap::new(),
             wanted: Wanted::new(),
             has_seen_traffic: false,
+            untold: Vec::new(),
         };
         (pipeline, meters)
     }
 
-    /// Takes an action from outside; its effects show from the next step on.
-    pub fn request(&mut self, request: Request) {
-        match request {
-            Request::Held(held) => self.held = held,
-            Request::AssumeHeld => self.assume_held = true,
+    /// Takes an action from outside; [`Pipeline::wanted`] is right at once, what happened is told by the next step.
+    ///
+    /// # Errors
+    /// An order that is refused, with the reason and what to do.
+    pub fn request(&mut self, now: Time, request: Request) -> Result<Done, OrderError> {
+        let policy = &mut self.policy;
+        let (decisions, order) = match request {
+            Request::Held(held) => {
+                self.held = held;
+                return Ok(Done::Taken);
+            }
+            Request::AssumeHeld => {
+                self.assume_held = true;
+                return Ok(Done::Taken);
+            }
+            Request::AddFlowSpec { rule, order } => (policy.order_flowspec(now, &rule, order.clone())?, order),
+            Request::AddBlackhole { prefix, order } => (policy.order_blackhole(now, prefix, order.clone())?, order),
+            Request::Remove { route, order } => (policy.remove(now, &route)?, order),
+            Request::Approve { route, order } => (policy.approve(now, &route)?, order),
+            Request::WithdrawAll(order) => (policy.withdraw_all(now, order.clone()), order),
+            Request::Resume(order) => (policy.resume(now, &order), order),
+        };
+        let mut entries = Vec::new();
+        self.record(now, &decisions, &mut entries);
+        entries.iter_mut().for_each(|entry| entry.ordered_by(&order));
+        self.untold.append(&mut entries);
+        self.sync_filters();
+        self.wanted = self.policy.wanted();
+        let route = decisions
+            .iter()
+            .find_map(|d| if let Decision::Added(m) | Decision::Changed(m) = d { Some(m.clone()) } else { None });
+        Ok(match (&decisions[..], route) {
+            ([Decision::WithdrawnAll { routes, .. }, ..], _) => Done::Withdrawn(*routes),
+            ([Decision::Added(m), ..], _) => Done::Route(Box::new(m.clone())),
+            (_, Some(m)) => Done::Route(Box::new(m)),
+            _ => Done::Taken,
+        })
+    }
+
+    /// The route in force that a text means: its id, its words as `show` prints them, its prefix (a blackhole), or a rule in JSON.
+    #[must_use]
+    pub fn find(&self, text: &str) -> Option<Route> {
+        let text = text.trim();
+        let named = |m: &&Mitigation| {
+            let id = state::route_id(&m.route);
+            id == text || m.route.to_string() == text || (text.len() >= 8 && id.starts_with(text))
+        };
+        if let Some(found) = self.policy.all().find(named) {
+            return Some(found.route.clone());
         }
+        let route = match mitigation::flowspec::json::parse(text) {
+            Ok(rule) => Route::FlowSpec(mitigation::rails::clamp(&rule.pattern).ok()?),
+            Err(_) => Route::Unicast(text.parse().ok()?),
+        };
+        self.policy.all().find(|m| m.route == route).map(|m| m.route.clone())
+    }
+
+    /// What to remember over a restart.
+    #[must_use]
+    pub fn records(&self) -> Records {
+        self.policy.records()
+    }
+
+    /// Takes up what was remembered, before anything is announced; returns how many routes.
+    pub fn restore(&mut self, now: Time, records: &Records) -> usize {
+        let taken = self.policy.restore(now, records);
+        self.wanted = self.policy.wanted();
+        taken
     }
 
     /// Puts a configuration into force while everything runs: counters, attacks and the routes it still allows stay. Returns one
@@ -91,7 +201,7 @@ impl Pipeline {
     /// One tick of 50 to 100 ms; returns what happened, in order.
     pub fn step(&mut self, now: Time) -> Vec<Entry> {
         let events = self.detector.step(now);
-        let mut entries = Vec::new();
+        let mut entries = std::mem::take(&mut self.untold);
         if !self.has_seen_traffic && self.detector.statistics().active_hosts > 0 {
             self.has_seen_traffic = true;
             entries.push(Entry::new(now, Report::FirstTraffic));
@@ -136,8 +246,14 @@ impl Pipeline {
                     self.policy.over(attack.target);
                     entries.push(Entry::new(now, Report::over(now, &attack)));
                 }
-                Event::Silence => entries.push(Entry::new(now, Report::Silence)),
-                Event::SilenceOver => entries.push(Entry::new(now, Report::SilenceOver)),
+                Event::Silence => {
+                    self.policy.set_silent(true);
+                    entries.push(Entry::new(now, Report::Silence));
+                }
+                Event::SilenceOver => {
+                    self.policy.set_silent(false);
+                    entries.push(Entry::new(now, Report::SilenceOver));
+                }
             }
         }
         entries
@@ -145,13 +261,34 @@ impl Pipeline {
 
     fn mine(&mut self, now: Time, target: Target, bucket: &Bucket, entries: &mut Vec<Entry>) {
         entries.push(Entry::new(now, Report::bucket_full(now, target, bucket)));
-        let Some(attack) = self.detector.attacks().get(&target) else { return };
-        let request = self.mining_request(attack, &bucket.samples);
-        if !is_left_over(attack, &request) {
+        if self.policy.is_blackholed_by_hand(target) {
             self.detector.mined(now, target, false);
+            return;
+        }
+        let mut added = false;
+        for audience in audiences(self.policy.config(), target.prefix.version()) {
+            added |= self.mine_for(now, target, bucket, &audience, entries);
+        }
+        self.detector.mined(now, target, added);
+    }
+
+    /// Mines for the peers whose routers can match the same; whether that gave a rule.
+    fn mine_for(
+        &mut self,
+        now: Time,
+        target: Target,
+        bucket: &Bucket,
+        audience: &Audience,
+        entries: &mut Vec<Entry>,
+    ) -> bool {
+        let Some(attack) = self.detector.attacks().get(&target) else { return false };
+        let request = self.mining_request(attack, &bucket.samples, audience);
+        if !is_left_over(attack, &request) {
             let verdict = "no further rule: those wanted cover the excess".to_owned();
             entries.push(Entry::new(now, Report::Candidates { target, verdict, ranking: Vec::new() }));
-            return;
+            let decisions = self.policy.propose_to(now, target, &[], audience.peers.as_ref());
+            self.record(now, &decisions, entries);
+            return false;
         }
         let by_bytes = request.by_bytes;
         let outcome = miner::mine(&request);
@@ -164,15 +301,14 @@ impl Pipeline {
             },
         ));
         let proposals: Vec<Proposal> = outcome.rules.iter().map(|rule| proposal(rule, by_bytes)).collect();
-        let decisions = self.policy.propose(now, target, &proposals);
-        let added = decisions.iter().any(|d| matches!(d, Decision::Added(_)));
-        self.detector.mined(now, target, added);
+        let decisions = self.policy.propose_to(now, target, &proposals, audience.peers.as_ref());
         self.record(now, &decisions, entries);
+        decisions.iter().any(|d| matches!(d, Decision::Added(_)))
     }
 
-    fn mining_request<'a>(&'a self, attack: &Attack, samples: &'a [Sample]) -> miner::Request<'a> {
-        let excluded = self.policy.of(attack.target).iter().map(Mitigation::pattern).collect();
-        let rules_left = self.policy.config().max_rules_per_host.saturating_sub(self.policy.of(attack.target).len());
+    fn mining_request<'a>(&'a self, attack: &Attack, samples: &'a [Sample], audience: &Audience) -> miner::Request<'a> {
+        let excluded = self.policy.excluded(attack.target, audience.peers.as_ref());
+        let rules_left = self.policy.config().max_rules_per_host.saturating_sub(excluded.len());
         miner::Request {
             target: attack.target,
             sample: samples,
@@ -183,7 +319,7 @@ impl Pipeline {
             baseline_pps: None,
             capacity_pps: None,
             max_rules: rules_left,
-            capabilities: self.policy.config().capabilities,
+            capabilities: audience.capabilities,
             excluded,
         }
     }
@@ -205,7 +341,7 @@ impl Pipeline {
         let mut live = BTreeSet::new();
         for target in targets {
             let mut filters = Vec::new();
-            for mitigation in self.policy.of(target) {
+            for mitigation in self.policy.filters_of(target) {
                 if mitigation.dry_run.is_none() && !self.held.contains(&mitigation.route) {
                     continue;
                 }

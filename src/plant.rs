@@ -3,16 +3,15 @@
 //! What can fail comes first (sockets, interfaces, the HTTP port), then the file, then the change. Workers, sessions and
 //! counters that the new configuration leaves as they are notice nothing.
 
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use collectors::{Sample, Sink, Time, Workers};
 use config::Config;
 use detector::Meter;
-use mitigation::Wanted;
-use mitigation::announce::bgp::{self, PeerHandle, PeerStatus};
-use tokio::sync::{oneshot, watch};
+use mitigation::announce::bgp::Peers;
+use tokio::sync::oneshot;
 
 use crate::api::{self, Shared};
 use crate::clock;
@@ -34,37 +33,27 @@ impl Sink for MeterSink {
     }
 }
 
-/// A peer's name and what is known of it.
-pub(crate) type PeerView = (String, watch::Receiver<PeerStatus>);
-
 /// What the control thread is asked to do.
 pub(crate) enum Job {
     /// Something a caller asks for.
     Ask { request: Request, caller: Caller, reply: oneshot::Sender<Outcome> },
     /// Another configuration; answers with meters for further workers.
     Reconfigure { config: Box<Config>, added: usize, reply: oneshot::Sender<Vec<Meter>> },
-    /// The peers there are now.
-    Peers(Vec<PeerView>),
 }
 
 /// See the module.
 pub struct Plant {
     pub(crate) config: Config,
     pub(crate) workers: Workers,
-    pub(crate) peers: Vec<PeerHandle>,
-    pub(crate) wanted: watch::Receiver<Arc<Wanted>>,
+    pub(crate) peers: Peers,
     pub(crate) jobs: mpsc::SyncSender<Job>,
     pub(crate) http: tokio::task::JoinHandle<Result<()>>,
     pub(crate) status: Shared,
-    pub(crate) seed: u64,
 }
 
 impl std::fmt::Debug for Plant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Plant")
-            .field("workers", &self.workers)
-            .field("peers", &self.peers.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Plant").field("workers", &self.workers).field("peers", &self.peers).finish_non_exhaustive()
     }
 }
 
@@ -89,7 +78,12 @@ impl Plant {
             let old = std::mem::replace(&mut self.http, tokio::spawn(api::serve(listener, self.status.clone())));
             old.abort();
         }
-        self.apply_peers(&config).await;
+        if let Err(error) = self.peers.apply(&config.mitigation).await {
+            notes.push(format!("BGP goes on as before: {error}"));
+        }
+        if config.mitigation.exabgp != self.config.mitigation.exabgp {
+            notes.push("exabgp is used from the next start on".to_owned());
+        }
         if config.state_directory != self.config.state_directory {
             notes.push("state.directory is used from the next start on".to_owned());
         }
@@ -112,49 +106,5 @@ impl Plant {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Err(anyhow!("the control thread does not answer"))
-    }
-
-    /// Sessions that the configuration leaves alone go on; those it drops or changes end with CEASE; new ones begin.
-    async fn apply_peers(&mut self, config: &Config) {
-        let (networks, protected) = (&config.mitigation.networks, &config.mitigation.protected);
-        let mut kept = Vec::new();
-        let mut ending = Vec::new();
-        for handle in std::mem::take(&mut self.peers) {
-            let wanted = config.mitigation.peers.iter().find(|p| p.name == handle.name);
-            if wanted.is_some_and(|peer| handle.reconfigure(peer, networks, protected)) {
-                kept.push(handle);
-            } else {
-                ending.push(tokio::spawn(handle.stop()));
-            }
-        }
-        // A router sees the old session end before the new one begins.
-        for task in ending {
-            let _ = task.await;
-        }
-        for peer in &config.mitigation.peers {
-            if !kept.iter().any(|h| h.name == peer.name) {
-                kept.push(self.spawn(config, peer));
-            }
-        }
-        self.peers = kept;
-        let _ = self.jobs.try_send(Job::Peers(self.views()));
-    }
-
-    fn spawn(&self, config: &Config, peer: &mitigation::Peer) -> PeerHandle {
-        let (networks, protected) = (&config.mitigation.networks, &config.mitigation.protected);
-        let clock: bgp::Clock = Arc::new(clock::now);
-        let seed = self.seed ^ clock::seed();
-        bgp::spawn(peer.clone(), networks, protected, self.wanted.clone(), clock, seed)
-    }
-
-    /// Starts every peer of the configuration.
-    pub(crate) fn start_peers(&mut self) {
-        let config = self.config.clone();
-        self.peers = config.mitigation.peers.iter().map(|peer| self.spawn(&config, peer)).collect();
-    }
-
-    /// The peers, for the control thread.
-    pub(crate) fn views(&self) -> Vec<PeerView> {
-        self.peers.iter().map(|p| (p.name.clone(), p.status.clone())).collect()
     }
 }

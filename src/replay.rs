@@ -115,7 +115,7 @@ pub fn replay_with(
     mut on_event: impl FnMut(&Entry),
 ) -> Result<Outcome> {
     let (mut pipeline, mut meters) = Pipeline::new(config.detector.clone(), config.mitigation.clone(), 1, SEED);
-    pipeline.request(Request::AssumeHeld);
+    let _ = pipeline.request(Time::default(), Request::AssumeHeld);
     let meter = meters.remove(0);
     let mut driver = Driver { pipeline, meter, events: Vec::new(), now: Time::default(), next: None };
     let mut decoder = Decoder::new(std::sync::Arc::new(Exporters::new(config.collectors.exporters.clone())));

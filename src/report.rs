@@ -2,7 +2,7 @@
 
 use collectors::Time;
 use detector::{Attack, Bucket, Evidence, Prefix, Target, Unit, rate_text};
-use mitigation::{Decision, DryRun, Mitigation, Refusal, Route};
+use mitigation::{Decision, DryRun, Mitigation, Order, Refusal, Route};
 use serde::Serialize;
 
 /// One entry of the timeline.
@@ -13,13 +13,21 @@ pub struct Entry {
     /// What happened.
     #[serde(flatten)]
     pub report: Report,
+    /// Who ordered it, where somebody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<Order>,
 }
 
 impl Entry {
     /// An entry at a time.
     #[must_use]
     pub fn new(time: Time, report: Report) -> Self {
-        Self { time: time.as_seconds(), report }
+        Self { time: time.as_seconds(), report, by: None }
+    }
+
+    /// Names who ordered it.
+    pub(crate) fn ordered_by(&mut self, order: &Order) {
+        self.by = Some(order.clone());
     }
 }
 
@@ -130,6 +138,72 @@ pub enum Report {
         /// Whether it never was announced.
         dry_run: Option<DryRun>,
     },
+    /// A route that was in force is held back from now on.
+    HeldBack {
+        /// Who.
+        target: Target,
+        /// The route in words.
+        route: String,
+        /// Why.
+        dry_run: DryRun,
+        /// What to do about that.
+        advice: &'static str,
+    },
+    /// What was in force did not help: the next step of the ladder.
+    Escalated {
+        /// Who.
+        target: Target,
+        /// The step left.
+        from: &'static str,
+        /// The step taken.
+        to: &'static str,
+    },
+    /// A target's routes are away to see whether the attack goes on behind them.
+    Probing {
+        /// Who.
+        target: Target,
+    },
+    /// The attack goes on: the routes are back, for longer.
+    ProbeFailed {
+        /// Who.
+        target: Target,
+        /// For how long at least.
+        lasts_seconds: u64,
+    },
+    /// The attack is over.
+    ProbePassed {
+        /// Who.
+        target: Target,
+    },
+    /// Everything was withdrawn by order.
+    WithdrawnAll {
+        /// Routes that were in force.
+        routes: usize,
+        /// Who ordered it.
+        owner: String,
+    },
+    /// Announcing is allowed again.
+    Resumed {
+        /// Who ordered it.
+        owner: String,
+    },
+    /// The state could not be written before it was announced.
+    NotDurable {
+        /// Why.
+        reason: String,
+    },
+    /// So many routes of an earlier run are in force again.
+    Restored {
+        /// Routes.
+        routes: usize,
+    },
+    /// A peer no longer has a route.
+    TakenBack {
+        /// Name of the peer.
+        peer: String,
+        /// The route in words.
+        route: String,
+    },
     /// A router holds the route as far as is known: it was sent over an established session (decision 16).
     Sent {
         /// Name of the peer.
@@ -218,6 +292,27 @@ impl Report {
             Decision::Refused { target, route, reason } => {
                 Self::Refused { target: *target, route: route.to_string(), reason: *reason, text: reason.text() }
             }
+            Decision::Changed(m) => match m.dry_run {
+                None => Self::Announce {
+                    target: m.target,
+                    route: m.route.to_string(),
+                    action: action_text(m),
+                    coverage: m.coverage,
+                    dry_run: None,
+                    advice: None,
+                },
+                Some(dry_run) => {
+                    Self::HeldBack { target: m.target, route: m.route.to_string(), dry_run, advice: dry_run.advice() }
+                }
+            },
+            Decision::Escalated { target, from, to } => Self::Escalated { target: *target, from, to },
+            Decision::Probing(target) => Self::Probing { target: *target },
+            Decision::ProbeFailed { target, lasts } => {
+                Self::ProbeFailed { target: *target, lasts_seconds: lasts.as_secs() }
+            }
+            Decision::ProbePassed(target) => Self::ProbePassed { target: *target },
+            Decision::WithdrawnAll { routes, owner } => Self::WithdrawnAll { routes: *routes, owner: owner.clone() },
+            Decision::Resumed { owner } => Self::Resumed { owner: owner.clone() },
             Decision::Removed(m) => Self::Withdraw { target: m.target, route: m.route.to_string(), dry_run: m.dry_run },
             Decision::BreakerOpened { targets } => Self::BreakerOpened { targets: *targets },
             Decision::BreakerClosed => Self::BreakerClosed,
@@ -233,6 +328,9 @@ impl Report {
                 | Self::Orphaned { .. }
                 | Self::Refused { .. }
                 | Self::BreakerOpened { .. }
+                | Self::Escalated { .. }
+                | Self::WithdrawnAll { .. }
+                | Self::NotDurable { .. }
                 | Self::Silence
                 | Self::SuspectRate { measured: Some(_), .. }
         )
@@ -246,9 +344,8 @@ fn millis(now: Time, then: Time) -> u64 {
 /// `discard`, or the communities of a blackhole.
 fn action_text(mitigation: &Mitigation) -> String {
     match mitigation.route {
-        Route::FlowSpec(_) => {
-            mitigation.announcement.actions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        }
+        Route::FlowSpec(_) => mitigation::flowspec::actions_text(&mitigation.announcement.actions),
+        Route::Unicast(_) if !mitigation.is_blackhole() => mitigation.announcement.text(),
         Route::Unicast(_) => {
             let communities: Vec<String> =
                 mitigation.announcement.communities.iter().map(ToString::to_string).collect();
@@ -304,6 +401,25 @@ impl std::fmt::Display for Report {
             Self::Refused { route, text, .. } => write!(f, "refused {route}: {text}"),
             Self::Withdraw { route, dry_run: None, .. } => write!(f, "withdraw {route}"),
             Self::Withdraw { route, .. } => write!(f, "would withdraw {route} (dry run)"),
+            Self::HeldBack { route, advice, .. } => write!(f, "hold back {route}: {advice}"),
+            Self::Escalated { target, from, to } => {
+                write!(f, "{from} does not help {target}: the next step is {to}")
+            }
+            Self::Probing { target } => write!(f, "probing {target}: is the attack still there behind the filter?"),
+            Self::ProbeFailed { target, lasts_seconds } => {
+                write!(f, "the attack on {target} is still there: its routes are back for {lasts_seconds} s at least")
+            }
+            Self::ProbePassed { target } => write!(f, "the attack on {target} did not come back"),
+            Self::WithdrawnAll { routes, owner } => write!(
+                f,
+                "WITHDRAW ALL by {owner}: {routes} routes are withdrawn, and nothing is announced until announcing is enabled again"
+            ),
+            Self::Resumed { owner } => write!(f, "announcing is enabled again by {owner}"),
+            Self::NotDurable { reason } => {
+                write!(f, "the state is NOT DURABLE, what is announced now may be lost in a restart: {reason}")
+            }
+            Self::Restored { routes } => write!(f, "{routes} routes of the run before are in force again"),
+            Self::TakenBack { peer, route } => write!(f, "withdrawn from {peer}: {route}"),
             Self::Sent { peer, route } => write!(f, "sent to {peer}: {route}"),
             Self::Over { target, duration_ms, peak_packets_per_second, peak_bytes_per_second } => write!(
                 f,

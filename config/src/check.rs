@@ -8,10 +8,11 @@ use std::time::Duration;
 use collectors::{Block, ExporterSettings, Interface, Listener};
 use detector::{BucketLimits, Direction, HostGroup, Networks, Thresholds, Unit};
 use mitigation::miner::Capabilities;
-use mitigation::{Action, Family, FlowSpecOptions, GroupPolicy, Peer};
+use mitigation::{Action, Classes, Family, FlowSpecOptions, GroupPolicy, Peer};
 use toml_edit::{Document, Item, Table};
 
 use crate::draft::{Bgp, Draft, Group, Main};
+use crate::schema::announcing::RuleActions;
 use crate::schema::{Key, Section, Value, keys, measures, switch_key};
 use crate::{Api, Config};
 
@@ -377,7 +378,7 @@ fn thresholds(name: &str, group: &Group, global: &Group, report: &mut Report) ->
 
 fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -> mitigation::Config {
     let main = &draft.main;
-    let peers: Vec<Peer> = draft.bgp.iter().filter_map(|(name, bgp)| compose_peer(name, bgp, report)).collect();
+    let peers: Vec<Peer> = draft.bgp.iter().filter_map(|(name, bgp)| compose_peer(name, bgp, main, report)).collect();
     let flowspec = |p: &Peer| p.families.iter().any(|f| matches!(f, Family::Ipv4FlowSpec | Family::Ipv6FlowSpec));
     if main.enable_ban {
         if networks.prefixes().is_empty() && report.knows_networks() {
@@ -392,9 +393,9 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
             report.add("main.gobgp_flow_spec_announces", "no BGP peer has ipv4_flowspec or ipv6_flowspec on");
         }
     }
-    let default_action = compose_action(main, report);
+    let actions = compose_actions(main, report);
     let global = draft.groups.get("global").cloned().unwrap_or_default();
-    let policy = |group: &Group| GroupPolicy {
+    let mut policy = |name: &str, group: &Group| GroupPolicy {
         enable_ban: group.enable_ban.or(global.enable_ban).unwrap_or(true),
         // Where each group decides for itself, `global` speaks only for its own hosts, as in FastNetMon.
         enable_flow_spec: if main.flow_spec_per_hostgroup_management {
@@ -403,15 +404,22 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
             group.enable_bgp_flow_spec.or(global.enable_bgp_flow_spec).unwrap_or(true)
         },
         enable_blackhole: group.enable_blackhole.or(global.enable_blackhole).unwrap_or(true),
+        mode: group.ladder.mode(&global.ladder),
+        ladder: group.ladder.rungs(&global.ladder, &actions).unwrap_or_else(|problem| {
+            report.add(format!("hostgroup.{name}.mitigation_ladder"), problem);
+            Vec::new()
+        }),
+        blackhole: group.ladder.blackhole(&global.ladder),
+        diversion: group.ladder.diversion(&global.ladder),
     };
+    let groups = draft.groups.iter().map(|(name, group)| (name.clone(), policy(name, group))).collect();
     #[allow(clippy::cast_precision_loss, reason = "a share in percent")]
     let minimum_coverage = main.minimum_coverage_percent as f64 / 100.0;
     let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    mitigation::Config {
+    let mut config = mitigation::Config {
         networks: main.networks_list.clone(),
         enable_ban: main.enable_ban,
         flow_spec_announces: main.gobgp_flow_spec_announces,
-        default_action,
         flow_spec: FlowSpecOptions {
             next_hops_ipv4: main.flow_spec_next_hops_ipv4.clone(),
             execute_validation: main.flow_spec_execute_validation,
@@ -427,7 +435,7 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
             ports_with_fragment: !main.flow_spec_strip_ports_for_fragmented_traffic,
             ..Capabilities::default()
         },
-        groups: draft.groups.iter().map(|(name, group)| (name.clone(), policy(group))).collect(),
+        groups,
         protected: main.protected_networks.clone(),
         ban_time: Duration::from_secs(main.ban_time),
         unban_only_if_attack_finished: main.unban_only_if_attack_finished,
@@ -437,31 +445,51 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
         max_rules: count(main.max_rules),
         max_blackholes: count(main.max_blackholes),
         peers,
-    }
+        ..mitigation::Config::default()
+    };
+    main.safety.apply(&mut config);
+    config
 }
 
-/// The action of mined rules; redirecting needs both halves of its route target.
-fn compose_action(main: &Main, report: &mut Report) -> Action {
+/// What rules do, in each step of a ladder; redirecting needs both halves of its route target.
+fn compose_actions(main: &Main, report: &mut Report) -> RuleActions {
     #[allow(clippy::cast_precision_loss, reason = "a rate for routers that round it anyway")]
-    let rate = main.rate_limit_value as f32;
-    if matches!(main.default_action, Action::RateLimitBytes(_)) {
-        return Action::RateLimitBytes(rate);
-    }
-    if !matches!(main.default_action, Action::RedirectAs2 { .. }) {
-        return main.default_action.clone();
-    }
-    let (asn, value) = (main.redirect_target_as, main.redirect_target_community);
-    if asn.is_none() || value.is_none() {
-        report.add(
-            "main.gobgp_flow_spec_default_action",
-            "redirect needs its target: set gobgp_flow_spec_v4_redirect_target_as = 65535 and \
-             gobgp_flow_spec_v4_redirect_target_community = 1 as well",
-        );
-    }
-    Action::RedirectAs2 { asn: asn.unwrap_or(0), value: value.unwrap_or(0) }
+    let rate = Action::RateLimitBytes(main.rate_limit_value as f32);
+    let next_hops = main.flow_spec_next_hops_ipv4.iter().map(|a| Action::RedirectToIp(IpAddr::V4(*a)));
+    let target = main.redirect_target_as.zip(main.redirect_target_community);
+    let route_target = target.map(|(asn, value)| Action::RedirectAs2 { asn, value });
+    let redirect: Vec<Action> = route_target.clone().into_iter().chain(next_hops.clone()).collect();
+    let mut default = match &main.default_action {
+        Action::RateLimitBytes(_) => vec![rate.clone()],
+        Action::RedirectAs2 { .. } if route_target.is_none() && main.flow_spec_next_hops_ipv4.is_empty() => {
+            report.add(
+                "main.gobgp_flow_spec_default_action",
+                "redirect needs its target: set gobgp_flow_spec_v4_redirect_target_as = 65535 and \
+                 gobgp_flow_spec_v4_redirect_target_community = 1 as well",
+            );
+            Vec::new()
+        }
+        Action::RedirectAs2 { .. } => route_target.into_iter().collect(),
+        // With next hops "accept" means: send it there.
+        Action::Accept if !main.flow_spec_next_hops_ipv4.is_empty() => Vec::new(),
+        // The schema gives no others.
+        action @ (Action::Accept
+        | Action::Discard
+        | Action::RateLimitPackets(_)
+        | Action::RedirectIpv4 { .. }
+        | Action::RedirectAs4 { .. }
+        | Action::RedirectToIp(_)
+        | Action::CopyToIp(_)
+        | Action::RedirectToNextHop { .. }
+        | Action::Mark(_)
+        | Action::TrafficAction { .. }) => vec![action.clone()],
+    };
+    default.extend(next_hops);
+    RuleActions { default, rate, redirect }
 }
 
-fn compose_peer(name: &str, bgp: &Bgp, report: &mut Report) -> Option<Peer> {
+fn compose_peer(name: &str, bgp: &Bgp, main: &Main, report: &mut Report) -> Option<Peer> {
+    let transport = &bgp.transport;
     let path = |key: &str| format!("bgp.{name}.{key}");
     if bgp.local_asn.is_none() {
         report.add(path("local_asn"), "our AS number is missing: write local_asn = 65001");
@@ -516,8 +544,24 @@ fn compose_peer(name: &str, bgp: &Bgp, report: &mut Report) -> Option<Peer> {
         next_hop_ipv6: bgp.next_hop_ipv6,
         communities: bgp.communities.clone(),
         large_communities: bgp.large_communities.clone(),
-        announce_incoming: bgp.announce_incoming,
-        announce_outgoing: bgp.announce_outgoing,
+        classes: Classes {
+            incoming: bgp.announce_incoming,
+            outgoing: bgp.announce_outgoing,
+            remote_bans: transport.announce_remote_bans,
+        },
+        local_port: transport.local_port,
+        mode: transport.mode(),
+        md5_password: transport.md5_auth_password.clone(),
+        ttl_security_hops: transport.ttl_security_hops,
+        ttl: transport.multihop_ttl,
+        graceful_restart: Duration::from_secs(transport.graceful_restart_time),
+        max_received: usize::try_from(transport.max_received_prefixes).unwrap_or(usize::MAX),
+        blackhole_communities: transport.blackhole_communities.clone(),
+        extended_communities: transport.extended_communities.clone(),
+        canary: transport.canary,
+        exporters: transport.exporters.clone(),
+        profile: transport
+            .profile(main.flow_spec_tcp_options_use_match_bit, main.flow_spec_fragmentation_options_use_match_bit),
     })
 }
 

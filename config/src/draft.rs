@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use detector::{Direction, Measure, Prefix};
 use mitigation::{Action, Community, LargeCommunity};
 
+use crate::schema::announcing::{Ladder, Safety, Transport};
+
 /// `[main]` and the other single sections.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
@@ -70,6 +72,7 @@ pub struct Main {
     pub logging_level: String,
     pub api_listen: std::net::SocketAddr,
     pub state_directory: String,
+    pub safety: Safety,
 }
 
 /// `[hostgroup.NAME]`: absent keys are inherited from `global`.
@@ -81,6 +84,7 @@ pub struct Group {
     pub enable_ban: Option<bool>,
     pub enable_bgp_flow_spec: Option<bool>,
     pub enable_blackhole: Option<bool>,
+    pub ladder: Ladder,
     /// Values in the unit of the key: packets, flows, megabits per second.
     pub thresholds: BTreeMap<(Direction, Measure), u64>,
     pub switches: BTreeMap<(Direction, Measure), bool>,
@@ -110,6 +114,7 @@ pub struct Bgp {
     pub large_communities: Vec<LargeCommunity>,
     pub announce_incoming: bool,
     pub announce_outgoing: bool,
+    pub transport: Transport,
 }
 
 impl Default for Bgp {
@@ -134,6 +139,7 @@ impl Default for Bgp {
             large_communities: Vec::new(),
             announce_incoming: true,
             announce_outgoing: false,
+            transport: Transport::default(),
         }
     }
 }
@@ -242,6 +248,7 @@ impl Main {
             logging_level: String::new(),
             api_listen: std::net::SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10007),
             state_directory: String::new(),
+            safety: Safety::default(),
         }
     }
 }

@@ -241,6 +241,7 @@ macro_rules! set {
     };
 }
 
+pub mod announcing;
 mod flow_spec;
 
 /// Addresses, each once.
@@ -261,9 +262,12 @@ fn addresses<T: std::str::FromStr + PartialEq>(value: &Value, example: &str) -> 
 pub fn keys() -> Vec<Key> {
     let mut keys = main_keys();
     keys.extend(flow_spec::keys());
+    keys.extend(announcing::main_keys());
     keys.extend(collector_keys());
     keys.extend(group_keys());
+    keys.extend(announcing::group_keys());
     keys.extend(bgp_keys());
+    keys.extend(announcing::bgp_keys());
     keys.push(key(
         Section::Api,
         "listen",

@@ -7,8 +7,12 @@ pub mod config;
 pub mod flowspec;
 pub mod miner;
 pub mod policy;
+pub mod rails;
 
-pub use announcement::{Announcement, Community, LargeCommunity, Route, Wanted};
-pub use config::{Config, Family, FlowSpecOptions, GroupPolicy, Peer};
+pub use announcement::{Announcement, Community, ExtendedCommunity, LargeCommunity, Origin, Route, Wanted};
+pub use config::{
+    Classes, Config, ConnectionMode, ExaBgp, Family, FlowSpecOptions, GroupPolicy, Mode, OnShutdown, Peer, Rung,
+    UnicastForm,
+};
 pub use flowspec::{Action, FlowSpec};
-pub use policy::{Decision, DryRun, Mitigation, Policy, Proposal, Refusal};
+pub use policy::{Decision, DryRun, Mitigation, Order, OrderError, Policy, Proposal, Refusal};

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use collectors::Time;
 use detector::{Condition, Pattern, Prefix, Ranges};
-use mitigation::announce::bgp::{self, Clock};
+use mitigation::announce::bgp::{Clock, Feed, Peers};
 use mitigation::announce::router;
 use mitigation::bgp::session::State;
-use mitigation::{Action, Announcement, Community, Family, Peer, Route, Wanted};
+use mitigation::{Action, Announcement, Community, Config, Peer, Route, Wanted};
 use tokio::sync::watch;
 
 fn clock() -> Clock {
@@ -17,23 +17,22 @@ fn clock() -> Clock {
     Arc::new(move || Time::from_seconds(1_700_000_000, 0).after(start.elapsed()))
 }
 
-fn peer(port: u16) -> Peer {
-    Peer {
+fn config(port: u16) -> Config {
+    let peer = Peer {
         name: "r1".to_owned(),
         local_asn: 65001,
-        local_address: None,
         remote_asn: 65002,
         remote_address: "127.0.0.1".parse().expect("address"),
         remote_port: port,
         router_id: "192.0.2.254".parse().expect("address"),
-        hold_time: Duration::from_secs(90),
-        families: Family::ALL.to_vec(),
-        next_hop_ipv4: "192.0.2.1".parse().expect("address"),
-        next_hop_ipv6: "100::1".parse().expect("address"),
         communities: vec![Community(65001, 7)],
-        large_communities: Vec::new(),
-        announce_incoming: true,
-        announce_outgoing: false,
+        ..Peer::default()
+    };
+    Config {
+        networks: vec![p("203.0.113.0/24"), p("2001:db8::/32")],
+        protected: vec![p("203.0.113.1/32")],
+        peers: vec![peer],
+        ..Config::default()
     }
 }
 
@@ -65,8 +64,10 @@ async fn the_routers_table_equals_what_is_wanted_through_changes_and_lost_sessio
     let first = router::spawn(listen, 65002, identifier, Arc::clone(&clock)).await.expect("binds");
     let port = first.address.port();
     let (publish, wanted) = watch::channel(Arc::new(Wanted::new()));
-    let networks = [p("203.0.113.0/24"), p("2001:db8::/32")];
-    let handle = bgp::spawn(peer(port), &networks, &[p("203.0.113.1/32")], wanted, Arc::clone(&clock), 1);
+    let config = config(port);
+    let mut peers = Peers::new(&config, Feed::same(wanted), Arc::clone(&clock), 1, false);
+    peers.apply(&config).await.expect("starts");
+    let mut status = peers.iter().next().expect("one").status.clone();
 
     let (dns, ntp6, hole) =
         (rule("203.0.113.9/32", 53), rule("2001:db8::9/128", 123), Route::Unicast(p("203.0.113.8/32")));
@@ -90,8 +91,12 @@ async fn the_routers_table_equals_what_is_wanted_through_changes_and_lost_sessio
     assert!(table[&hole].communities.contains(&Community::NO_EXPORT));
     assert!(table[&hole].communities.contains(&Community(65001, 7)), "the peer's own community");
     assert_eq!(table[&hole].next_hop, Some("192.0.2.1".parse().expect("address")));
-    let status = handle.status.borrow().clone();
-    assert_eq!((status.state, status.sent.len(), status.refused.len()), (State::Established, 3, 3));
+    tokio::time::timeout(Duration::from_secs(5), status.wait_for(|s| s.sent.len() == 3))
+        .await
+        .expect("in time")
+        .expect("lives");
+    let seen = status.borrow().clone();
+    assert_eq!((seen.state, seen.sent.len(), seen.refused.len()), (State::Established, 3, 3));
 
     set.remove(&dns);
     publish.send_replace(Arc::new(set.clone()));
@@ -110,8 +115,7 @@ async fn the_routers_table_equals_what_is_wanted_through_changes_and_lost_sessio
     };
     let mut routes = second.routes.clone();
     wait_for(&mut routes, &[ntp6]).await;
-    let mut status = handle.status.clone();
-    handle.stop().await;
+    peers.stop(true).await;
     wait_for(&mut routes, &[]).await;
     assert_eq!(status.borrow_and_update().state, State::Idle);
 }

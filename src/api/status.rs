@@ -121,6 +121,22 @@ pub struct MitigationStatus {
     pub dry_run: Option<mitigation::DryRun>,
     /// Seconds since the Unix epoch.
     pub since: f64,
+    /// A name for it, the same for the same route everywhere.
+    pub id: String,
+    /// What is done to its traffic, in words.
+    pub action: String,
+    /// `manual` or `automatic`.
+    pub origin: mitigation::Origin,
+    /// Who ordered it, why, and until when (nanoseconds since the Unix epoch).
+    pub order: Option<mitigation::Order>,
+    /// When it ends at the earliest, in seconds since the Unix epoch; a manual one for certain.
+    pub ends: Option<f64>,
+    /// Share of the sample it matched when it was mined, 0 to 1.
+    pub coverage: f64,
+    /// Peers that were not sent it, and why.
+    pub not_sent: std::collections::BTreeMap<String, String>,
+    /// A rule in FastNetMon's JSON.
+    pub rule: Option<serde_json::Value>,
     /// Peers it was sent to.
     pub sent_to: Vec<String>,
     /// Traffic that matched since it came into force, where telemetry shows it.
@@ -138,6 +154,18 @@ pub struct PeerStatus {
     pub families: Vec<&'static str>,
     /// Routes that were sent over this session.
     pub routes_sent: usize,
+    /// Seconds that the session has been established.
+    pub uptime_seconds: Option<f64>,
+    /// The peer's BGP identifier.
+    pub identifier: Option<std::net::Ipv4Addr>,
+    /// Hold time in force, in seconds.
+    pub hold_time_seconds: u64,
+    /// Both sides know graceful restart.
+    pub graceful_restart: bool,
+    /// All that is wanted has been sent.
+    pub in_sync: bool,
+    /// FlowSpec rules on the wire: a router's profile may cut one rule into several.
+    pub flowspec_on_wire: usize,
     /// Wanted routes that are not sent to this peer, with the reason.
     pub refused: BTreeMap<String, String>,
     /// Why there is no session, or why the last one ended, with advice.

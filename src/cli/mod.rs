@@ -9,6 +9,7 @@ mod demo;
 mod mine;
 mod replay;
 mod run;
+mod withdraw_all;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -56,6 +57,8 @@ enum Command {
     Check(check::Args),
     /// See it work: a recorded attack, a daemon, and a router on this machine's loopback.
     Demo(demo::Args),
+    /// Withdraw everything everywhere now, and announce nothing until it is enabled again. Works with the API down.
+    WithdrawAll(withdraw_all::Args),
     /// Print shell completions.
     Completions {
         /// bash, zsh, fish, elvish or powershell.
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Mine(args) => mine::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::WithdrawAll(args) => withdraw_all::run(&args),
         Command::Completions { shell } => {
             use clap::CommandFactory;
             clap_complete::generate(shell, &mut Cli::command(), "floodwall", &mut std::io::stdout());

@@ -28,6 +28,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         socket: Some(crate::control::socket_path(args.socket.as_ref())),
         needs_socket: args.socket.is_some(),
         file: Some((args.config.clone(), text)),
+        state: Some(config.state_directory.clone()),
+        needs_state: args.state_dir.is_some(),
     };
     crate::daemon::run_until_signal(config, options)?;
     Ok(ExitCode::SUCCESS)

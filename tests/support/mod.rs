@@ -72,6 +72,8 @@ impl Process {
         let log = folder.join(&format!("{name}.log"));
         let out = File::create(&log).expect("a log");
         let copy = out.try_clone().expect("a handle");
+        // Each daemon keeps its own state.
+        command.env("FLOODWALL_STATE_DIR", folder.join(&format!("{name}-state")));
         // Each daemon of a test has its own socket and state.
         command.env("FLOODWALL_SOCKET", folder.join(&format!("{name}.sock")));
         command.env("FLOODWALL_STATE_DIR", folder.join("state"));

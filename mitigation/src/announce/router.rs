@@ -2,7 +2,7 @@
 //!
 //! It waits for one peer at a time, accepts any AS, and keeps an Adj-RIB-In that can be watched. A session that ends clears it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use super::bgp::Clock;
 use crate::announcement::Route;
 use crate::bgp::attribute::{Attributes, Update};
-use crate::bgp::session::{Event, Output, Session, SessionConfig};
-use crate::config::Family;
+use crate::bgp::session::{Event, Output, Session, SessionConfig, Side};
+use crate::config::ConnectionMode;
 
 /// Routes that are kept; more end the session, as a router's prefix limit does.
 pub const MAX_ROUTES: usize = 10_000;
@@ -50,12 +50,10 @@ pub async fn spawn(listen: SocketAddr, asn: u32, identifier: Ipv4Addr, clock: Cl
     let (publish, routes) = watch::channel(AdjRibIn::default());
     let config = SessionConfig {
         local_asn: asn,
-        remote_asn: None,
         identifier,
-        hold_time: Duration::from_secs(90),
-        families: BTreeSet::from(Family::ALL),
-        passive: true,
-        seed: 1,
+        mode: ConnectionMode::Passive,
+        max_received: MAX_ROUTES,
+        ..SessionConfig::default()
     };
     let task = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -75,28 +73,30 @@ async fn serve(
     publish: &watch::Sender<AdjRibIn>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
-    let mut outputs = session.handle(clock(), Event::Connected);
+    let mut outputs = session.handle(clock(), Event::Connected(Side::Incoming));
     let mut table = BTreeMap::new();
     loop {
         for output in outputs {
             match output {
-                Output::Send(data) => stream.write_all(&data).await?,
-                Output::Close => return Ok(()),
+                Output::Send(_, data) => stream.write_all(&data).await?,
+                Output::Close(_) => return Ok(()),
                 Output::Update(update) => {
                     apply(&mut table, *update);
-                    if table.len() > MAX_ROUTES {
-                        return Ok(());
-                    }
                     publish.send_replace(Arc::new(table.clone()));
                 }
-                Output::Connect | Output::Up | Output::Down | Output::Refresh(_) => {}
+                Output::Connect
+                | Output::Up
+                | Output::Down { .. }
+                | Output::Refresh(_)
+                | Output::RefreshBegin(_)
+                | Output::RefreshEnd(_) => {}
             }
         }
         let wait = session.poll_timeout().map_or(Duration::from_secs(1), |at| at.since(clock()));
         outputs = match tokio::time::timeout(wait, stream.read(&mut buffer)).await {
             Err(_) => session.handle(clock(), Event::Timeout),
             Ok(Ok(0)) => return Ok(()),
-            Ok(Ok(length)) => session.handle(clock(), Event::Received(&buffer[..length])),
+            Ok(Ok(length)) => session.handle(clock(), Event::Received(Side::Incoming, &buffer[..length])),
             Ok(Err(error)) => return Err(error),
         };
     }

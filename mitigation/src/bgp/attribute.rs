@@ -8,7 +8,7 @@ use detector::Prefix;
 
 use super::message::{MAX_MESSAGE, Notification, frame};
 use super::nlri::{self, FlowNlri, NlriError};
-use crate::announcement::{Announcement, Community, LargeCommunity, Route};
+use crate::announcement::{Announcement, Community, ExtendedCommunity, LargeCommunity, Route};
 use crate::config::Family;
 use crate::flowspec::Action;
 
@@ -23,6 +23,8 @@ pub struct Sender {
     pub four_octet_as: bool,
     /// Next hops of routes that name none.
     pub next_hops: (Ipv4Addr, Ipv6Addr),
+    /// AS number that rate limits carry for information (RFC 8955 section 7.1); FastNetMon sends 0.
+    pub rate_asn: u16,
 }
 
 /// Why a route cannot be sent.
@@ -157,10 +159,14 @@ fn as_path(sender: &Sender) -> Vec<u8> {
     path
 }
 
-/// FlowSpec routes have none (RFC 8955 section 4).
+/// FlowSpec routes have none (RFC 8955 section 4), but for the redirection to the next hop itself.
 fn next_hop(family: Family, sender: &Sender, announcement: &Announcement) -> Result<Vec<u8>, EncodeError> {
     match (family, announcement.next_hop) {
-        (Family::Ipv4FlowSpec | Family::Ipv6FlowSpec, _) => Ok(Vec::new()),
+        (Family::Ipv4FlowSpec | Family::Ipv6FlowSpec, _) => Ok(match redirect_next_hop(&announcement.actions) {
+            Some(IpAddr::V4(address)) => address.octets().to_vec(),
+            Some(IpAddr::V6(address)) => address.octets().to_vec(),
+            None => Vec::new(),
+        }),
         (Family::Ipv4Unicast, None) => Ok(sender.next_hops.0.octets().to_vec()),
         (Family::Ipv6Unicast, None) => Ok(sender.next_hops.1.octets().to_vec()),
         (Family::Ipv4Unicast, Some(IpAddr::V4(a))) => Ok(a.octets().to_vec()),
@@ -169,18 +175,25 @@ fn next_hop(family: Family, sender: &Sender, announcement: &Announcement) -> Res
     }
 }
 
+fn redirect_next_hop(actions: &[Action]) -> Option<IpAddr> {
+    actions.iter().find_map(|a| if let Action::RedirectToNextHop { next_hop, .. } = a { *next_hop } else { None })
+}
+
 /// Filtering actions as extended communities (RFC 8955 section 7); IPv6 next hops as attribute 25 (RFC 5701).
 fn extended_communities(sender: &Sender, announcement: &Announcement, attributes: &mut Vec<u8>) {
     let mut extended = Vec::new();
     let mut extended_v6 = Vec::new();
-    let as2 = u16::try_from(sender.asn).unwrap_or(0);
+    for community in &announcement.extended_communities {
+        extended.extend(community.0);
+    }
     for action in &announcement.actions {
         let mut community = |kind: u16, value: [u8; 6]| {
             extended.extend(kind.to_be_bytes());
             extended.extend(value);
         };
         let rate = |value: f32| {
-            let ([a, b], [c, d, e, f]) = (if value == 0.0 { [0, 0] } else { as2.to_be_bytes() }, value.to_be_bytes());
+            let ([a, b], [c, d, e, f]) =
+                (if value == 0.0 { [0, 0] } else { sender.rate_asn.to_be_bytes() }, value.to_be_bytes());
             [a, b, c, d, e, f]
         };
         match action {
@@ -204,14 +217,20 @@ fn extended_communities(sender: &Sender, announcement: &Announcement, attributes
             Action::TrafficAction { sample, go_on } => {
                 community(0x8007, [0, 0, 0, 0, 0, u8::from(*sample) << 1 | u8::from(*go_on)]);
             }
-            Action::RedirectToIp(IpAddr::V4(address)) => {
-                let [a, b, c, d] = address.octets();
-                community(0x010c, [a, b, c, d, 0, 0]);
-            }
-            Action::RedirectToIp(IpAddr::V6(address)) => {
-                extended_v6.extend([0x00, 0x0c]);
-                extended_v6.extend(address.octets());
-                extended_v6.extend([0, 0]);
+            Action::RedirectToNextHop { copy, .. } => community(0x0800, [0, 0, 0, 0, 0, u8::from(*copy)]),
+            Action::RedirectToIp(address) | Action::CopyToIp(address) => {
+                let copy = u8::from(matches!(action, Action::CopyToIp(_)));
+                match address {
+                    IpAddr::V4(address) => {
+                        let [a, b, c, d] = address.octets();
+                        community(0x010c, [a, b, c, d, 0, copy]);
+                    }
+                    IpAddr::V6(address) => {
+                        extended_v6.extend([0x00, 0x0c]);
+                        extended_v6.extend(address.octets());
+                        extended_v6.extend([0, copy]);
+                    }
+                }
             }
         }
     }
@@ -292,15 +311,36 @@ pub struct Attributes {
     pub communities: Vec<Community>,
     /// Large communities.
     pub large_communities: Vec<LargeCommunity>,
-    origin: bool,
-    as_path: bool,
+    /// Extended communities that are no action.
+    pub extended_communities: Vec<ExtendedCommunity>,
+    /// AS numbers of the `AS_PATH`, nearest first, sets flattened.
+    pub as_path: Vec<u32>,
+    /// Next hop in the `MP_REACH` of FlowSpec routes: only the redirection to it gives it a meaning.
+    flowspec_next_hop: Option<IpAddr>,
+    has_origin: bool,
+    has_as_path: bool,
+}
+
+/// How a peer's messages are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receiver {
+    /// Both sides speak four-octet AS numbers (RFC 6793).
+    pub four_octet_as: bool,
+}
+
+/// Decodes an UPDATE's body from a peer with four-octet AS numbers.
+///
+/// # Errors
+/// The NOTIFICATION, where the NLRI cannot be located (RFC 7606 section 3).
+pub fn decode(body: &[u8]) -> Result<Update, Notification> {
+    decode_from(Receiver { four_octet_as: true }, body)
 }
 
 /// Decodes an UPDATE's body.
 ///
 /// # Errors
 /// The NOTIFICATION, where the NLRI cannot be located (RFC 7606 section 3).
-pub fn decode(body: &[u8]) -> Result<Update, Notification> {
+pub fn decode_from(receiver: Receiver, body: &[u8]) -> Result<Update, Notification> {
     let malformed = || Notification::new(3, 1);
     let take = |data: &'_ [u8]| -> Option<(usize, usize)> {
         let length = usize::from(u16::from_be_bytes(*data.first_chunk()?));
@@ -317,6 +357,7 @@ pub fn decode(body: &[u8]) -> Result<Update, Notification> {
     update.announced.extend(routes(nlri::decode_unicast(IpVersion::V4, unicast).ok_or_else(invalid_network)?));
     let is_empty = body == [0, 0, 0, 0];
     let mut treat_as_withdraw = false;
+    let mut unusable = false;
     let mut seen = std::collections::BTreeSet::new();
     while !attributes.is_empty() {
         let Some((flags, code, value, rest)) = split(attributes) else {
@@ -332,23 +373,25 @@ pub fn decode(body: &[u8]) -> Result<Update, Notification> {
             }
             continue;
         }
-        match update.attribute(code, flags, value) {
+        match update.attribute(receiver, code, flags, value) {
             Ok(()) => {}
             Err(Fault::Withdraw) => treat_as_withdraw = true,
+            Err(Fault::Drop) => unusable = true,
             Err(Fault::Ignore) => {}
-            Err(Fault::Reset) => return Err(Notification::new(3, 9)),
+            Err(Fault::Reset(subcode)) => return Err(Notification::new(3, subcode)),
         }
     }
+    update.attributes.settle_next_hop();
     if is_empty {
         update.end_of_rib = Some(Family::Ipv4Unicast);
     }
-    let mandatory = update.attributes.origin && update.attributes.as_path;
+    let mandatory = update.attributes.has_origin && update.attributes.has_as_path;
     let unicast_without_next_hop = !unicast.is_empty() && update.attributes.next_hop.is_none();
-    if treat_as_withdraw || (!update.announced.is_empty() && (!mandatory || unicast_without_next_hop)) {
-        let mut announced = std::mem::take(&mut update.announced);
-        update.withdrawn.append(&mut announced);
-        let mut announced = std::mem::take(&mut update.flow_announced);
-        update.flow_withdrawn.append(&mut announced);
+    if unusable {
+        update.dropped += update.announced.len();
+    }
+    if unusable || treat_as_withdraw || (!update.announced.is_empty() && (!mandatory || unicast_without_next_hop)) {
+        update.treat_as_withdraw();
     }
     Ok(update)
 }
@@ -356,8 +399,11 @@ pub fn decode(body: &[u8]) -> Result<Update, Notification> {
 /// What an error in an attribute costs (RFC 7606 section 2).
 enum Fault {
     Withdraw,
+    /// An action that no router can carry out: its rules are dropped.
+    Drop,
     Ignore,
-    Reset,
+    /// With this subcode of an UPDATE message error.
+    Reset(u8),
 }
 
 /// Flags, code, value, rest.
@@ -371,8 +417,39 @@ fn split(data: &[u8]) -> Option<(u8, u8, &[u8], &[u8])> {
     Some((flags, code, data.get(at..at + length)?, &data[at + length..]))
 }
 
+impl Attributes {
+    fn settle_next_hop(&mut self) {
+        for action in &mut self.actions {
+            if let Action::RedirectToNextHop { next_hop, .. } = action {
+                *next_hop = self.flowspec_next_hop;
+            }
+        }
+    }
+
+    /// Actions, and what is none.
+    fn extended(&mut self, communities: &[[u8; 8]]) -> Result<(), Fault> {
+        for community in communities {
+            match action(community) {
+                Some(Ok(action)) => self.actions.push(action),
+                Some(Err(())) => return Err(Fault::Drop),
+                None if is_action(community[0], community[1]) => {
+                    self.unknown_actions.push(u16::from_be_bytes([community[0], community[1]]));
+                }
+                None => self.extended_communities.push(ExtendedCommunity(*community)),
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Update {
-    fn attribute(&mut self, code: u8, flags: u8, value: &[u8]) -> Result<(), Fault> {
+    /// RFC 7606 section 2: the routes of the message are withdrawn, the session stays.
+    pub(crate) fn treat_as_withdraw(&mut self) {
+        self.withdrawn.append(&mut self.announced);
+        self.flow_withdrawn.append(&mut self.flow_announced);
+    }
+
+    fn attribute(&mut self, receiver: Receiver, code: u8, flags: u8, value: &[u8]) -> Result<(), Fault> {
         let optional = flags & 0x80 != 0;
         match code {
             1..=3 | 5 if optional => return Err(Fault::Withdraw),
@@ -381,12 +458,13 @@ impl Update {
         }
         match code {
             1 => {
-                self.attributes.origin = true;
+                self.attributes.has_origin = true;
                 if value.len() == 1 && value[0] <= 2 { Ok(()) } else { Err(Fault::Withdraw) }
             }
             2 => {
-                self.attributes.as_path = true;
-                if is_as_path(value, 4) || is_as_path(value, 2) { Ok(()) } else { Err(Fault::Withdraw) }
+                self.attributes.has_as_path = true;
+                self.attributes.as_path = as_numbers(value, receiver.four_octet_as).ok_or(Fault::Withdraw)?;
+                Ok(())
             }
             3 => {
                 let octets: [u8; 4] = value.try_into().map_err(|_| Fault::Withdraw)?;
@@ -410,16 +488,7 @@ impl Update {
                 if !rest.is_empty() || communities.is_empty() {
                     return Err(Fault::Withdraw);
                 }
-                for community in communities {
-                    match action(community) {
-                        Some(action) => self.attributes.actions.push(action),
-                        None if is_action(community[0], community[1]) => {
-                            self.attributes.unknown_actions.push(u16::from_be_bytes([community[0], community[1]]));
-                        }
-                        None => {}
-                    }
-                }
-                Ok(())
+                self.attributes.extended(communities)
             }
             25 => {
                 let (communities, rest) = value.as_chunks::<20>();
@@ -427,12 +496,14 @@ impl Update {
                     return Err(Fault::Withdraw);
                 }
                 for community in communities.iter().filter(|c| c[..2] == [0x00, 0x0c]) {
-                    if community[19] & 1 != 0 {
-                        self.attributes.unknown_actions.push(0x000c);
-                        continue;
-                    }
                     let octets: [u8; 16] = community[2..18].try_into().map_err(|_| Fault::Ignore)?;
-                    self.attributes.actions.push(Action::RedirectToIp(IpAddr::from(octets)));
+                    let address = IpAddr::from(octets);
+                    let copy = community[19] & 1 != 0;
+                    self.attributes.actions.push(if copy {
+                        Action::CopyToIp(address)
+                    } else {
+                        Action::RedirectToIp(address)
+                    });
                 }
                 Ok(())
             }
@@ -447,26 +518,30 @@ impl Update {
                 Ok(())
             }
             // An attribute that is unknown and well-known at once (RFC 4271 section 6.3).
-            _ if !optional && !matches!(code, 4..=7 | 9 | 10 | 17 | 18) => Err(Fault::Reset),
+            _ if !optional && !matches!(code, 4..=7 | 9 | 10 | 17 | 18) => Err(Fault::Reset(2)),
             _ => Ok(()),
         }
     }
 
     /// `MP_REACH_NLRI` (RFC 4760 section 3).
     fn reach(&mut self, value: &[u8]) -> Result<(), Fault> {
-        let [a, b, safi, length, rest @ ..] = value else { return Err(Fault::Reset) };
-        let (next_hop, rest) = rest.split_at_checked(usize::from(*length)).ok_or(Fault::Reset)?;
-        let (_, nlri) = rest.split_first().ok_or(Fault::Reset)?;
+        let [a, b, safi, length, rest @ ..] = value else { return Err(Fault::Reset(9)) };
+        let (next_hop, rest) = rest.split_at_checked(usize::from(*length)).ok_or(Fault::Reset(9))?;
+        let (_, nlri) = rest.split_first().ok_or(Fault::Reset(9))?;
         let Some(family) = Family::from_numbers(u16::from_be_bytes([*a, *b]), *safi) else { return Ok(()) };
         // RFC 8955 section 4: the next hop of a FlowSpec route is ignored, whatever its length.
-        if matches!(family, Family::Ipv4Unicast | Family::Ipv6Unicast) {
-            self.attributes.next_hop = match next_hop.len() {
-                4 => next_hop.try_into().ok().map(|o: [u8; 4]| IpAddr::from(o)),
-                16 | 32 => next_hop[..16].try_into().ok().map(|o: [u8; 16]| IpAddr::from(o)),
-                _ => return Err(Fault::Reset),
-            };
+        let address = match next_hop.len() {
+            4 => next_hop.try_into().ok().map(|o: [u8; 4]| IpAddr::from(o)),
+            16 | 32 => next_hop[..16].try_into().ok().map(|o: [u8; 16]| IpAddr::from(o)),
+            _ => None,
+        };
+        match family {
+            Family::Ipv4Unicast | Family::Ipv6Unicast => {
+                self.attributes.next_hop = Some(address.ok_or(Fault::Reset(9))?);
+            }
+            Family::Ipv4FlowSpec | Family::Ipv6FlowSpec => self.attributes.flowspec_next_hop = address,
         }
-        let routes = Routes::read(family, nlri).ok_or(Fault::Reset)?;
+        let routes = Routes::read(family, nlri).ok_or(Fault::Reset(9))?;
         self.announced.extend(routes.routes);
         self.flow_announced.extend(routes.flow);
         self.dropped += routes.dropped;
@@ -476,12 +551,12 @@ impl Update {
 
     /// `MP_UNREACH_NLRI` (RFC 4760 section 4).
     fn unreach(&mut self, value: &[u8]) -> Result<(), Fault> {
-        let [a, b, safi, nlri @ ..] = value else { return Err(Fault::Reset) };
+        let [a, b, safi, nlri @ ..] = value else { return Err(Fault::Reset(9)) };
         let Some(family) = Family::from_numbers(u16::from_be_bytes([*a, *b]), *safi) else { return Ok(()) };
         if nlri.is_empty() {
             self.end_of_rib = Some(family);
         }
-        let routes = Routes::read(family, nlri).ok_or(Fault::Reset)?;
+        let routes = Routes::read(family, nlri).ok_or(Fault::Reset(9))?;
         self.withdrawn.extend(routes.routes);
         self.flow_withdrawn.extend(routes.flow);
         self.dropped += routes.dropped;
@@ -530,41 +605,54 @@ impl Routes {
     }
 }
 
-fn is_as_path(mut data: &[u8], width: usize) -> bool {
+/// The AS numbers of an `AS_PATH`; `None` if it is malformed (RFC 7606 section 7.2).
+fn as_numbers(mut data: &[u8], four_octet_as: bool) -> Option<Vec<u32>> {
+    let width = if four_octet_as { 4 } else { 2 };
+    let mut found = Vec::new();
     while let [kind, count, rest @ ..] = data {
         let length = usize::from(*count) * width;
         if !(1..=4).contains(kind) || *count == 0 || rest.len() < length {
-            return false;
+            return None;
         }
+        let number = |octets: &[u8]| octets.iter().fold(0u32, |n, o| n << 8 | u32::from(*o));
+        found.extend(rest[..length].chunks(width).map(number));
         data = &rest[length..];
     }
-    data.is_empty()
+    data.is_empty().then_some(found)
 }
 
-/// The action of an extended community, if it is one.
-fn action(community: &[u8; 8]) -> Option<Action> {
+/// The action of an extended community, if it is one; an error if nothing can carry it out.
+fn action(community: &[u8; 8]) -> Option<Result<Action, ()>> {
     let [kind, subtype, a, b, c, d, e, f] = *community;
-    let float = f32::from_be_bytes([c, d, e, f]);
-    Some(match (kind, subtype) {
-        // RFC 8955 section 7.1: negative and not-a-number are treated as zero.
-        (0x80, 0x06) if float > 0.0 => Action::RateLimitBytes(float),
-        (0x80, 0x06) => Action::Discard,
-        (0x80, 0x0c) if float > 0.0 => Action::RateLimitPackets(float),
-        (0x80, 0x0c) => Action::Discard,
+    let address = Ipv4Addr::new(a, b, c, d);
+    Some(Ok(match (kind, subtype) {
+        (0x80, 0x06 | 0x0c) => {
+            let rate = f32::from_be_bytes([c, d, e, f]);
+            if rate.is_nan() || rate == f32::INFINITY {
+                return Some(Err(()));
+            }
+            // RFC 8955 section 7.1: negative is zero; so is what lets nothing through in practice.
+            match (rate < 1.0, subtype) {
+                (true, _) => Action::Discard,
+                (false, 0x06) => Action::RateLimitBytes(rate),
+                (false, _) => Action::RateLimitPackets(rate),
+            }
+        }
         (0x80, 0x08) => {
             Action::RedirectAs2 { asn: u16::from_be_bytes([a, b]), value: u32::from_be_bytes([c, d, e, f]) }
         }
-        (0x81, 0x08) => Action::RedirectIpv4 { address: Ipv4Addr::new(a, b, c, d), value: u16::from_be_bytes([e, f]) },
+        (0x81, 0x08) => Action::RedirectIpv4 { address, value: u16::from_be_bytes([e, f]) },
         (0x82, 0x08) => {
             Action::RedirectAs4 { asn: u32::from_be_bytes([a, b, c, d]), value: u16::from_be_bytes([e, f]) }
         }
         // RFC 8955 section 7.3: bit 46 samples, bit 47 goes on; the rest is reserved and ignored.
         (0x80, 0x07) => Action::TrafficAction { sample: f & 2 != 0, go_on: f & 1 != 0 },
         (0x80, 0x09) => Action::Mark(f & 0x3f),
-        // The last bit asks for a copy instead (draft-ietf-idr-flowspec-redirect-ip section 3): that is another action.
-        (0x01, 0x0c) if f & 1 == 0 => Action::RedirectToIp(IpAddr::V4(Ipv4Addr::new(a, b, c, d))),
+        (0x01, 0x0c) if f & 1 != 0 => Action::CopyToIp(address.into()),
+        (0x01, 0x0c) => Action::RedirectToIp(address.into()),
+        (0x08, 0x00) => Action::RedirectToNextHop { next_hop: None, copy: f & 1 != 0 },
         _ => return None,
-    })
+    }))
 }
 
 /// Whether an extended community that is no known [`Action`] is an action all the same, so that a filter that leaves it out

@@ -1,7 +1,7 @@
 //! BGP messages (RFC 4271 section 4): header, OPEN with capabilities, NOTIFICATION, KEEPALIVE, ROUTE-REFRESH. UPDATE is in
 //! [`super::attribute`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use crate::config::Family;
@@ -136,6 +136,32 @@ pub struct Open {
     pub four_octet_as: bool,
     /// Route refresh (RFC 2918).
     pub route_refresh: bool,
+    /// Enhanced route refresh (RFC 7313).
+    pub enhanced_refresh: bool,
+    /// Graceful restart (RFC 4724).
+    pub graceful_restart: Option<GracefulRestart>,
+}
+
+/// The graceful restart capability (RFC 4724 section 3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GracefulRestart {
+    /// The R bit: the sender has restarted.
+    pub restarted: bool,
+    /// Restart time in seconds, at most 4095.
+    pub seconds: u16,
+    /// Families, with the F bit: their forwarding state was preserved. None at all: the sender only helps others.
+    pub families: BTreeMap<Family, bool>,
+}
+
+/// Subtypes of a ROUTE-REFRESH (RFC 7313 section 3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refresh {
+    /// The sender wants all routes again.
+    Request,
+    /// All routes follow.
+    Begin,
+    /// All routes were sent: what was not among them is gone.
+    End,
 }
 
 /// A message, decoded as far as the session needs it. An UPDATE stays in octets.
@@ -149,8 +175,8 @@ pub enum Message {
     Notification(Notification),
     /// KEEPALIVE.
     Keepalive,
-    /// ROUTE-REFRESH of a family (`None`: of one that is not spoken).
-    RouteRefresh(Option<Family>),
+    /// ROUTE-REFRESH of a family (`None`: of one that is not spoken, or an unknown subtype).
+    RouteRefresh(Option<(Family, Refresh)>),
 }
 
 /// Puts a header before a body. Bodies are built to fit.
@@ -180,12 +206,39 @@ impl Notification {
     }
 }
 
-/// A ROUTE-REFRESH (RFC 2918).
+/// A ROUTE-REFRESH (RFC 2918, RFC 7313).
 #[must_use]
-pub fn route_refresh(family: Family) -> Vec<u8> {
+pub fn route_refresh(family: Family, subtype: Refresh) -> Vec<u8> {
     let (afi, safi) = family.numbers();
     let [a, b] = afi.to_be_bytes();
-    frame(5, &[a, b, 0, safi])
+    let subtype = match subtype {
+        Refresh::Request => 0,
+        Refresh::Begin => 1,
+        Refresh::End => 2,
+    };
+    frame(5, &[a, b, subtype, safi])
+}
+
+impl GracefulRestart {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend([64, u8::try_from(2 + 4 * self.families.len()).unwrap_or(2)]);
+        let first = u16::from(self.restarted) << 15 | self.seconds & 0x0fff;
+        out.extend(first.to_be_bytes());
+        for (family, preserved) in &self.families {
+            let (afi, safi) = family.numbers();
+            let [a, b] = afi.to_be_bytes();
+            out.extend([a, b, safi, u8::from(*preserved) << 7]);
+        }
+    }
+
+    fn decode(value: &[u8]) -> Option<Self> {
+        let (first, rest) = value.split_first_chunk::<2>()?;
+        let first = u16::from_be_bytes(*first);
+        let families = rest
+            .chunks_exact(4)
+            .filter_map(|c| Some((Family::from_numbers(u16::from_be_bytes([c[0], c[1]]), c[2])?, c[3] & 0x80 != 0)));
+        Some(Self { restarted: first & 0x8000 != 0, seconds: first & 0x0fff, families: families.collect() })
+    }
 }
 
 impl Open {
@@ -201,9 +254,15 @@ impl Open {
         if self.route_refresh {
             capabilities.extend([2, 0]);
         }
+        if let Some(restart) = &self.graceful_restart {
+            restart.encode(&mut capabilities);
+        }
         if self.four_octet_as {
             capabilities.extend([65, 4]);
             capabilities.extend(self.asn.to_be_bytes());
+        }
+        if self.enhanced_refresh {
+            capabilities.extend([70, 0]);
         }
         let mut body = vec![4];
         body.extend(u16::try_from(self.asn).unwrap_or(AS_TRANS).to_be_bytes());
@@ -229,6 +288,8 @@ impl Open {
             families: BTreeSet::new(),
             four_octet_as: false,
             route_refresh: false,
+            enhanced_refresh: false,
+            graceful_restart: None,
         };
         let mut parameters = &body[10..];
         if parameters.len() != usize::from(fixed[9]) && fixed[9] != 0xff {
@@ -275,6 +336,9 @@ impl Open {
                     self.families.extend(Family::from_numbers(u16::from_be_bytes([*a, *b]), *safi));
                 }
                 (2, _) => self.route_refresh = true,
+                (70, _) => self.enhanced_refresh = true,
+                // RFC 4724 section 3: a capability that cannot be read is as good as none.
+                (64, value) => self.graceful_restart = GracefulRestart::decode(value),
                 (65, [a, b, c, d]) => {
                     self.four_octet_as = true;
                     self.asn = u32::from_be_bytes([*a, *b, *c, *d]);
@@ -338,7 +402,15 @@ pub fn decode(message: &[u8]) -> Result<Message, Notification> {
         }),
         4 => Message::Keepalive,
         5 => match body {
-            [a, b, _, safi] => Message::RouteRefresh(Family::from_numbers(u16::from_be_bytes([*a, *b]), *safi)),
+            [a, b, subtype, safi] => {
+                let subtype = match subtype {
+                    0 => Some(Refresh::Request),
+                    1 => Some(Refresh::Begin),
+                    2 => Some(Refresh::End),
+                    _ => None,
+                };
+                Message::RouteRefresh(Family::from_numbers(u16::from_be_bytes([*a, *b]), *safi).zip(subtype))
+            }
             _ => return Err(Notification { code: 7, subcode: 1, data: message.to_vec() }),
         },
         kind => return Err(Notification { code: 1, subcode: 3, data: vec![kind] }),

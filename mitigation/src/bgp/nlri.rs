@@ -2,13 +2,18 @@
 //!
 //! What is encoded is canonical: components in order, host bits cleared, the AND bit of a first operator clear, single values as
 //! `=v`, ranges as `>=low & <=high`, in the shortest octets. A withdrawal therefore has the octets of the announcement.
+//!
+//! The codec writes whatever the standards allow, up to 4095 octets; what a router is not sent is settled by its
+//! [`super::profile::Profile`].
 
 use collectors::IpVersion;
 use detector::pattern::MAX_RANGES;
 use detector::{BitTest, Bits, Condition, Pattern, Prefix, Ranges};
 
-/// Longest NLRI that is sent: several routers reset or switch off the family at 240 octets, where the length takes two.
-pub const MAX_ENCODED: usize = 239;
+/// Longest NLRI that is sent to routers: several reset or switch off the family at 240 octets, where the length takes two.
+pub const MAX_SENT: usize = 239;
+/// Longest NLRI there is (RFC 8955 section 4.1).
+pub const MAX_ENCODED: usize = 4095;
 
 /// Why an NLRI cannot be encoded or decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,11 +37,8 @@ pub enum NlriError {
     #[error("the NLRI has no component")]
     Empty,
     /// Longer than [`MAX_ENCODED`].
-    #[error("the rule takes more than 239 octets; use fewer values")]
+    #[error("the rule takes more than 4095 octets; use fewer values")]
     TooLong,
-    /// Routers read IPv6 offsets in three incompatible ways: never sent.
-    #[error("a rule with an IPv6 prefix offset is not announced")]
-    Offset,
     /// A condition of the other address family.
     #[error("the rule mixes address families or has no prefix to tell its family")]
     Family,
@@ -50,15 +52,33 @@ const EQUAL: u8 = 0x01;
 const NOT: u8 = 0x02;
 const MATCH: u8 = 0x01;
 
-/// Encodes a pattern, with the length in front (one octet: never more than [`MAX_ENCODED`]).
+/// Encodes a pattern, with the length in front: one octet, or two from 240 octets on.
 ///
 /// # Errors
 /// See [`NlriError`].
 pub fn encode_with_length(pattern: &Pattern) -> Result<Vec<u8>, NlriError> {
-    let components = encode(pattern)?;
-    let mut nlri = vec![u8::try_from(components.len()).map_err(|_| NlriError::TooLong)?];
+    encode(pattern).map(with_length)
+}
+
+/// Puts the length in front of encoded components: one octet, or two from 240 octets on.
+#[must_use]
+pub fn with_length(components: Vec<u8>) -> Vec<u8> {
+    let mut nlri = match u8::try_from(components.len()) {
+        Ok(length) if length < 0xf0 => vec![length],
+        _ => (0xf000 | u16::try_from(components.len()).unwrap_or(u16::MAX)).to_be_bytes().to_vec(),
+    };
     nlri.extend(components);
-    Ok(nlri)
+    nlri
+}
+
+/// How numeric sets are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Spelling {
+    /// Single values as `=v`, ranges as `>=low & <=high`.
+    #[default]
+    Ranges,
+    /// Every value by itself, for routers that cannot match ranges.
+    Values,
 }
 
 /// Encodes the components of a pattern, without the length in front.
@@ -66,6 +86,14 @@ pub fn encode_with_length(pattern: &Pattern) -> Result<Vec<u8>, NlriError> {
 /// # Errors
 /// See [`NlriError`].
 pub fn encode(pattern: &Pattern) -> Result<Vec<u8>, NlriError> {
+    encode_spelled(pattern, Spelling::Ranges)
+}
+
+/// As [`encode`], with numeric sets spelled one way or the other.
+///
+/// # Errors
+/// See [`NlriError`].
+pub fn encode_spelled(pattern: &Pattern, spelling: Spelling) -> Result<Vec<u8>, NlriError> {
     let mut out = Vec::with_capacity(32);
     if pattern.conditions().is_empty() {
         return Err(NlriError::Empty);
@@ -74,14 +102,14 @@ pub fn encode(pattern: &Pattern) -> Result<Vec<u8>, NlriError> {
         out.push(condition.component_type());
         match condition {
             Condition::Destination(prefix, offset) | Condition::Source(prefix, offset) => {
-                if *offset != 0 {
-                    return Err(NlriError::Offset);
-                }
                 out.push(prefix.length());
                 if prefix.version() == IpVersion::V6 {
-                    out.push(0);
+                    out.push(*offset);
                 }
-                out.extend(prefix_octets(prefix));
+                // RFC 8956 section 3.1: only the bits from the offset on, left-aligned.
+                let bits = prefix.bits().checked_shl((*offset).into()).unwrap_or(0);
+                let octets = usize::from(prefix.length().saturating_sub(*offset)).div_ceil(8);
+                out.extend(bits.to_be_bytes().into_iter().take(octets));
             }
             Condition::Protocol(set)
             | Condition::Port(set)
@@ -91,7 +119,7 @@ pub fn encode(pattern: &Pattern) -> Result<Vec<u8>, NlriError> {
             | Condition::IcmpCode(set)
             | Condition::Length(set)
             | Condition::Dscp(set)
-            | Condition::FlowLabel(set) => encode_numbers(set, &mut out),
+            | Condition::FlowLabel(set) => encode_numbers(set, spelling, &mut out)?,
             Condition::TcpFlags(bits) | Condition::Fragment(bits) => encode_bits(bits, &mut out),
         }
     }
@@ -106,17 +134,25 @@ fn prefix_octets(prefix: &Prefix) -> impl Iterator<Item = u8> {
     prefix.bits().to_be_bytes().into_iter().take(usize::from(prefix.length()).div_ceil(8))
 }
 
-fn encode_numbers(set: &Ranges, out: &mut Vec<u8>) {
+fn encode_numbers(set: &Ranges, spelling: Spelling, out: &mut Vec<u8>) -> Result<(), NlriError> {
     let mut last = out.len();
     for &(low, high) in set.as_slice() {
         if low == high {
             last = encode_value(EQUAL, low, out);
+        } else if spelling == Spelling::Values {
+            for value in low..=high {
+                last = encode_value(EQUAL, value, out);
+                if out.len() > MAX_ENCODED {
+                    return Err(NlriError::TooLong);
+                }
+            }
         } else {
             encode_value(GREATER | EQUAL, low, out);
             last = encode_value(AND | LESS | EQUAL, high, out);
         }
     }
     out[last] |= END_OF_LIST;
+    Ok(())
 }
 
 /// Appends an operator and its value in the fewest octets (1, 2 or 4); returns the operator's place.
@@ -298,6 +334,10 @@ fn decode_bits(kind: u8, mut data: &[u8]) -> Result<(Bits, &[u8]), NlriError> {
     while tests.len() < MAX_RANGES {
         let (operator, mask, rest) = decode_value(data)?;
         data = rest;
+        // RFC 8955 section 4.2.2.9: one or two octets is a must.
+        if operator >> 4 & 3 > 1 {
+            return Err(NlriError::Operator(kind));
+        }
         let mask = u16::try_from(mask).map_err(|_| NlriError::Operator(kind))?;
         tests.push(BitTest { and: operator & AND != 0, negate: operator & NOT != 0, all: operator & MATCH != 0, mask });
         if operator & END_OF_LIST != 0 {
@@ -377,7 +417,7 @@ mod tests {
             offset.to_string(),
             "destination 2001:db8::/32 source ::1234:5678:9a00:0/104 offset 64 protocol tcp"
         );
-        assert_eq!(encode(&offset), Err(NlriError::Offset));
+        assert_eq!(encode(&offset), Ok(hex("01200020010db8026840123456789a038106")));
     }
 
     #[test]
@@ -394,10 +434,15 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_of_240_octets_is_refused() {
-        let ports = Ranges::union((0..90).map(|i| (1000 + 2 * i, 1000 + 2 * i)));
-        let pattern = Pattern::new(vec![Condition::SourcePort(ports)]).expect("valid");
-        assert_eq!(encode(&pattern), Err(NlriError::TooLong));
+    fn a_rule_of_240_octets_has_a_length_of_two() {
+        let ports = |n: u32| {
+            let ports = Ranges::union((0..n).map(|i| (1000 + 2 * i, 1000 + 2 * i)));
+            Pattern::new(vec![Condition::SourcePort(ports)]).expect("valid")
+        };
+        let long = encode_with_length(&ports(90)).expect("fits");
+        assert_eq!((&long[..2], long.len()), (&[0xf1, 0x0f][..], 2 + 271));
+        assert_eq!(encode_with_length(&ports(79)).expect("fits")[0], 238);
+        assert_eq!(split_flowspec(&long).expect("lengths fit")[0], &long[2..]);
     }
 
     #[test]

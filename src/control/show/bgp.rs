@@ -20,9 +20,27 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
         .iter()
         .map(|p| {
             let families = if p.families.is_empty() { "-".to_owned() } else { p.families.join(" ") };
+            let uptime = p.uptime_seconds.map_or_else(|| "-".to_owned(), super::span);
+            let refused = if p.refused.is_empty() { String::new() } else { format!(" ({} refused)", p.refused.len()) };
+            let sent = format!(
+                "{}{refused}{}",
+                p.routes_sent,
+                if p.in_sync || p.uptime_seconds.is_none() { "" } else { ", sending" }
+            );
+            let restart = if p.graceful_restart { "yes" } else { "no" };
             let trouble = p.last_error.clone().unwrap_or_default();
-            vec![p.name.clone(), p.state.to_owned(), families, p.routes_sent.to_string(), p.resets.to_string(), trouble]
+            vec![
+                p.name.clone(),
+                p.state.to_owned(),
+                uptime,
+                families,
+                sent,
+                restart.to_owned(),
+                p.resets.to_string(),
+                trouble,
+            ]
         })
         .collect();
-    Ok(Answer::new(table(&["PEER", "STATE", "FAMILIES", "SENT", "RESETS", "LAST ERROR"], &rows), peers))
+    let head = ["PEER", "STATE", "UPTIME", "FAMILIES", "SENT", "GRACEFUL", "RESETS", "LAST ERROR"];
+    Ok(Answer::new(table(&head, &rows), peers))
 }

@@ -4,7 +4,7 @@ use super::Category;
 
 pub(super) const CATEGORY: Category = Category {
     name: "blackhole",
-    arguments: "",
+    arguments: "[history ROUTE]",
     help: "blackholed hosts and which peers they were sent to",
-    run: |view, arguments| super::mitigations(view, "blackhole", "blackhole", arguments),
+    run: |view, arguments| super::mitigations(view, "blackhole", &["blackhole", "diversion"], arguments),
 };

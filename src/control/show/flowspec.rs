@@ -4,7 +4,7 @@ use super::Category;
 
 pub(super) const CATEGORY: Category = Category {
     name: "flowspec",
-    arguments: "",
+    arguments: "[history ROUTE]",
     help: "FlowSpec rules in force and which peers they were sent to",
-    run: |view, arguments| super::mitigations(view, "flowspec", "flowspec", arguments),
+    run: |view, arguments| super::mitigations(view, "flowspec", &["flowspec"], arguments),
 };

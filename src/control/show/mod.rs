@@ -13,6 +13,7 @@ use config::Config;
 use serde_json::json;
 
 use super::{Answer, Outcome, table};
+use crate::announcers::Announcers;
 use crate::api::Status;
 use crate::api::status::MitigationStatus;
 use crate::pipeline::Pipeline;
@@ -28,6 +29,8 @@ pub struct View<'a> {
     pub status: &'a Status,
     /// The configuration in force.
     pub config: &'a Config,
+    /// Who announces, and the journal.
+    pub announcers: &'a Announcers,
 }
 
 /// Something that can be shown.
@@ -105,23 +108,69 @@ pub(super) fn no_arguments(category: &str, arguments: &[String]) -> Result<(), s
     }
 }
 
-/// Routes of one kind.
-fn mitigations(view: &View<'_>, category: &str, kind: &str, arguments: &[String]) -> Outcome {
+/// Routes of one kind; `history ROUTE` tells what became of one.
+fn mitigations(view: &View<'_>, category: &str, kinds: &[&str], arguments: &[String]) -> Outcome {
+    if arguments.first().is_some_and(|word| word == "history") {
+        return history(view, &arguments[1..].join(" "));
+    }
     no_arguments(category, arguments)?;
-    let routes: Vec<&MitigationStatus> = view.status.mitigations.iter().filter(|m| m.kind == kind).collect();
+    let routes: Vec<&MitigationStatus> = view.status.mitigations.iter().filter(|m| kinds.contains(&m.kind)).collect();
+    let now = view.now.as_seconds();
     let row = |m: &&MitigationStatus| {
         let state = match m.dry_run {
-            Some(_) => "dry run".to_owned(),
+            Some(why) => why.advice().to_owned(),
             None if m.sent_to.is_empty() => "not sent to any peer yet".to_owned(),
             None => format!("sent to {}", m.sent_to.join(", ")),
         };
+        let not_sent: Vec<String> = m.not_sent.iter().map(|(peer, why)| format!("not to {peer}: {why}")).collect();
+        let state = std::iter::once(state).chain(not_sent).collect::<Vec<_>>().join("; ");
+        let origin = match &m.order {
+            Some(order) if order.reason.is_empty() => format!("by {}", order.owner),
+            Some(order) => format!("by {}: {}", order.owner, order.reason),
+            None => format!("mined, {:.0} %", m.coverage * 100.0),
+        };
+        let ends = match m.ends {
+            Some(ends) if ends > now => format!("in {}", span(ends - now)),
+            Some(_) => "with the attack".to_owned(),
+            None => "never".to_owned(),
+        };
         let hits = m.hits.map_or_else(|| "-".to_owned(), |h| h.packets.to_string());
-        vec![m.prefix.clone(), m.route.clone(), state, hits]
+        vec![m.id[..8].to_owned(), m.route.clone(), m.action.clone(), origin, span(now - m.since), ends, hits, state]
     };
     let text = if routes.is_empty() {
-        format!("no {kind} routes")
+        format!("no {category} routes")
     } else {
-        table(&["HOST", "ROUTE", "STATE", "PACKETS HIT"], &routes.iter().map(row).collect::<Vec<_>>())
+        let head = ["ID", "ROUTE", "ACTION", "ORIGIN", "AGE", "ENDS", "PACKETS HIT", "STATE"];
+        table(&head, &routes.iter().map(row).collect::<Vec<_>>())
     };
     Ok(Answer::new(text, &json!(routes)))
+}
+
+/// What became of a route: from the journal.
+fn history(view: &View<'_>, route: &str) -> Outcome {
+    let named = view.status.mitigations.iter().find(|m| m.id == route || m.id.starts_with(route) && route.len() >= 8);
+    let words = named.map_or_else(|| route.to_owned(), |m| m.route.clone());
+    let lines = view.announcers.history((!words.is_empty()).then_some(&words), 500).map_err(|e| e.to_string())?;
+    let now = view.now.as_seconds();
+    let row = |l: &crate::store::Line| {
+        vec![format!("{} ago", span(now - l.time)), l.event.clone(), l.text.clone(), l.owner.clone(), l.reason.clone()]
+    };
+    let text = table(&["WHEN", "EVENT", "WHAT", "WHO", "WHY"], &lines.iter().map(row).collect::<Vec<_>>());
+    let json: Vec<_> = lines
+        .iter()
+        .map(|l| json!({"time": l.time, "event": l.event, "route": l.route, "text": l.text, "owner": l.owner, "reason": l.reason}))
+        .collect();
+    Ok(Answer::new(text, &json))
+}
+
+/// A time span in words.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds for people")]
+fn span(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }

@@ -1,0 +1,440 @@
+//! [`Policy`]: what is announced for an attack or by order, and for how long.
+//!
+//! Mined rules and operators' orders come in; the set of wanted announcements comes out. Every route passes the rails
+//! ([`crate::rails`]) here, and once more on its encoded octets. A fresh install is in dry run (decision 4): everything happens but
+//! the announcement.
+//!
+//! * `decision.rs`: what is asked and answered.
+//! * `ladder.rs`: escalation, expiry, probing.
+//! * `manual.rs`: operators' rules, blackholes, approval, `withdraw-all`.
+//! * `breaker.rs`: mass alarms and the pace of new rules.
+//! * `audience.rs`: which peers get the same mined rules.
+//! * `state.rs`: what survives a restart.
+
+pub mod audience;
+mod breaker;
+mod decision;
+mod ladder;
+mod manual;
+pub mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use collectors::Time;
+use detector::{Attack, Direction, Pattern, Target};
+
+use crate::announcement::{Announcement, Route, Wanted};
+use crate::bgp::order;
+use crate::config::{Config, GroupPolicy, Mode, Rung};
+use crate::rails::{self, Space};
+
+pub use decision::{Decision, DryRun, Mitigation, Order, Proposal, Refusal};
+pub use manual::OrderError;
+
+use breaker::{Breaker, Pace};
+use ladder::Probe;
+
+/// What is being done about one target.
+#[derive(Debug, Clone, Default)]
+struct Case {
+    group: String,
+    mitigations: Vec<Mitigation>,
+    /// Whether a bucket has been mined at all: nothing is blackholed before a rule was looked for.
+    mined: bool,
+    /// When a bucket last gave a rule, or a rung was taken: gives it time to work.
+    last_change: Option<Time>,
+    /// The rung of the group's ladder.
+    rung: usize,
+    /// The attack ended; the routes stay for the rest of their `ban_time`.
+    over: bool,
+    /// After a restart nobody knows yet whether the attack goes on.
+    unknown_until: Option<Time>,
+    /// What was taken away to look behind it.
+    probe: Option<Probe>,
+    /// Probes that found the attack still there.
+    failed_probes: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Policy {
+    config: Config,
+    space: Space,
+    cases: BTreeMap<Target, Case>,
+    manual: BTreeMap<Route, Mitigation>,
+    breaker: Breaker,
+    pace: Pace,
+    halted: Option<Order>,
+    silent: bool,
+}
+
+impl Policy {
+    /// Under a configuration.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            space: Space::new(&config),
+            config,
+            cases: BTreeMap::new(),
+            manual: BTreeMap::new(),
+            breaker: Breaker::default(),
+            pace: Pace::default(),
+            halted: None,
+            silent: false,
+        }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Puts a configuration into force. Automatic routes that its rails forbid go at once; what it no longer allows otherwise is
+    /// held back from the next step on, and what it now allows is announced then.
+    pub fn reconfigure(&mut self, config: Config) -> Vec<Decision> {
+        self.space = Space::new(&config);
+        self.config = config;
+        let mut decisions = Vec::new();
+        for case in self.cases.values_mut() {
+            case.mitigations.retain(|m| {
+                let stays = self.space.check(&m.route, &m.announcement).is_ok();
+                if !stays {
+                    decisions.push(Decision::Removed(m.clone()));
+                }
+                stays
+            });
+        }
+        decisions
+    }
+
+    /// Whether `withdraw-all` is in force, and by whose order.
+    #[must_use]
+    pub const fn halted(&self) -> Option<&Order> {
+        self.halted.as_ref()
+    }
+
+    /// Whether the mass-alarm breaker is open.
+    #[must_use]
+    pub const fn breaker_is_open(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// The telemetry of an exporter is not to be believed: automatic announcing stops for a minute (decision 5).
+    pub fn suspect_exporter(&mut self, now: Time) -> Vec<Decision> {
+        if self.breaker.open(now) { vec![Decision::BreakerOpened { targets: 0 }] } else { Vec::new() }
+    }
+
+    /// Without telemetry nothing ends (decision 7).
+    pub const fn set_silent(&mut self, silent: bool) {
+        self.silent = silent;
+    }
+
+    /// An attack began: opens its case, watches for mass alarms. One that comes back while its routes are away for a probe gets
+    /// them back at once.
+    pub fn alarm(&mut self, now: Time, attack: &Attack) -> Vec<Decision> {
+        let case = self.cases.entry(attack.target).or_default();
+        case.group.clone_from(&attack.group);
+        let is_new = !case.over || case.mitigations.is_empty();
+        case.over = false;
+        case.unknown_until = None;
+        let mut decisions = self.end_probe(now, attack.target);
+        if is_new && decisions.is_empty() {
+            let limit = breaker::limit(&self.config, self.space.networks());
+            let opened = self.breaker.alarm(now, limit);
+            decisions.extend(opened.map(|targets| Decision::BreakerOpened { targets }));
+        }
+        decisions
+    }
+
+    /// Takes the miner's rules for a target, best first, as far as the rails allow; none at all is an answer too.
+    pub fn propose(&mut self, now: Time, target: Target, proposals: &[Proposal]) -> Vec<Decision> {
+        self.propose_to(now, target, proposals, None)
+    }
+
+    /// As [`Policy::propose`], for the peers of one router profile alone (decision 14).
+    pub fn propose_to(
+        &mut self,
+        now: Time,
+        target: Target,
+        proposals: &[Proposal],
+        peers: Option<&BTreeSet<String>>,
+    ) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        self.cases.entry(target).or_default().mined = true;
+        for proposal in proposals {
+            let route = Route::FlowSpec(proposal.pattern.clone());
+            match self.check_rule(target, proposal, peers) {
+                Ok(mitigation) => {
+                    let mitigation = Mitigation { since: now, ..mitigation };
+                    let case = self.cases.entry(target).or_default();
+                    case.last_change = Some(now);
+                    case.mitigations.push(mitigation);
+                    decisions.push(self.settle_last(now, target));
+                }
+                Err(reason) => decisions.push(Decision::Refused { target, route, reason }),
+            }
+        }
+        decisions
+    }
+
+    fn check_rule(
+        &self,
+        target: Target,
+        proposal: &Proposal,
+        peers: Option<&BTreeSet<String>>,
+    ) -> Result<Mitigation, Refusal> {
+        let own_end = match target.direction {
+            Direction::Incoming => proposal.pattern.destination(),
+            Direction::Outgoing => proposal.pattern.source(),
+        };
+        if !own_end.is_some_and(|own| target.prefix.contains(&own)) {
+            return Err(Refusal::OutsideTarget);
+        }
+        if proposal.coverage < self.config.minimum_coverage {
+            return Err(Refusal::LowCoverage);
+        }
+        let pattern = rails::clamp(&proposal.pattern).map_err(Refusal::of)?;
+        let route = Route::FlowSpec(pattern);
+        let actions = self.rule_actions(target).ok_or(Refusal::NoRules)?;
+        let mut announcement = Announcement { actions, ..Announcement::default() }.within(target.prefix);
+        announcement.peers = peers.cloned();
+        self.space.check(&route, &announcement).map_err(Refusal::of)?;
+        if self.is_blackholed_by_hand(target) {
+            return Err(Refusal::Blackholed);
+        }
+        if let Some(case) = self.cases.get(&target) {
+            if case.mitigations.iter().any(|m| m.route == route) {
+                return Err(Refusal::Duplicate);
+            }
+            let mine = |m: &&Mitigation| m.is_rule() && shares_peer(&m.announcement, &announcement);
+            if case.mitigations.iter().filter(mine).count() >= self.config.max_rules_per_host {
+                return Err(Refusal::RulesPerHost);
+            }
+        }
+        if self.all().filter(|m| m.is_rule()).count() >= self.automatic_rules() {
+            return Err(Refusal::Rules);
+        }
+        self.check_order(&route, &announcement)?;
+        Ok(Mitigation::automatic(Time::default(), target, route, announcement, proposal.coverage))
+    }
+
+    /// Rules that the program may make; the rest of `max_rules` is the operators'.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share")]
+    fn automatic_rules(&self) -> usize {
+        (self.config.max_rules as f64 * (1.0 - self.config.rule_reserve.clamp(0.0, 1.0))).ceil() as usize
+    }
+
+    /// RFC 8955 section 5.1: routers try rules in a fixed order and the first that matches decides. An accept behind a rule that
+    /// drops, and a rate limit that shares packets with another, do not do what they say.
+    fn check_order(&self, route: &Route, announcement: &Announcement) -> Result<(), Refusal> {
+        let Route::FlowSpec(pattern) = route else { return Ok(()) };
+        let is_rate = announcement.actions.iter().any(crate::Action::is_rate_limit);
+        let diverts = announcement.actions.iter().any(crate::Action::diverts);
+        for other in self.all().filter(|m| m.route != *route && shares_peer(&m.announcement, announcement)) {
+            let Route::FlowSpec(theirs) = &other.route else { continue };
+            if !order::may_overlap(pattern, theirs) {
+                continue;
+            }
+            if is_rate && other.announcement.actions.iter().any(crate::Action::is_rate_limit) {
+                return Err(Refusal::OverlappingRateLimits);
+            }
+            let they_divert = other.announcement.actions.iter().any(crate::Action::diverts);
+            let they_are_first = order::compare(theirs, pattern).is_lt();
+            let shadows = (!diverts && they_divert && they_are_first) || (diverts && !they_divert && !they_are_first);
+            if shadows {
+                return Err(Refusal::ShadowedAccept);
+            }
+        }
+        Ok(())
+    }
+
+    /// Actions of a target's rules: those of its rung, or of the nearest below that has rules.
+    fn rule_actions(&self, target: Target) -> Option<Vec<crate::Action>> {
+        let group = self.group_of(target);
+        let rung = self.cases.get(&target).map_or(0, |c| c.rung);
+        let upto = group.ladder.iter().take(rung + 1).rev();
+        let later = group.ladder.iter().skip(rung + 1);
+        upto.chain(later).find_map(|r| match r {
+            Rung::FlowSpec(actions) => Some(actions.clone()),
+            Rung::Divert | Rung::Blackhole => None,
+        })
+    }
+
+    fn group_of(&self, target: Target) -> GroupPolicy {
+        self.config.group(self.cases.get(&target).map_or("global", |c| c.group.as_str()))
+    }
+
+    /// Whether an operator's blackhole covers a target: nothing is mined for it (decision 3).
+    #[must_use]
+    pub fn is_blackholed_by_hand(&self, target: Target) -> bool {
+        self.manual.values().any(|m| matches!(&m.route, Route::Unicast(p) if p.contains(&target.prefix)))
+    }
+
+    /// Decides anew whether the last mitigation of a case is announced.
+    fn settle_last(&mut self, now: Time, target: Target) -> Decision {
+        let mut mitigation = self
+            .cases
+            .get(&target)
+            .and_then(|c| c.mitigations.last())
+            .cloned()
+            .unwrap_or_else(|| unreachable!("pushed"));
+        self.settle(now, &mut mitigation);
+        if let Some(last) = self.cases.get_mut(&target).and_then(|c| c.mitigations.last_mut()) {
+            *last = mitigation.clone();
+        }
+        Decision::Added(mitigation)
+    }
+
+    /// Whether and why a mitigation is held back, under the present configuration.
+    fn settle(&mut self, now: Time, m: &mut Mitigation) {
+        m.dry_run = self.held_back(m);
+        if m.dry_run.is_none() && !m.announced && !m.is_manual() && !m.paced {
+            m.paced = self.pace.take(now, self.config.max_new_rules_per_second);
+            if !m.paced {
+                m.dry_run = Some(DryRun::Paced);
+            }
+        }
+        m.announced |= m.dry_run.is_none();
+    }
+
+    fn held_back(&self, m: &Mitigation) -> Option<DryRun> {
+        if self.halted.is_some() {
+            return Some(DryRun::Halted);
+        }
+        if self.space.check(&m.route, &m.announcement).is_err() {
+            return Some(DryRun::Rail);
+        }
+        if m.is_rule() && self.is_blackholed_by_hand(m.target) {
+            return Some(DryRun::Blackholed);
+        }
+        if m.is_manual() {
+            return None;
+        }
+        let group = self.group_of(m.target);
+        let waits = |mode: Mode| match mode {
+            Mode::Automatic => None,
+            Mode::Approve if m.approved => None,
+            Mode::Approve => Some(DryRun::AwaitingApproval),
+            Mode::Alert => Some(DryRun::AlertOnly),
+        };
+        if !self.config.enable_ban {
+            Some(DryRun::BanDisabled)
+        } else if !group.enable_ban {
+            Some(DryRun::GroupBanDisabled)
+        } else if m.is_rule() && !self.config.flow_spec_announces {
+            Some(DryRun::FlowSpecDisabled)
+        } else if m.is_rule() && !group.enable_flow_spec {
+            Some(DryRun::GroupFlowSpecDisabled)
+        } else if let Some(waiting) = waits(group.mode) {
+            Some(waiting)
+        } else if self.breaker.is_open() && !m.announced {
+            Some(DryRun::Breaker)
+        } else {
+            None
+        }
+    }
+
+    /// The ladder (decision 5), the ends of routes, and what has become allowed or forbidden. `held` is what at least one peer has
+    /// been sent.
+    pub fn step(&mut self, now: Time, attacks: &BTreeMap<Target, Attack>, held: &BTreeSet<Route>) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        let active = self.cases.values().filter(|c| !c.over).count();
+        if self.breaker.closes(now, active, breaker::limit(&self.config, self.space.networks())) {
+            decisions.push(Decision::BreakerClosed);
+        }
+        for attack in attacks.values() {
+            self.escalate(now, attack, held, &mut decisions);
+        }
+        self.expire(now, attacks, &mut decisions);
+        self.expire_orders(now, &mut decisions);
+        self.settle_all(now, &mut decisions);
+        decisions
+    }
+
+    /// Announces what is allowed now, holds back what is not; both are said.
+    fn settle_all(&mut self, now: Time, decisions: &mut Vec<Decision>) {
+        let mut changed = Vec::new();
+        for m in self.manual.values().chain(self.cases.values().flat_map(|c| &c.mitigations)) {
+            let mut settled = m.clone();
+            settled.dry_run = self.held_back(m);
+            if settled.dry_run != m.dry_run
+                && !(settled.dry_run.is_none() && m.dry_run == Some(DryRun::Paced) && m.paced)
+            {
+                changed.push(settled);
+            }
+        }
+        for mut m in changed {
+            let before = m.dry_run;
+            self.settle(now, &mut m);
+            let is_still_paced = before.is_none() && m.dry_run == Some(DryRun::Paced);
+            let place = self
+                .manual
+                .get_mut(&m.route)
+                .filter(|_| m.is_manual())
+                .or_else(|| self.cases.get_mut(&m.target)?.mitigations.iter_mut().find(|x| x.route == m.route));
+            if let Some(place) = place {
+                let said = place.dry_run == m.dry_run;
+                *place = m.clone();
+                if !said && !is_still_paced {
+                    decisions.push(Decision::Changed(m));
+                }
+            }
+        }
+    }
+
+    /// An attack ended: its routes go when they have lasted `ban_time`.
+    pub fn over(&mut self, target: Target) {
+        if let Some(case) = self.cases.get_mut(&target) {
+            case.over = true;
+        }
+    }
+
+    /// Routes of one target, dry runs included.
+    #[must_use]
+    pub fn of(&self, target: Target) -> &[Mitigation] {
+        self.cases.get(&target).map_or(&[], |c| &c.mitigations)
+    }
+
+    /// Filters for a target's counters: its own routes and what operators ordered for it.
+    pub fn filters_of(&self, target: Target) -> impl Iterator<Item = &Mitigation> {
+        let manual = self
+            .manual
+            .values()
+            .filter(move |m| m.target.direction == target.direction && m.target.prefix.overlaps(&target.prefix));
+        self.of(target).iter().chain(manual)
+    }
+
+    /// What of a target's traffic is taken care of already at some of `peers` (`None`: at any) and not mined again.
+    #[must_use]
+    pub fn excluded(&self, target: Target, peers: Option<&BTreeSet<String>>) -> Vec<Pattern> {
+        let theirs = |m: &&Mitigation| match (&m.announcement.peers, peers) {
+            (Some(a), Some(b)) => a.intersection(b).next().is_some(),
+            _ => true,
+        };
+        self.filters_of(target).filter(theirs).map(Mitigation::pattern).collect()
+    }
+
+    /// Routes of all targets and orders, dry runs included.
+    pub fn all(&self) -> impl Iterator<Item = &Mitigation> {
+        self.manual.values().chain(self.cases.values().flat_map(|c| &c.mitigations))
+    }
+
+    /// What should be announced. What operators ordered goes before what was decided for the same route.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted::new();
+        for m in self.all().filter(|m| m.dry_run.is_none()) {
+            wanted.entry(m.route.clone()).or_insert_with(|| m.announcement.clone());
+        }
+        wanted
+    }
+}
+
+/// Whether two announcements go to a peer in common.
+fn shares_peer(a: &Announcement, b: &Announcement) -> bool {
+    match (&a.peers, &b.peers) {
+        (Some(a), Some(b)) => a.intersection(b).next().is_some(),
+        _ => true,
+    }
+}

@@ -1,0 +1,34 @@
+//! `set blackhole IP` and `delete blackhole IP`: announced, or withdrawn, at once (decision 3).
+
+use detector::Prefix;
+
+use super::{Action, Verb, done, order, parse_options};
+use crate::pipeline::Request;
+
+pub(super) const SET: Action = Action {
+    verb: Verb::Set,
+    category: "blackhole",
+    arguments: "IP [expires TIME] [reason TEXT]",
+    help: "blackhole a host now; its FlowSpec rules are withdrawn and mining stops",
+    run: |pipeline, now, caller, arguments| {
+        let (words, options) = parse_options(arguments)?;
+        let [text] = &words[..] else { return Err("write one address: set blackhole 203.0.113.9".into()) };
+        let prefix: Prefix = text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?;
+        let order = order(now, caller, &options)?;
+        done(pipeline.request(now, Request::AddBlackhole { prefix, order }))
+    },
+};
+
+pub(super) const DELETE: Action = Action {
+    verb: Verb::Delete,
+    category: "blackhole",
+    arguments: "IP [reason TEXT]",
+    help: "end a host's blackhole now; mining resumes",
+    run: |pipeline, now, caller, arguments| {
+        let (words, options) = parse_options(arguments)?;
+        let text = words.join(" ");
+        let route = pipeline.find(&text).ok_or_else(|| format!("{text:?} is not blackholed: see show blackhole"))?;
+        let order = order(now, caller, &options)?;
+        done(pipeline.request(now, Request::Remove { route, order }))
+    },
+};

@@ -1,0 +1,58 @@
+//! `set flowspec '{...}'` and `delete flowspec RULE`: a rule that is announced, or withdrawn, at once.
+
+use super::{Action, Verb, done, order, parse_options};
+use crate::control::{Answer, Outcome};
+use crate::pipeline::Request;
+
+pub(super) const SET: Action = Action {
+    verb: Verb::Set,
+    category: "flowspec",
+    arguments: "'{JSON}' [expires TIME] [reason TEXT]",
+    help: "announce a FlowSpec rule now, for TIME (such as 30m, 2h, 1d) or until it is deleted",
+    run: |pipeline, now, caller, arguments| {
+        let (words, options) = parse_options(arguments)?;
+        let [text] = &words[..] else {
+            return Err(r#"write the rule as one word of JSON: set flowspec '{"destination_prefix": "203.0.113.9/32", "protocols": ["udp"], "source_ports": [53], "action_type": "discard"}'"#.into());
+        };
+        let rule = mitigation::flowspec::json::parse(text).map_err(|e| e.to_string())?;
+        let order = order(now, caller, &options)?;
+        done(pipeline.request(now, Request::AddFlowSpec { rule, order }))
+    },
+};
+
+pub(super) const DELETE: Action = Action {
+    verb: Verb::Delete,
+    category: "flowspec",
+    arguments: "RULE|all [reason TEXT]",
+    help: "withdraw a rule now: its id or words as show flowspec prints them, or its JSON",
+    run: |pipeline, now, caller, arguments| {
+        let (words, options) = parse_options(arguments)?;
+        let text = words.join(" ");
+        if text == "all" {
+            return delete_all(pipeline, now, caller, &options);
+        }
+        let route = pipeline.find(&text).ok_or_else(|| format!("there is no rule {text:?}: see show flowspec"))?;
+        let order = order(now, caller, &options)?;
+        done(pipeline.request(now, Request::Remove { route, order }))
+    },
+};
+
+fn delete_all(
+    pipeline: &mut crate::pipeline::Pipeline,
+    now: collectors::Time,
+    caller: &crate::control::Caller,
+    options: &super::Options,
+) -> Outcome {
+    let rules: Vec<mitigation::Route> = pipeline
+        .policy()
+        .all()
+        .map(|m| m.route.clone())
+        .filter(|r| matches!(r, mitigation::Route::FlowSpec(_)))
+        .collect();
+    let count = rules.len();
+    for route in rules {
+        // The same rule may have stood for several targets; the first removal took all of them.
+        let _ = pipeline.request(now, Request::Remove { route, order: order(now, caller, options)? });
+    }
+    Ok(Answer::new(format!("{count} rules withdrawn"), &count))
+}
