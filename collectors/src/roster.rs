@@ -2,7 +2,7 @@
 //! does not push out who has been of use.
 //!
 //! When the table is full, those make room who never sent anything usable, oldest first; then those who did so in less than
-//! [`SETTLED`] different seconds; then those silent for [`IDLE`]. Who is settled and speaks stays, whatever arrives.
+//! [`SETTLED`] different seconds and sent nothing since they were last looked at; then those silent for [`IDLE`]. Who is settled and speaks stays, whatever arrives.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -25,6 +25,8 @@ pub(crate) struct Standing {
     /// Seconds in which it was of use, up to [`SETTLED`].
     useful: AtomicU32,
     last_useful: AtomicU32,
+    /// Times that it was of use, modulo 2^32.
+    uses: AtomicU32,
     last_seen: AtomicU64,
     has_left: AtomicBool,
 }
@@ -42,6 +44,7 @@ impl Standing {
     pub(crate) fn was_useful(&self, now: Time) {
         let useful = self.useful.load(Ordering::Relaxed);
         if useful < SETTLED {
+            self.uses.fetch_add(1, Ordering::Relaxed);
             let second = (now.0 / 1_000_000_000) as u32;
             if useful == 0 || self.last_useful.load(Ordering::Relaxed) != second {
                 self.last_useful.store(second, Ordering::Relaxed);
@@ -79,7 +82,8 @@ pub(crate) struct Roster<K, V> {
 #[derive(Debug)]
 struct Queues<K> {
     newcomers: VecDeque<K>,
-    juniors: VecDeque<K>,
+    /// With how often they had been of use when they were last looked at.
+    juniors: VecDeque<(K, u32)>,
 }
 
 impl<K: Eq + Hash, V> std::fmt::Debug for Roster<K, V> {
@@ -130,6 +134,7 @@ impl<K: Copy + Eq + Hash, V: Member> Roster<K, V> {
 
     fn make_room(&self, now: Time, left: &impl Fn(K, &V)) -> bool {
         let useful = |key: &K| self.members.get(key).map(|m| m.standing().useful.load(Ordering::Relaxed));
+        let uses = |key: &K| self.members.get(key).map_or(0, |m| m.standing().uses.load(Ordering::Relaxed));
         loop {
             let Some(key) = self.queues().newcomers.pop_front() else { break };
             match useful(&key) {
@@ -140,19 +145,27 @@ impl<K: Copy + Eq + Hash, V: Member> Roster<K, V> {
                 Some(1..SETTLED) => {
                     let mut queues = self.queues();
                     if queues.juniors.len() >= 2 * self.capacity {
-                        queues.juniors.retain(|k| self.members.contains_key(k));
+                        queues.juniors.retain(|(k, _)| self.members.contains_key(k));
                     }
-                    queues.juniors.push_back(key);
+                    queues.juniors.push_back((key, 1));
                 }
                 Some(_) | None => {}
             }
         }
-        loop {
-            let Some(key) = self.queues().juniors.pop_front() else { break };
-            if useful(&key).is_some_and(|n| n < SETTLED) {
+        let mut looked_at = 0;
+        while looked_at <= self.capacity {
+            looked_at += 1;
+            let Some((key, before)) = self.queues().juniors.pop_front() else { break };
+            if useful(&key).is_none_or(|n| n >= SETTLED) {
+                continue;
+            }
+            // Who was of use again since gets another turn.
+            let uses = uses(&key);
+            if uses == before || looked_at > self.capacity {
                 self.remove(key, left);
                 return true;
             }
+            self.queues().juniors.push_back((key, uses));
         }
         // At most once a second, so that a flood cannot make it work.
         if now.since(Time(self.last_sweep.load(Ordering::Relaxed))) < Duration::from_secs(1) {

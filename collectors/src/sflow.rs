@@ -98,10 +98,8 @@ impl Datagram<'_> {
             let whole = match format {
                 1 => self.flow_sample(&mut sample, false, out),
                 3 => self.flow_sample(&mut sample, true, out),
-                2 | 4 => {
-                    self.statistics.counter_samples += 1;
-                    Some(())
-                }
+                2 => self.counter_sample(&mut sample, false),
+                4 => self.counter_sample(&mut sample, true),
                 // Discarded packets are reported one by one, beside the sampled stream: they are not traffic to count.
                 5 => {
                     self.statistics.discard_samples += 1;
@@ -127,6 +125,28 @@ impl Datagram<'_> {
         self.views.put_back(key, view);
     }
 
+    /// Counters of interfaces; all other counters are skipped.
+    fn counter_sample(&mut self, xdr: &mut Xdr<'_>, expanded: bool) -> Option<()> {
+        self.statistics.counter_samples += 1;
+        // Sequence, source id (class and index apart in the expanded form).
+        xdr.skip(if expanded { 3 } else { 2 })?;
+        for _ in 0..xdr.u32()?.min(MAX_SAMPLES) {
+            let (format, mut part) = (xdr.u32()?, xdr.part()?);
+            if format != 1 {
+                continue;
+            }
+            let interface = part.u32()?;
+            // Type, speed, direction, status, octets received.
+            part.skip(7)?;
+            let packets = part.u32()?.wrapping_add(part.u32()?).wrapping_add(part.u32()?);
+            let verdict = self.exporter.pools().counters(interface, packets);
+            if let Some(measured) = verdict {
+                self.exporter.suspect(measured);
+            }
+        }
+        Some(())
+    }
+
     fn flow_sample(&mut self, xdr: &mut Xdr<'_>, expanded: bool, out: &mut Vec<Sample>) -> Option<()> {
         let number = xdr.u32()?;
         // Source id: class and index, apart in the expanded form.
@@ -150,7 +170,8 @@ impl Datagram<'_> {
             None => (announced.max(1), RateSource::Sample),
         };
         self.exporter.sampled(rate, from);
-        if let Some(measured) = self.exporter.pools().add(source, number, pool, rate) {
+        let verdict = self.exporter.pools().sample(source, number, pool, input, rate);
+        if let Some(measured) = verdict {
             self.exporter.suspect(measured);
         }
         let records = xdr.u32()?;
@@ -197,36 +218,80 @@ impl Datagram<'_> {
     }
 }
 
-/// Sources of one exporter whose pools are watched at most.
+/// Sources and interfaces of one exporter that are watched at most, each.
 const MAX_SOURCES: usize = 256;
 /// Samples of a source after which its rate is measured: then the quotient is certain to a few percent.
 const MEASURE_AFTER: u32 = 256;
+/// Samples of an interface between two readings of its counters from which on they are compared.
+const COMPARE_AFTER: u32 = 100;
 
-/// What samples say of the packets they were taken from: every sample carries the number of packets that could have been
-/// sampled so far (the pool), so that the true rate shows.
+/// What an agent's own numbers say of its sampling rate. Every sample carries the number of packets that could have been sampled
+/// so far (the pool), and counter samples carry what interfaces received.
 #[derive(Debug, Default)]
-pub(crate) struct Pools(BTreeMap<u32, (u32, u32)>);
+pub(crate) struct Pools {
+    /// Number and pool of a source's first sample since it was measured last.
+    sources: BTreeMap<u32, (u32, u32)>,
+    interfaces: BTreeMap<u32, Received>,
+    /// Measured rates that contradict the announced one, by pools and by counters; 0: they agree.
+    verdicts: [u32; 2],
+}
+
+/// An interface between two readings of its counters.
+#[derive(Debug, Default)]
+struct Received {
+    packets: Option<u32>,
+    samples: u32,
+    rate: u32,
+}
+
+/// The measured rate if it is not within a factor of two of the announced one, else 0.
+fn verdict(measured: u64, announced: u32) -> u32 {
+    let measured = u32::try_from(measured.max(1)).unwrap_or(u32::MAX);
+    let agrees = measured <= announced.saturating_mul(2) && announced <= measured.saturating_mul(2);
+    if agrees { 0 } else { measured }
+}
 
 impl Pools {
-    /// Takes a sample's number and pool. Every [`MEASURE_AFTER`] samples of a source, returns the measured rate if that is not
-    /// within a factor of two of `rate`, or 0 if it is.
-    fn add(&mut self, source: u32, number: u32, pool: u32, rate: u32) -> Option<u32> {
-        if self.0.len() >= MAX_SOURCES && !self.0.contains_key(&source) {
+    /// Takes a flow sample. When something was measured: the rate that contradicts the announced one, or 0.
+    fn sample(&mut self, source: u32, number: u32, pool: u32, input: u32, rate: u32) -> Option<u32> {
+        // Taken where it came in, at an interface (source class 0): the interface's counters tell of the same packets.
+        if source == input && (self.interfaces.len() < MAX_SOURCES || self.interfaces.contains_key(&input)) {
+            let received = self.interfaces.entry(input).or_default();
+            received.samples += 1;
+            received.rate = rate;
+        }
+        if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source) {
             return None;
         }
-        let (first_number, first_pool) = *self.0.entry(source).or_insert((number, pool));
-        let samples = number.wrapping_sub(first_number);
+        let (first_number, first_pool) = *self.sources.entry(source).or_insert((number, pool));
+        let (samples, packets) = (number.wrapping_sub(first_number), pool.wrapping_sub(first_pool));
         if samples < MEASURE_AFTER {
             return None;
         }
-        self.0.insert(source, (number, pool));
+        self.sources.insert(source, (number, pool));
         // Numbers that began anew, and agents that do not keep a pool, say nothing.
-        if samples > MEASURE_AFTER * 16 || pool.wrapping_sub(first_pool) > u32::MAX / 2 || pool == first_pool {
+        if samples > MEASURE_AFTER * 16 || packets > u32::MAX / 2 || packets == 0 {
             return None;
         }
-        let measured = (pool.wrapping_sub(first_pool) / samples).max(1);
-        let agrees = measured <= rate.saturating_mul(2) && rate <= measured.saturating_mul(2);
-        Some(if agrees { 0 } else { measured })
+        self.verdicts[0] = verdict((packets / samples).into(), rate);
+        Some(self.suspect())
+    }
+
+    /// Takes a reading of an interface's counters: packets received so far, modulo 2^32.
+    fn counters(&mut self, interface: u32, packets: u32) -> Option<u32> {
+        let received = self.interfaces.get_mut(&interface)?;
+        let before = received.packets.replace(packets);
+        let samples = std::mem::take(&mut received.samples);
+        let packets = packets.wrapping_sub(before?);
+        if samples < COMPARE_AFTER || packets > u32::MAX / 2 {
+            return None;
+        }
+        self.verdicts[1] = verdict(u64::from(packets / samples), received.rate);
+        Some(self.suspect())
+    }
+
+    fn suspect(&self) -> u32 {
+        if self.verdicts[0] > 0 { self.verdicts[0] } else { self.verdicts[1] }
     }
 }
 
@@ -269,4 +334,36 @@ fn sampled_ip(mut xdr: Xdr<'_>, now: Time, version: IpVersion) -> Option<Sample>
         sample.known |= Fields::PORTS | Fields::ICMP;
     }
     Some(sample)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_and_counters_that_contradict_the_announced_rate_are_noticed() {
+        let mut honest = Pools::default();
+        let mut wrong = Pools::default();
+        let (mut last_honest, mut last_wrong) = (None, None);
+        for n in 0..1000 {
+            last_honest = honest.sample(3, n, n * 1000, 3, 1000).or(last_honest);
+            last_wrong = wrong.sample(3, n, n * 4096, 3, 1000).or(last_wrong);
+        }
+        assert_eq!((last_honest, last_wrong), (Some(0), Some(4096)));
+        // Restarted, and without a pool: nothing is said.
+        let mut silent = Pools::default();
+        assert!((0..1000).all(|n| silent.sample(7, n, 0, 9, 1000).is_none()));
+        let mut counters = Pools::default();
+        assert_eq!(counters.counters(3, 0), None, "no sample yet");
+        counters.sample(3, 0, 0, 3, 1000);
+        assert_eq!(counters.counters(3, 5_000), None, "the first reading");
+        (1..=200).for_each(|n| assert_eq!(counters.sample(3, n, n * 1000, 3, 1000), None));
+        assert_eq!(counters.counters(3, 205_000), Some(0));
+        (201..=255).for_each(|n| assert_eq!(counters.sample(3, n, n * 1000, 3, 1000), None));
+        assert_eq!(counters.counters(3, 900_000), None, "too few samples to tell");
+        (0..100).for_each(|_| {
+            counters.sample(3, 10, 10_000, 3, 1000);
+        });
+        assert_eq!(counters.counters(3, 900_000 + 100 * 4096), Some(4096));
+    }
 }

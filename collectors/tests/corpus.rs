@@ -12,7 +12,7 @@ use collectors::{Content, Decoder, IpVersion, Recording, Sample, Statistics};
 use serde_json::Value;
 
 /// Files whose judgement differs from ours, and why ours stands.
-const ARGUED: [(&str, &str); 5] = [
+const ARGUED: [(&str, &str); 8] = [
     ("ipfix_basic", "a second IPFIX message follows in the datagram; the oracle stops at the first"),
     (
         "nf9_gl_softflowd",
@@ -20,6 +20,9 @@ const ARGUED: [(&str, &str); 5] = [
     ),
     ("nf9_scapy", "the sampling option comes after all data; the judgement accepts raw counters"),
     ("sflow_akv_1140", "the oracle counts Ethernet padding of a short frame as IP bytes"),
+    ("ipfix_netscaler_data_first", "three records come before their template and wait for it; the oracle drops them"),
+    ("nf9_akv_data_plus_templates", "eleven records come before their template and wait for it; the oracle drops them"),
+    ("nf9_gl_nprobe4", "seven records come before their template and wait for it; the oracle drops them"),
     ("sflow_tcpdump_counters", "one datagram is NetFlow v5, which the sFlow oracle does not read"),
 ];
 
@@ -57,6 +60,18 @@ fn decode(path: &Path, content: Content) -> (Statistics, Vec<Sample>) {
 fn expected(corpus: &Path, name: &str) -> Value {
     let text = std::fs::read_to_string(corpus.join(format!("expected/{name}.json"))).expect("expected");
     serde_json::from_str(&text).expect("JSON")
+}
+
+/// A table that outlives its reasons would hide new faults.
+#[test]
+fn argued_files_differ_in_what_is_argued_only() {
+    let Some(corpus) = corpus() else { return };
+    for (name, _) in ARGUED {
+        let (ours, _) = decode(&corpus.join(format!("flows/{name}.pcap")), Content::Exports);
+        let expected = expected(&corpus, name);
+        let found = differences(&expected["expected"], &ours);
+        assert!(!found.is_empty(), "{name} equals its judgement: take it out of the table");
+    }
 }
 
 /// What differs from the judgement, in words.
@@ -108,7 +123,7 @@ fn every_export_of_the_corpus_decodes_as_other_decoders_judge() {
         }
     }
     println!("{} of {} files equal their judgement", files.len() - differing.len(), files.len());
-    assert!(differing.len() * 10 <= files.len(), "more than a tenth differs: {differing:?}");
+    assert!(differing.is_empty(), "without a place in the table of argued differences: {differing:?}");
 }
 
 #[test]
