@@ -86,6 +86,7 @@ fn u32_at(data: &[u8], at: usize) -> Option<u32> {
 ///
 /// # Errors
 /// [`PacketError::Truncated`] or [`PacketError::NotIp`].
+#[inline]
 pub fn ip_packet(link: LinkType, frame: &[u8]) -> Result<IpPacket<'_>, PacketError> {
     let (ethertype, at) = match link {
         LinkType::Ethernet => (u16_at(frame, 12).ok_or(PacketError::Truncated)?, 14),
@@ -118,6 +119,7 @@ fn ppp(frame: &[u8], at: usize) -> Result<IpPacket<'_>, PacketError> {
     }
 }
 
+#[inline]
 fn bare_ip(frame: &[u8], at: usize) -> Result<IpPacket<'_>, PacketError> {
     let data = frame.get(at..).filter(|d| !d.is_empty()).ok_or(PacketError::Truncated)?;
     match data[0] >> 4 {
@@ -256,6 +258,7 @@ pub fn payload(packet: &[u8]) -> Option<(u8, &[u8])> {
 ///
 /// # Errors
 /// See [`PacketError`].
+#[inline]
 pub fn parse(link: LinkType, time: Time, frame: &[u8], original_length: u32) -> Result<Sample, PacketError> {
     let packet = ip_packet(link, frame)?;
     let offset = u32::try_from(packet.offset).unwrap_or(u32::MAX);
@@ -266,6 +269,7 @@ pub fn parse(link: LinkType, time: Time, frame: &[u8], original_length: u32) -> 
 ///
 /// # Errors
 /// See [`PacketError`].
+#[inline]
 pub fn parse_ip(time: Time, data: &[u8], wire_length: u32) -> Result<Sample, PacketError> {
     match data.first().ok_or(PacketError::Truncated)? >> 4 {
         4 => parse_v4(time, data, wire_length),
@@ -281,6 +285,7 @@ fn set_length(sample: &mut Sample, total: u32) {
 }
 
 /// RFC 791.
+#[inline]
 fn parse_v4(time: Time, data: &[u8], wire_length: u32) -> Result<Sample, PacketError> {
     let header: &[u8; 20] = data.first_chunk().ok_or(PacketError::Truncated)?;
     let header_length = usize::from(header[0] & 0x0f) * 4;
@@ -389,6 +394,7 @@ const fn v6_zero_length(next_header: u8, wire_length: u32) -> u32 {
 }
 
 /// Ports, flags, type and code; what is not there is known not to be there.
+#[inline]
 fn transport(sample: &mut Sample, data: &[u8]) {
     let has_header = !sample.is_later_fragment();
     match sample.protocol {

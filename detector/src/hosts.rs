@@ -70,6 +70,9 @@ enum Slab {
 /// From an own address to a [`HostId`] and back.
 pub struct Hosts {
     networks: Networks,
+    /// By the upper 16 bits of an IPv4 address, one bit: whether any of it is ours. 8 KiB stay in the nearest cache while foreign
+    /// addresses, which are half of all, pass by.
+    any_own: Box<[u64]>,
     /// By the upper 16 bits of an IPv4 address: block number plus one, or 0.
     top: Box<[u32]>,
     /// 256 entries per block, by the third octet.
@@ -100,6 +103,7 @@ impl Hosts {
         let max_v6 = if has_v6 { max_ipv6_hosts.clamp(1, MAX_SLABS * 128) } else { 0 };
         let mut hosts = Self {
             networks: networks.clone(),
+            any_own: vec![0; 1 << 10].into(),
             top: vec![0; 1 << 16].into(),
             blocks: Vec::new(),
             // Twice the entries, so that probing stays short when the table is full.
@@ -126,6 +130,7 @@ impl Hosts {
         let count = if prefix.length() >= 24 { 1 } else { 1usize << (24 - prefix.length()) };
         let state = if prefix.length() > 24 { UNALLOCATED | PARTIAL } else { UNALLOCATED };
         for third in first..first + count {
+            self.any_own[third >> 14] |= 1 << (third >> 8 & 63);
             let block = &mut self.top[third >> 8];
             if *block == 0 {
                 self.blocks.push(std::array::from_fn(|_| AtomicU32::new(NOT_OURS)));
@@ -167,10 +172,10 @@ impl Hosts {
 
     #[inline]
     fn find_v4(&self, address: u32) -> Lookup {
-        let block = self.top[(address >> 16) as usize];
-        if block == 0 {
+        if self.any_own[(address >> 22) as usize] & 1 << (address >> 16 & 63) == 0 {
             return Lookup::Foreign;
         }
+        let block = self.top[(address >> 16) as usize];
         let entry = &self.blocks[block as usize - 1][(address >> 8 & 0xff) as usize];
         let mut state = entry.load(Ordering::Acquire);
         if state == NOT_OURS {

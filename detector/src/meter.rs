@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use collectors::sys::prefetch;
 use collectors::{Sample, Time};
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -22,6 +23,8 @@ const CAPTURE_RING: usize = 1 << 13;
 const COMMAND_RING: usize = 1 << 10;
 /// Samples that are looked up, and whose counters are fetched, before the first of them is counted.
 const GROUP: usize = 64;
+/// Places of the look-back ring that are fetched ahead.
+const LOOK_AHEAD: usize = 6;
 /// Recent samples kept per worker (6 MiB), so that a bucket can be filled at the moment of the alarm.
 const LOOK_BACK: usize = 1 << 16;
 
@@ -88,6 +91,11 @@ impl LookBack {
             self.samples[self.next] = sample;
         }
         self.next = (self.next + 1) % LOOK_BACK;
+        // The ring is larger than the nearer caches: the places of the next few samples are fetched ahead.
+        if let Some(later) = self.samples.get(self.next + LOOK_AHEAD) {
+            prefetch(&later.source);
+            prefetch(&later.origin);
+        }
     }
 
     /// Newest first.
