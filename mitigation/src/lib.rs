@@ -4,6 +4,7 @@ pub mod announce;
 pub mod announcement;
 pub mod bgp;
 pub mod config;
+pub mod enforce;
 pub mod flowspec;
 pub mod miner;
 pub mod policy;

@@ -98,7 +98,7 @@ impl Accept {
 /// The key is a string of symbols that compares as the RFC's algorithm does: components by type, prefixes bit by bit, everything else
 /// octet by octet; the end of a prefix, a value or the rule comes behind every other symbol, so that the longer one wins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Precedence(IpVersion, Box<[u16]>);
+pub struct Precedence(IpVersion, Arc<[u16]>);
 
 const END: u16 = 0x100;
 
@@ -282,8 +282,13 @@ impl AdjRibIn {
         before - self.rules.len()
     }
 
-    /// The peer has sent all of a family: what is still stale goes.
-    fn end_of_rib(&mut self, of: Family) -> bool {
+    /// The peer sends all of a family again (RFC 7313): what it does not repeat goes with [`AdjRibIn::end_of_rib`].
+    pub fn refresh_begin(&mut self, of: Family) {
+        self.rules.values_mut().filter(|rule| family(rule) == of).for_each(|rule| rule.stale = true);
+    }
+
+    /// The peer has sent all of a family: what is still stale goes. True if rules changed.
+    pub fn end_of_rib(&mut self, of: Family) -> bool {
         let before = self.rules.len();
         self.rules.retain(|_, rule| !rule.stale || family(rule) != of);
         before != self.rules.len()

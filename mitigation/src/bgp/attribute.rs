@@ -336,6 +336,21 @@ pub fn decode(body: &[u8]) -> Result<Update, Notification> {
     decode_from(Receiver { four_octet_as: true }, body)
 }
 
+impl Attributes {
+    /// With these actions and nothing else.
+    #[must_use]
+    pub fn of_actions(actions: Vec<Action>) -> Self {
+        Self { actions, ..Self::default() }
+    }
+
+    /// With what extended communities stand for, and nothing else; `None` if a rate is no number.
+    #[must_use]
+    pub fn of_extended_communities(octets: &[u8]) -> Option<Self> {
+        let mut attributes = Self::default();
+        attributes.extended(octets.as_chunks::<8>().0).ok().map(|()| attributes)
+    }
+}
+
 /// Decodes an UPDATE's body.
 ///
 /// # Errors

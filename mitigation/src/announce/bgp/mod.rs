@@ -9,7 +9,7 @@
 mod driver;
 mod listener;
 mod quarantine;
-mod socket;
+pub(crate) mod socket;
 mod status;
 
 use std::collections::BTreeMap;

@@ -21,7 +21,7 @@ const IPV6_MINHOPCOUNT: i32 = 73;
 const BACKLOG: u32 = 64;
 
 /// Connects to a peer from its local address, with its password and TTL.
-pub(super) async fn connect(peer: &Peer) -> io::Result<TcpStream> {
+pub(crate) async fn connect(peer: &Peer) -> io::Result<TcpStream> {
     let remote = SocketAddr::new(peer.remote_address, peer.remote_port);
     let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     prepare(&socket, peer)?;
@@ -38,7 +38,7 @@ pub(super) async fn connect(peer: &Peer) -> io::Result<TcpStream> {
 }
 
 /// Listens for peers that connect; all of them share the address.
-pub(super) fn listen(address: SocketAddr, peers: &[&Peer]) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr, peers: &[&Peer]) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     mark(&socket);
@@ -58,7 +58,7 @@ pub(super) fn listen(address: SocketAddr, peers: &[&Peer]) -> io::Result<TcpList
 }
 
 /// What a connection that a peer opened still needs.
-pub(super) fn accepted(stream: &TcpStream, peer: &Peer) -> io::Result<()> {
+pub(crate) fn accepted(stream: &TcpStream, peer: &Peer) -> io::Result<()> {
     stream.set_nodelay(true)?;
     prepare(stream, peer)
 }
