@@ -40,7 +40,7 @@ impl fmt::Display for Problem {
 
 /// Collects problems with the lines of the keys they are about.
 #[derive(Debug, Default)]
-struct Report {
+pub(crate) struct Report {
     problems: Vec<Problem>,
     lines: BTreeMap<String, usize>,
 }
@@ -56,7 +56,7 @@ impl Report {
         self.problems.iter().any(|p| p.key == key)
     }
 
-    fn add(&mut self, key: impl Into<String>, text: impl Into<String>) {
+    pub(crate) fn add(&mut self, key: impl Into<String>, text: impl Into<String>) {
         let key = key.into();
         // A value that could not be read says nothing more.
         if self.has(&key) {
@@ -122,6 +122,8 @@ fn parse(text: &str, report: &mut Report) -> Option<Draft> {
                 Item::Table(inner) => {
                     if section == Section::Bgp {
                         draft.bgp.entry(instance.to_owned()).or_default();
+                    } else if section == Section::EnforcerPeer {
+                        draft.enforcer_peers.entry(instance.to_owned()).or_default();
                     } else {
                         draft.groups.entry(instance.to_owned()).or_default();
                     }
@@ -220,6 +222,7 @@ fn compose(draft: &Draft, report: &mut Report) -> Config {
         api: compose_api(draft, report),
         state_directory: draft.main.state_directory.clone().into(),
         logging_level: draft.main.logging_level.clone(),
+        enforcement: crate::enforcer::compose(draft, report),
     }
 }
 
@@ -387,8 +390,11 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
                 "networks_list is empty, so nothing could be announced: list your prefixes first",
             );
         }
-        if peers.is_empty() && draft.bgp.values().all(|b| !b.active) {
-            report.add("main.enable_ban", "there is no active BGP peer to announce to: add a [bgp.NAME] table");
+        if peers.is_empty() && draft.bgp.values().all(|b| !b.active) && !draft.enforcer.enforce_here {
+            report.add(
+                "main.enable_ban",
+                "there is no active BGP peer to announce to: add a [bgp.NAME] table, or enforce_here in [enforcer]",
+            );
         } else if !peers.is_empty() && main.gobgp_flow_spec_announces && !peers.iter().any(flowspec) {
             report.add("main.gobgp_flow_spec_announces", "no BGP peer has ipv4_flowspec or ipv6_flowspec on");
         }

@@ -153,6 +153,10 @@ pub struct Draft {
     pub groups: BTreeMap<String, Group>,
     /// BGP peers by name.
     pub bgp: BTreeMap<String, Bgp>,
+    /// `[enforcer]`.
+    pub enforcer: crate::enforcer::Enforcer,
+    /// Whom the enforcer takes rules from, by name.
+    pub enforcer_peers: BTreeMap<String, crate::enforcer::EnforcerPeer>,
 }
 
 impl Draft {
@@ -163,9 +167,11 @@ impl Draft {
             main: Main::unset(),
             groups: BTreeMap::from([("global".to_owned(), Group::default())]),
             bgp: BTreeMap::new(),
+            enforcer: crate::enforcer::Enforcer::default(),
+            enforcer_peers: BTreeMap::new(),
         };
         for key in crate::schema::keys() {
-            if matches!(key.section, crate::schema::Section::Bgp) {
+            if matches!(key.section, crate::schema::Section::Bgp | crate::schema::Section::EnforcerPeer) {
                 continue;
             }
             if let Some(default) = &key.default {
@@ -174,6 +180,7 @@ impl Draft {
                 debug_assert_eq!(applied, Ok(()), "default of {}", key.name);
             }
         }
+        draft.enforcer.is_set = false;
         draft
     }
 }

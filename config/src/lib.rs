@@ -8,6 +8,7 @@
 pub mod candidate;
 pub mod check;
 pub mod draft;
+pub mod enforcer;
 pub mod schema;
 pub mod words;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// `error`, `warn`, `info` or `debug`.
     pub logging_level: String,
+    /// This host as a FlowSpec router, if `[enforcer]` says so.
+    pub enforcement: Option<enforcer::Enforcement>,
 }
 
 impl Default for Config {

@@ -21,11 +21,16 @@ pub enum Section {
     Api,
     /// `[state]`
     State,
+    /// `[enforcer]`
+    Enforcer,
+    /// `[enforcer_peer.NAME]`
+    EnforcerPeer,
 }
 
 impl Section {
     /// All sections in the order of the reference.
-    pub const ALL: [Self; 5] = [Self::Main, Self::HostGroup, Self::Bgp, Self::Api, Self::State];
+    pub const ALL: [Self; 7] =
+        [Self::Main, Self::HostGroup, Self::Bgp, Self::Api, Self::State, Self::Enforcer, Self::EnforcerPeer];
 
     /// Name in the file.
     #[must_use]
@@ -36,13 +41,15 @@ impl Section {
             Self::Bgp => "bgp",
             Self::Api => "api",
             Self::State => "state",
+            Self::Enforcer => "enforcer",
+            Self::EnforcerPeer => "enforcer_peer",
         }
     }
 
     /// Whether it has one table per name.
     #[must_use]
     pub const fn is_named(self) -> bool {
-        matches!(self, Self::HostGroup | Self::Bgp)
+        matches!(self, Self::HostGroup | Self::Bgp | Self::EnforcerPeer)
     }
 }
 
@@ -242,6 +249,7 @@ macro_rules! set {
 }
 
 pub mod announcing;
+mod enforcer;
 mod flow_spec;
 
 /// Addresses, each once.
@@ -288,6 +296,7 @@ pub fn keys() -> Vec<Key> {
             Ok(())
         }),
     ));
+    keys.extend(enforcer::keys());
     keys
 }
 
@@ -716,9 +725,12 @@ pub fn reference() -> String {
         let header = match section {
             Section::HostGroup => "hostgroup.global".to_owned(),
             Section::Bgp => "bgp.router1".to_owned(),
-            Section::Main | Section::Api | Section::State => section.name().to_owned(),
+            Section::EnforcerPeer => "enforcer_peer.detector".to_owned(),
+            Section::Main | Section::Api | Section::State | Section::Enforcer => section.name().to_owned(),
         };
-        let comment = if section == Section::Bgp { "# " } else { "" };
+        // What only exists when it is named stands as a comment.
+        let is_optional = matches!(section, Section::Bgp | Section::Enforcer | Section::EnforcerPeer);
+        let comment = if is_optional { "# " } else { "" };
         text.push_str(&format!("\n{comment}[{header}]\n"));
         for key in keys().iter().filter(|k| k.section == section) {
             text.push_str(&format!("# {}\n", key.meaning));

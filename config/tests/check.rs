@@ -182,7 +182,7 @@ fn no_mutation_of_a_file_panics() {
                 }
                 2 => lines[at].push(['"', ']', '=', '\n', '[', '#'][random(6)]),
                 3 => lines.swap(at, 0),
-                _ => lines.insert(at, format!("[{}.x]", Section::ALL[random(5)].name())),
+                _ => lines.insert(at, format!("[{}.x]", Section::ALL[random(Section::ALL.len())].name())),
             }
         }
         let _ = check(&lines.join("\n"));
