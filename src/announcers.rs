@@ -14,6 +14,9 @@ use mitigation::bgp::session::State;
 use mitigation::{Config, Route, Wanted};
 use tokio::sync::watch;
 
+use crate::api::status::Volume;
+use crate::enforcer::hits::{self, Hits};
+use crate::enforcer::local::{self, Local};
 use crate::pipeline::Pipeline;
 use crate::report::{Entry, Report};
 use crate::store::{Line, Store};
@@ -36,6 +39,12 @@ pub struct Announcers {
     sent: BTreeMap<String, Arc<BTreeSet<Route>>>,
     shared: Arc<bgp::Shared>,
     told_not_durable: bool,
+    /// The kill switch is on.
+    halted: bool,
+    /// This host's packet filter (`enforce_here`).
+    local: Option<Local>,
+    /// What an enforcer of this installation took.
+    hits: Hits,
 }
 
 impl std::fmt::Debug for Announcers {
@@ -52,6 +61,7 @@ impl Announcers {
         released: Wanted,
         roster: watch::Receiver<Roster>,
         shared: Arc<bgp::Shared>,
+        local: Option<Local>,
     ) -> Self {
         let released = Arc::new(released);
         let peers = roster.borrow().clone();
@@ -67,6 +77,9 @@ impl Announcers {
             sent: BTreeMap::new(),
             shared,
             told_not_durable: false,
+            halted: false,
+            local,
+            hits: Hits::watch(),
         };
         announcers.canaries.send_replace(Arc::clone(&released));
         announcers.others.send_replace(released);
@@ -76,7 +89,8 @@ impl Announcers {
     /// Called often: hands on what changed and what the disk has confirmed; whether something was announced or withdrawn.
     pub(crate) fn offer(&mut self, now: Time, pipeline: &Pipeline, entries: &mut Vec<Entry>) -> bool {
         self.shared.beat();
-        self.shared.set_halted(pipeline.policy().halted().is_some());
+        self.halted = pipeline.policy().halted().is_some();
+        self.shared.set_halted(self.halted);
         let newest = self.waiting.as_ref().map_or(&self.released, |(set, _)| set);
         if **newest != *pipeline.wanted() {
             let since = self.waiting.as_ref().map_or(now, |(_, since)| *since);
@@ -122,6 +136,9 @@ impl Announcers {
             .collect();
         let others = self.canary.others(now, &self.released, &canaries, config.canary);
         changed |= replace(&self.others, &others);
+        if let Some(local) = &mut self.local {
+            local.carry_out(now, &if self.halted { Arc::default() } else { others });
+        }
         changed
     }
 
@@ -130,7 +147,7 @@ impl Announcers {
         let mut changed = false;
         if self.roster.has_changed().unwrap_or(false) {
             self.peers = self.roster.borrow_and_update().clone();
-            self.sent.retain(|name, _| self.peers.contains_key(name));
+            self.sent.retain(|name, _| name == local::NAME || self.peers.contains_key(name));
             changed = true;
         }
         for (name, status) in &mut self.peers {
@@ -147,7 +164,36 @@ impl Announcers {
             let gone = before.difference(&sent).map(told);
             entries.extend(gone.map(|(peer, route)| Entry::new(now, Report::TakenBack { peer, route })));
         }
+        if let Some(held) = self.local.as_mut().and_then(Local::held) {
+            let held = Arc::new(held);
+            let before = self.sent.insert(local::NAME.to_owned(), Arc::clone(&held)).unwrap_or_default();
+            changed |= before != held;
+            let told = |route: &Route| (local::NAME.to_owned(), route.to_string());
+            let new = held.difference(&before).map(told);
+            entries.extend(new.map(|(peer, route)| Entry::new(now, Report::Sent { peer, route })));
+        }
         changed.then(|| self.sent.values().flat_map(|s| s.iter().cloned()).collect())
+    }
+
+    /// This host's packet filter, where rules are carried out on it.
+    pub(crate) fn enforcer(&self) -> Option<crate::enforcer::Status> {
+        self.local.as_ref().map(|local| local.view().get())
+    }
+
+    /// What this host's packet filter took by a route, or that of an enforcer beside the daemon.
+    pub(crate) fn enforced(&self, route: &Route) -> Option<Volume> {
+        let rule = local::text(route);
+        match self.enforcer() {
+            Some(status) => hits::volumes(&status).remove(&rule),
+            None => self.hits.of(&rule),
+        }
+    }
+
+    /// Removes what is carried out on this host. Blocking.
+    pub(crate) fn stop(&mut self) {
+        if let Some(local) = self.local.take() {
+            local.stop();
+        }
     }
 
     /// Remembers what happened.

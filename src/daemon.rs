@@ -24,6 +24,7 @@ use crate::clock;
 use crate::control::audit::Audit;
 use crate::control::configuration::Configuration;
 use crate::control::{self, Caller, Outcome, act, server, show};
+use crate::enforcer::local::Local;
 use crate::exporters::Watch;
 use crate::pipeline::{Pipeline, Request};
 use crate::plant::{Job, MeterSink, Plant};
@@ -229,7 +230,11 @@ pub async fn start(
     shared.set_halted(pipeline.policy().halted().is_some());
     // What was announced before is wanted before the first session: routers hear it before End-of-RIB.
     let wanted = pipeline.wanted().clone();
-    let announcers = Announcers::new(store, (canaries, others), wanted, peers.roster(), Arc::clone(&shared));
+    let local = {
+        let config = config.clone();
+        tokio::task::spawn_blocking(move || Local::start(&config)).await.context("the start was interrupted")??
+    };
+    let announcers = Announcers::new(store, (canaries, others), wanted, peers.roster(), Arc::clone(&shared), local);
     peers.apply(&config.mitigation).await.context("cannot start BGP")?;
     let exabgp = config.mitigation.exabgp.clone().map(|exabgp| {
         let rails = Rails::new(Space::new(&config.mitigation), Classes::default());
@@ -416,6 +421,7 @@ impl Control {
             let wait = if self.pipeline.is_collecting() { COLLECT } else { next.since(clock::now()) };
             self.serve(wait.min(TICK / 5));
         }
+        self.announcers.stop();
     }
 
     /// Does what callers ask for while waiting for the next tick.
@@ -455,12 +461,14 @@ impl Control {
         match request {
             control::Request::Show { category, arguments } => {
                 let status = self.describe(now);
+                let enforcer = self.announcers.enforcer();
                 let view = show::View {
                     now,
                     pipeline: &self.pipeline,
                     status: &status,
                     config: &self.config,
                     announcers: &self.announcers,
+                    enforcer: enforcer.as_ref(),
                 };
                 show::show(&view, category, arguments)
             }
@@ -551,6 +559,7 @@ impl Control {
             },
             sent_to: self.announcers.sent_to(&m.route),
             hits: self.pipeline.hits(m.target, &m.route).map(|(packets, bytes)| Volume { packets, bytes }),
+            enforced: self.announcers.enforced(&m.route),
         }
     }
 }

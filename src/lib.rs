@@ -54,6 +54,7 @@ pub mod clock;
 pub mod control;
 pub mod daemon;
 pub mod demo;
+pub mod enforcer;
 mod exporters;
 pub mod log;
 pub mod pipeline;

@@ -5,16 +5,16 @@ use std::fmt::Write;
 use super::status::{Status, Volume};
 
 /// Writes one family: help, type, then its samples.
-struct Family<'a>(&'a mut String, &'static str);
+pub(super) struct Family<'a>(&'a mut String, &'static str);
 
 impl<'a> Family<'a> {
-    fn new(out: &'a mut String, name: &'static str, kind: &str, help: &str) -> Self {
+    pub(super) fn new(out: &'a mut String, name: &'static str, kind: &str, help: &str) -> Self {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
         Self(out, name)
     }
 
-    fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
+    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
         let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(self.0, "{}{labels} {value}", self.1);

@@ -1,5 +1,6 @@
 //! The HTTP listener: `/metrics` for Prometheus and `/api/v1/status`. Reads only; loopback only (decision 17).
 
+mod enforcer_metrics;
 mod metrics;
 pub mod status;
 
@@ -14,6 +15,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 
+pub use enforcer_metrics::enforcer_metrics;
 pub use status::Status;
 
 /// The newest status; the control thread replaces it, requests read it.

@@ -141,6 +141,8 @@ pub struct MitigationStatus {
     pub sent_to: Vec<String>,
     /// Traffic that matched since it came into force, where telemetry shows it.
     pub hits: Option<Volume>,
+    /// Traffic that an enforcer of this installation took by it.
+    pub enforced: Option<Volume>,
 }
 
 /// A BGP peer.

@@ -6,6 +6,7 @@
 mod check;
 mod decode;
 mod demo;
+mod enforce;
 mod mine;
 mod replay;
 mod run;
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Run the daemon in the foreground.
     Run(run::Args),
+    /// Be a FlowSpec router: take rules over BGP and carry them out in this host's packet filter.
+    Enforce(enforce::Args),
     /// Send recorded traffic through the same pipeline: what would have happened?
     Replay(replay::Args),
     /// Show what a capture of flow exports or packets holds.
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
     let cli = parse();
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Enforce(args) => enforce::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Show(args) => words::run("show", args),

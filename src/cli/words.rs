@@ -165,7 +165,13 @@ fn edit_file(file: &Path, request: &Request, options: &Options) -> Result<ExitCo
 
 /// Asks the daemon.
 pub(super) fn ask(request: Request, options: &Options) -> Result<Outcome> {
-    let path = control::socket_path(options.socket.as_ref());
+    // The enforcer is a daemon of its own (decision 18), unless `floodwall run` is one as well.
+    let is_enforcer = matches!(&request, Request::Show { category, .. } if category == "enforcer");
+    let path = if is_enforcer && options.socket.is_none() {
+        crate::enforcer::socket_path()
+    } else {
+        control::socket_path(options.socket.as_ref())
+    };
     Client::connect(&path)?.ask(&Envelope { request, reason: options.reason.clone(), seen: None })
 }
 

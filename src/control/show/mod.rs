@@ -3,6 +3,7 @@
 mod attacks;
 mod bgp;
 mod blackhole;
+mod enforcer;
 mod events;
 mod exporters;
 mod flowspec;
@@ -31,6 +32,8 @@ pub struct View<'a> {
     pub config: &'a Config,
     /// Who announces, and the journal.
     pub announcers: &'a Announcers,
+    /// The enforcer of `enforce_here`.
+    pub enforcer: Option<&'a crate::enforcer::Status>,
 }
 
 /// Something that can be shown.
@@ -51,6 +54,7 @@ pub const CATEGORIES: &[Category] = &[
     attacks::CATEGORY,
     bgp::CATEGORY,
     blackhole::CATEGORY,
+    enforcer::CATEGORY,
     events::CATEGORY,
     exporters::CATEGORY,
     flowspec::CATEGORY,
@@ -134,7 +138,13 @@ fn mitigations(view: &View<'_>, category: &str, kinds: &[&str], arguments: &[Str
             Some(_) => "with the attack".to_owned(),
             None => "never".to_owned(),
         };
-        let hits = m.hits.map_or_else(|| "-".to_owned(), |h| h.packets.to_string());
+        let packets =
+            |v: Option<crate::api::status::Volume>| v.map_or_else(|| "-".to_owned(), |h| h.packets.to_string());
+        // What telemetry saw, and what an enforcer of this installation took.
+        let hits = match m.enforced {
+            Some(_) => format!("{} ({} taken)", packets(m.hits), packets(m.enforced)),
+            None => packets(m.hits),
+        };
         vec![m.id[..8].to_owned(), m.route.clone(), m.action.clone(), origin, span(now - m.since), ends, hits, state]
     };
     let text = if routes.is_empty() {

@@ -1,0 +1,73 @@
+//! `floodwall enforce` in network namespaces: attacker, router, victim. The checks are in `enforcer/lab.py`; what packets should do is
+//! said by `enforcer/flowspec.py`, which is written from the RFCs and knows nothing of the product.
+#![allow(clippy::print_stdout, reason = "what was measured belongs into the test's output")]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::{FLOODWALL, has_lab, shared};
+
+/// Runs a check of the lab; its output is shown when it fails.
+fn check(words: &[&str]) {
+    if !has_lab(&["ip", "nft", "python3", "tcpreplay"]) {
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/enforcer/lab.py");
+    let output = Command::new("python3")
+        .arg(script)
+        .args(words)
+        .args(["--floodwall", FLOODWALL, "--peers"])
+        .arg(shared("peers"))
+        .output()
+        .expect("python3 runs");
+    let said = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+    assert!(output.status.success(), "{words:?}: {said}");
+    println!("{said}");
+}
+
+#[test]
+fn packets_are_dropped_exactly_as_an_independent_matcher_says() {
+    check(&["exactness", "--seed", "1", "--pairs", "5200"]);
+}
+
+#[test]
+fn hooks_before_routing_and_at_the_interface_filter_alike() {
+    check(&["exactness", "--seed", "2", "--pairs", "800", "--hook", "prerouting"]);
+    check(&["exactness", "--seed", "3", "--pairs", "800", "--hook", "ingress"]);
+}
+
+#[test]
+fn a_blocked_flow_stays_blocked_through_a_thousand_updates() {
+    check(&["atomic"]);
+}
+
+#[test]
+fn rates_are_within_ten_percent_of_what_was_asked_for() {
+    check(&["limit"]);
+}
+
+#[test]
+fn actions_are_carried_out_or_refused_with_the_reason() {
+    check(&["actions"]);
+}
+
+#[test]
+fn every_fault_ends_as_specified_without_leftovers() {
+    check(&["faults"]);
+}
+
+#[test]
+fn gobgp_bird_and_exabgp_announce_what_is_carried_out() {
+    if has_lab(&["gobgpd", "bird", "exabgp"]) {
+        check(&["announcers", "--packets", "300"]);
+    }
+}
+
+#[test]
+fn acl_files_are_those_of_the_article_and_roll_back() {
+    if has_lab(&["iptables"]) {
+        check(&["acl"]);
+    }
+}
