@@ -456,8 +456,8 @@ impl Every {
 }
 
 /// When a worker has emptied its socket, it lets datagrams gather for so long: being woken for every single one costs more than
-/// reading it. A hundredth of the detector's latency, and nothing is lost: a socket that fills faster is never empty.
-const GATHER: Duration = Duration::from_millis(1);
+/// reading it. A small part of the detector's tick, and nothing is lost: a socket that fills faster is never empty.
+const GATHER: Duration = Duration::from_millis(2);
 /// Samples of datagrams are handed over when there are as many, and at the end of a system call's datagrams.
 const HAND_OVER: usize = 256;
 
