@@ -446,6 +446,7 @@ impl Control {
                     let (detector, mitigation) = (config.detector.clone(), config.mitigation.clone());
                     let (meters, entries) = self.pipeline.reconfigure(now, detector, mitigation, added);
                     self.config = *config;
+                    self.tell(Entry::new(now, Report::Configured));
                     entries.into_iter().for_each(|entry| self.tell(entry));
                     let _ = reply.send(meters);
                 }

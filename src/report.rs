@@ -242,6 +242,8 @@ pub enum Report {
         /// N as its counters show; absent when they agree again.
         measured: Option<u32>,
     },
+    /// Another configuration is in force from now on.
+    Configured,
 }
 
 impl Report {
@@ -433,6 +435,7 @@ impl std::fmt::Display for Report {
             ),
             Self::BreakerClosed => f.write_str("mass alarm is over: automatic announcing resumes"),
             Self::Silence => f.write_str("no telemetry arrives: attacks and rules are frozen. Check the exporters"),
+            Self::Configured => f.write_str("another configuration is in force"),
             Self::SilenceOver => f.write_str("telemetry is back"),
             Self::SuspectRate { exporter, announced, measured: Some(measured) } => write!(
                 f,

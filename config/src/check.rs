@@ -169,7 +169,7 @@ fn apply_table(
             continue;
         };
         let value = match item {
-            Item::Value(value) => Value::of(value),
+            Item::Value(value) => Value::of(value).map_err(|text| key.expects().unwrap_or(text)),
             Item::None | Item::Table(_) | Item::ArrayOfTables(_) => Err("write KEY = VALUE".to_owned()),
         };
         if let Err(text) = value.and_then(|value| (key.apply)(draft, instance, &value)) {
@@ -185,6 +185,11 @@ pub(crate) fn unknown_key(keys: &[Key], section: Section, name: &str) -> String 
         return format!("unknown key here; it belongs under [{other}]");
     }
     let known: Vec<String> = keys.iter().filter(|k| k.section == section).map(|k| k.name.clone()).collect();
+    if !known.iter().any(|k| distance(name, k) <= 2)
+        && let Some(advice) = crate::import::advice(name)
+    {
+        return format!("this option of FastNetMon has no equal: {advice}");
+    }
     unknown("key", name, &known)
 }
 
@@ -515,7 +520,8 @@ fn compose_peer(name: &str, bgp: &Bgp, main: &Main, report: &mut Report) -> Opti
         Some(IpAddr::V4(address)) => Some(address),
         Some(IpAddr::V6(_)) | None => None,
     });
-    if router_id.is_none_or(|id| id.is_unspecified()) {
+    // An address that could not be read would have given the identifier.
+    if router_id.is_none_or(|id| id.is_unspecified()) && !report.has(&path("local_address")) {
         report.add(
             path("router_id"),
             "our BGP identifier is missing: write router_id = \"192.0.2.2\" (any IPv4 address of ours)",

@@ -9,6 +9,7 @@ pub mod candidate;
 pub mod check;
 pub mod draft;
 pub mod enforcer;
+pub mod import;
 pub mod schema;
 pub mod words;
 

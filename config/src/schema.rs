@@ -198,6 +198,16 @@ pub struct Key {
     pub(crate) apply: Apply,
 }
 
+impl Key {
+    /// What may be written, as the key says it of a value that is no value at all.
+    pub(crate) fn expects(&self) -> Option<String> {
+        let probes = [Value::Text("\0".to_owned()), Value::Bool(true), Value::Number(-1)];
+        let answers = probes.iter().filter_map(|probe| (self.apply)(&mut Draft::new(), "global", probe).err());
+        let written = |text: String| text.find("write").map(|at| text[at..].to_owned());
+        answers.filter_map(written).next()
+    }
+}
+
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.section.name(), self.name)

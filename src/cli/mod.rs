@@ -6,10 +6,15 @@
 mod check;
 mod decode;
 mod demo;
+mod doctor;
 mod enforce;
+mod import;
 mod mine;
 mod replay;
+mod router_config;
 mod run;
+mod shell;
+mod top;
 mod withdraw_all;
 mod words;
 
@@ -22,10 +27,11 @@ use config::Config;
 
 /// DDoS detector and automatic mitigator: flow telemetry or a mirror port in, BGP FlowSpec rules and blackholes out.
 #[derive(Debug, Parser)]
-#[command(name = "floodwall", version, arg_required_else_help = true)]
+#[command(name = "floodwall", version)]
 struct Cli {
+    /// Nothing opens the shell.
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,10 +60,21 @@ enum Command {
     Rebase(words::Args),
     /// Take over the configuration file as edited by other means.
     Reload(words::Args),
+    /// Words with completion, history and help at every point; also when floodwall is started alone.
+    Shell(shell::Args),
+    /// Live screen: totals, hosts, attacks, rules, exporters, sessions.
+    Top(top::Args),
+    /// Look for what keeps this installation from working well, with the command that mends it.
+    Doctor(doctor::Args),
+    /// Print what a router needs to export telemetry to us and to take our rules.
+    RouterConfig(router_config::Args),
     /// Find the FlowSpec rules for a captured attack.
     Mine(mine::Args),
     /// Check a configuration file; prints every problem at once.
     Check(check::Args),
+    /// Turn another program's configuration into ours, with a report of every key.
+    #[command(subcommand)]
+    Import(import::Args),
     /// See it work: a recorded attack, a daemon, and a router on this machine's loopback.
     Demo(demo::Args),
     /// Withdraw everything everywhere now, and announce nothing until it is enabled again. Works with the API down.
@@ -73,7 +90,8 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = parse();
-    let result = match cli.command {
+    let Some(command) = cli.command.or_else(alone) else { return ExitCode::from(2) };
+    let result = match command {
         Command::Run(args) => run::run(&args),
         Command::Enforce(args) => enforce::run(&args),
         Command::Replay(args) => replay::run(&args),
@@ -86,8 +104,13 @@ pub fn main() -> ExitCode {
         Command::Rollback(args) => words::run("rollback", args),
         Command::Rebase(args) => words::run("rebase", args),
         Command::Reload(args) => words::run("reload", args),
+        Command::Shell(args) => shell::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::RouterConfig(args) => router_config::run(&args),
         Command::Mine(args) => mine::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::WithdrawAll(args) => withdraw_all::run(&args),
         Command::Completions { shell } => {
@@ -100,6 +123,23 @@ pub fn main() -> ExitCode {
         eprintln!("floodwall: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Started without a word: the shell, where somebody can type; else help, as wrong usage.
+fn alone() -> Option<Command> {
+    use clap::CommandFactory;
+    use std::io::IsTerminal;
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        return Cli::parse_from(["floodwall", "shell"]).command;
+    }
+    eprintln!("{}", Cli::command().render_help());
+    None
+}
+
+/// Whether output may be coloured: <https://no-color.org>, and terminals that cannot.
+fn has_color() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
 }
 
 /// Parses the command line. Called as `fcli` (a symlink), the name in usage and errors is that.

@@ -85,6 +85,17 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        let _ = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+    }
+
+    /// kill -9
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -170,6 +181,11 @@ impl Namespace {
         ip(&["-n", &ns.0, "link", "set", "vx0", "up"]);
         ip(&["-n", &ns.0, "link", "set", "vx1", "up"]);
         ns
+    }
+
+    /// The file that names it.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.0)
     }
 
     /// A command inside.

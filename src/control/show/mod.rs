@@ -7,6 +7,10 @@ mod enforcer;
 mod events;
 mod exporters;
 mod flowspec;
+mod interfaces;
+mod single_host_counters;
+mod status;
+mod system_counters;
 mod total_traffic_counters;
 
 use collectors::Time;
@@ -58,6 +62,10 @@ pub const CATEGORIES: &[Category] = &[
     events::CATEGORY,
     exporters::CATEGORY,
     flowspec::CATEGORY,
+    interfaces::CATEGORY,
+    single_host_counters::CATEGORY,
+    status::CATEGORY,
+    system_counters::CATEGORY,
     total_traffic_counters::CATEGORY,
 ];
 
