@@ -206,7 +206,7 @@ pub async fn start(
     options: Options,
     on_event: impl FnMut(&Entry) + Send + 'static,
 ) -> Result<Daemon> {
-    let socket = open_socket(&options)?;
+    let socket = open_socket(&options, config.control_socket_others_may_read)?;
     let seed = clock::seed();
     config.collectors.templates_file = Some(config.state_directory.join("templates.json"));
     let worker_count = config.collectors.workers();
@@ -314,9 +314,9 @@ pub fn pid_file(state: &Path) -> PathBuf {
 }
 
 /// The control socket; without it the daemon goes on protecting, unless it was asked for by name.
-fn open_socket(options: &Options) -> Result<Option<server::Listener>> {
+fn open_socket(options: &Options, others: bool) -> Result<Option<server::Listener>> {
     let Some(path) = &options.socket else { return Ok(None) };
-    match server::bind(path, false) {
+    match server::bind(path, others) {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if options.needs_socket => Err(error),
         Err(error) => {

@@ -87,6 +87,9 @@ impl Plant {
         if config.state_directory != self.config.state_directory {
             notes.push("state.directory is used from the next start on".to_owned());
         }
+        if config.control_socket_others_may_read != self.config.control_socket_others_may_read {
+            notes.push("control_socket_others_may_read is used from the next start on".to_owned());
+        }
         if config.logging_level != self.config.logging_level && !crate::log::set_level(&config.logging_level) {
             notes.push("FLOODWALL_LOG in the environment wins over logging_level".to_owned());
         }

@@ -17,8 +17,12 @@ struct Running {
 }
 
 fn start() -> Running {
+    start_with("")
+}
+
+fn start_with(extra: &str) -> Running {
     let folder = Folder::new();
-    let config = format!("[api]\nlisten = \"127.0.0.1:{}\"\n", free_port());
+    let config = format!("{extra}[api]\nlisten = \"127.0.0.1:{}\"\n", free_port());
     let file = folder.write("config.toml", &config);
     let process = Process::start(&folder, "floodwall", Command::new(FLOODWALL).arg("run").arg("--config").arg(file));
     let socket = folder.join("floodwall.sock");
@@ -92,4 +96,30 @@ fn garbage_and_endless_lines_are_answered_and_the_daemon_goes_on() {
     held.clear();
     wait_for("a free place", 10, || (daemon.line(b"{\"verb\":\"show\"}")["ok"] == true).then_some(()));
     assert!(daemon.process.stop());
+}
+
+/// A command as a user without any rights; `None` where that cannot be done.
+fn as_nobody(daemon: &Running, args: &[&str]) -> Option<Output> {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", FLOODWALL]).args(args);
+    let output = command.env("FLOODWALL_SOCKET", &daemon.socket).output().ok()?;
+    (output.status.code() != Some(127) && !text(&output.stderr).contains("setpriv:")).then_some(output)
+}
+
+#[test]
+fn others_look_only_if_allowed_and_never_change_anything() {
+    let mut closed = start();
+    let Some(output) = as_nobody(&closed, &["show", "attacks"]) else { return };
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("use sudo, or join group floodwall"), "{output:?}");
+    assert!(closed.process.stop());
+    let mut open = start_with("[main]\ncontrol_socket_others_may_read = true\n");
+    let output = as_nobody(&open, &["show", "attacks"]).expect("as before");
+    assert!(output.status.success(), "{output:?}");
+    for words in [&["set", "main", "ban_time", "5"][..], &["commit"], &["rollback", "1"], &["reload"]] {
+        let output = as_nobody(&open, words).expect("as before");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("may look but not change anything"), "{output:?}");
+    }
+    assert!(open.process.stop());
 }

@@ -226,6 +226,7 @@ fn compose(draft: &Draft, report: &mut Report) -> Config {
         mitigation: compose_mitigation(draft, &networks, report),
         api: compose_api(draft, report),
         state_directory: draft.main.state_directory.clone().into(),
+        control_socket_others_may_read: draft.main.control_socket_others_may_read,
         logging_level: draft.main.logging_level.clone(),
         enforcement: crate::enforcer::compose(draft, report),
     }

@@ -73,6 +73,7 @@ pub struct Main {
     pub api_listen: std::net::SocketAddr,
     pub state_directory: String,
     pub safety: Safety,
+    pub control_socket_others_may_read: bool,
 }
 
 /// `[hostgroup.NAME]`: absent keys are inherited from `global`.
@@ -256,6 +257,7 @@ impl Main {
             api_listen: std::net::SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10007),
             state_directory: String::new(),
             safety: Safety::default(),
+            control_socket_others_may_read: false,
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Config {
     pub api: Api,
     /// Where state is kept.
     pub state_directory: PathBuf,
+    /// Every local user may ask through the control socket.
+    pub control_socket_others_may_read: bool,
     /// `error`, `warn`, `info` or `debug`.
     pub logging_level: String,
     /// This host as a FlowSpec router, if `[enforcer]` says so.

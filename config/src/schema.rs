@@ -296,6 +296,12 @@ pub fn keys() -> Vec<Key> {
             Ok(())
         }),
     ));
+    keys.push(main(
+        "control_socket_others_may_read",
+        "false",
+        "let every local user ask (show) through the control socket; changing anything takes root or group floodwall",
+        set!(control_socket_others_may_read, switch),
+    ));
     keys.push(key(
         Section::State,
         "directory",

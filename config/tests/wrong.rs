@@ -22,8 +22,8 @@ fn with(section: Section, line: &str) -> (String, usize) {
     let header = match section {
         Section::HostGroup => "[hostgroup.web]".to_owned(),
         Section::Bgp => "[bgp.router1]".to_owned(),
-        other if other.is_named() => format!("[{}.x]", other.name()),
-        other => format!("[{}]", other.name()),
+        Section::EnforcerPeer => "[enforcer_peer.router1]".to_owned(),
+        Section::Main | Section::Api | Section::State | Section::Enforcer => format!("[{}]", section.name()),
     };
     let key = line.split(' ').next().expect("a key");
     let mut lines: Vec<String> = GOOD.lines().map(str::to_owned).collect();

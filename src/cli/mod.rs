@@ -7,6 +7,7 @@ mod check;
 mod decode;
 mod demo;
 mod doctor;
+mod drill;
 mod enforce;
 mod import;
 mod mine;
@@ -66,6 +67,8 @@ enum Command {
     Top(top::Args),
     /// Look for what keeps this installation from working well, with the command that mends it.
     Doctor(doctor::Args),
+    /// A synthetic attack on a canary address, timed step by step, withdrawn at the end.
+    Drill(drill::Args),
     /// Print what a router needs to export telemetry to us and to take our rules.
     RouterConfig(router_config::Args),
     /// Find the FlowSpec rules for a captured attack.
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Shell(args) => shell::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Drill(args) => drill::run(&args),
         Command::RouterConfig(args) => router_config::run(&args),
         Command::Mine(args) => mine::run(&args),
         Command::Check(args) => check::run(&args),
