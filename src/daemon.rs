@@ -415,6 +415,9 @@ impl Control {
             if now >= refresh || changed {
                 refresh = now.after(REFRESH);
                 let news = self.exporters.refresh(now, self.statistics.exporters());
+                if self.exporters.has_suspects() {
+                    let _ = self.pipeline.request(now, Request::SuspectExporter);
+                }
                 news.into_iter().for_each(|entry| self.tell(entry));
                 self.status.publish(self.describe(now));
             }

@@ -45,6 +45,11 @@ impl Watch {
         news
     }
 
+    /// Whether the sampling rate that some exporter announces is not the one it uses.
+    pub(crate) fn has_suspects(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
     /// The newest reading.
     pub(crate) fn read(&self, now: Time) -> Vec<ExporterStatus> {
         self.health.iter().map(|h| status(h, now, self.rates.get(&h.address).copied().unwrap_or(0.0))).collect()

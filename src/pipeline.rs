@@ -57,6 +57,8 @@ pub enum Request {
     WithdrawAll(Order),
     /// Announcing is allowed again.
     Resume(Order),
+    /// An exporter's numbers are not to be believed: automatic announcing stops for a minute (decision 5).
+    SuspectExporter,
 }
 
 /// What a request led to.
@@ -128,6 +130,13 @@ impl Pipeline {
             Request::Approve { route, order } => (policy.approve(now, &route)?, order),
             Request::WithdrawAll(order) => (policy.withdraw_all(now, order.clone()), order),
             Request::Resume(order) => (policy.resume(now, &order), order),
+            Request::SuspectExporter => {
+                let decisions = policy.suspect_exporter(now);
+                let mut entries = Vec::new();
+                self.record(now, &decisions, &mut entries);
+                self.untold.append(&mut entries);
+                return Ok(Done::Taken);
+            }
         };
         let mut entries = Vec::new();
         self.record(now, &decisions, &mut entries);

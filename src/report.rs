@@ -429,6 +429,9 @@ impl std::fmt::Display for Report {
                 *duration_ms as f64 / 1000.0,
                 rate_text(Unit::Bytes, *peak_bytes_per_second)
             ),
+            Self::BreakerOpened { targets: 0 } => f.write_str(
+                "SUSPECT EXPORTER: its sampling rate is not the one it announces; automatic announcing is stopped. See show exporters",
+            ),
             Self::BreakerOpened { targets } => write!(
                 f,
                 "MASS ALARM: {targets} new targets within 10 s; automatic announcing is stopped. Check exporters and sampling rates"

@@ -235,6 +235,13 @@ impl<'a> Lab<'a> {
         command
     }
 
+    /// A router crashes and comes back.
+    pub fn restart(&self, peer: &str) {
+        for word in ["down", "up"] {
+            let _ = self.script("lab.sh").args([word, peer]).output();
+        }
+    }
+
     /// Routes that a peer holds from us; `None` while it cannot be asked.
     pub fn routes(&self, peer: &str, family: &str) -> Option<Vec<Value>> {
         let output = self.script("show.py").args([peer, "--family", family, "--json"]).output().expect("runs");

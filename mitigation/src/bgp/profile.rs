@@ -507,12 +507,12 @@ fn halves(values: &[(u32, u32)]) -> (Ranges, Ranges) {
     (Ranges::union(low.iter().copied()), Ranges::union(high.iter().copied()))
 }
 
-/// For a single bit "any of" and "all of" are the same test: written with or without the match bit.
+/// For a single bit "any of" and "all of" are the same test: with the match bit where it is asked for, else as it is.
 fn with_match_bit(bits: &Bits, on: bool) -> Bits {
     let tests: Vec<BitTest> = bits
         .as_slice()
         .iter()
-        .map(|test| BitTest { all: if test.mask.count_ones() == 1 { on } else { test.all }, ..*test })
+        .map(|test| BitTest { all: test.all || (on && test.mask.count_ones() == 1), ..*test })
         .collect();
     Bits::new(tests).unwrap_or_else(|| bits.clone())
 }
@@ -609,8 +609,8 @@ mod tests {
             let parts = Profile::of(kind).adapt(&rule, &[Action::Discard]).expect("fits");
             nlri::encode(&parts[0]).expect("encodes").iter().map(|o| format!("{o:02x}")).collect::<String>()
         };
-        assert_eq!(hex(Kind::Generic), "0120cb0071090381060900 02c2100c8002".replace(' ', ""));
-        assert_eq!(hex(Kind::Huawei), "0120cb0071090381060901 02c3100c8102".replace(' ', ""));
+        assert_eq!(hex(Kind::Generic), "0120cb007109038106090102c2100c8102");
+        assert_eq!(hex(Kind::Huawei), "0120cb007109038106090102c3100c8102");
     }
 
     #[test]

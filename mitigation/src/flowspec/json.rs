@@ -287,7 +287,7 @@ fn flags(value: &Value, named: fn(&str) -> Option<(u16, bool)>) -> Parsed<Bits> 
         }
         let first = tests.len();
         if set != 0 {
-            tests.push(BitTest { and: false, negate: false, all: !set.is_power_of_two(), mask: set });
+            tests.push(BitTest { and: false, negate: false, all: true, mask: set });
         }
         tests.append(&mut others);
         tests[first].and = false;
