@@ -8,7 +8,7 @@ use collectors::sample::protocol;
 use collectors::{IpVersion, Sample};
 use detector::{Direction, Match, Pattern};
 
-use super::columns::{Columns, RowSet};
+use super::columns::{Columns, RowSet, Shares};
 use super::search::{Search, State};
 use super::test::{Field, Test, Tests};
 use super::{Candidate, Outcome, Request, Verdict, capabilities, coverage, gate, share, upper_bound};
@@ -26,9 +26,9 @@ const SPLIT: f64 = 0.004;
 /// What is left is taken for ordinary traffic when it is no more than this many times as much.
 const REST: f64 = 1.4;
 /// A further rule must cover this share of the excess.
-const MARGINAL: f64 = 0.02;
+const MARGINAL: f64 = 0.01;
 /// What a share of the attack left over is worth, in shares of goodput, where link and host could bear it: capacities are guesses.
-const COVERAGE: f64 = 0.35;
+const COVERAGE: f64 = 0.4;
 /// What a further rule must be worth.
 const RULE: f64 = 0.001;
 /// Rules must better the expected goodput by this much to be announced.
@@ -67,11 +67,11 @@ impl Rates {
 
 /// A rule with the rows it matches.
 #[derive(Debug, Clone)]
-struct Rule {
-    tests: Tests,
-    rows: RowSet,
+pub(super) struct Rule {
+    pub(super) tests: Tests,
+    pub(super) rows: RowSet,
     /// Share of the captured packets that its ends are expected to cut off.
-    loss: f64,
+    pub(super) loss: f64,
 }
 
 /// Mines with a baseline.
@@ -101,6 +101,7 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &[&Sampl
         return Outcome::none(Verdict::NoPattern, Vec::new());
     }
     judge.polish(&mut best, &pool, request.max_rules);
+    judge.trim(&judge.at(request, EXCHANGE[0]), &mut best);
     let make = |rule: &Rule, reason| judge.candidate(request, rule, (sample, ordinary), reason);
     if judge.value(&best) <= nothing + GAIN {
         let costly = best.iter().filter_map(|r| make(r, "would cost more ordinary traffic than it is worth"));
@@ -120,8 +121,8 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &[&Sampl
 }
 
 /// Weighs sets of rules.
-struct Judge<'a> {
-    columns: &'a Columns,
+pub(super) struct Judge<'a> {
+    pub(super) columns: &'a Columns,
     rates: Rates,
 }
 
@@ -134,7 +135,7 @@ impl Judge<'_> {
         let weigh = |i: usize| if i < columns.attack { plus * columns.share[i] } else { -minus * columns.charged[i] };
         let weights: Vec<f64> = (0..columns.rows.len()).map(weigh).collect();
         let price = SHORTNESS * (1.0 + 20.0 / columns.attack as f64);
-        Search::new(columns, weights, price, request.capabilities, request.target)
+        Search::new(columns, weights, (price, plus), request.capabilities, request.target)
     }
 
     /// What looks ordinary in coarse cells may still hold one thing that ordinary traffic hardly has, in at least half of the
@@ -179,7 +180,7 @@ impl Judge<'_> {
             };
             let all = of(&mut sample.iter().copied());
             let hit = of(&mut rule.rows.iter().take_while(|i| *i < columns.attack).map(|i| sample[i]));
-            let hits = rule.rows.iter().filter(|i| *i >= columns.attack).count();
+            let hits = rule.rows.iter().filter(|i| columns.is_ordinary(*i)).count();
             ((share(hit.0, all.0), share(hit.1, all.1)), hits)
         } else {
             (coverage(&pattern, sample), ordinary.iter().filter(|s| pattern.matches(s) == Match::Yes).count())
@@ -272,11 +273,16 @@ impl Judge<'_> {
 
     /// Expected goodput with a set of rules, less their price.
     #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
-    fn value(&self, set: &[Rule]) -> f64 {
+    pub(super) fn value(&self, set: &[Rule]) -> f64 {
         let union = set.iter().fold(RowSet::EMPTY, |all, rule| all.or(&rule.rows));
         let shares = self.columns.shares(&union);
-        let rules = set.len() as f64;
-        let loss: f64 = set.iter().map(|r| r.loss).sum();
+        self.worth(&shares, set.iter().map(|r| r.loss).sum(), set.len())
+    }
+
+    /// Value of a set that matches these shares, when its ends cut off `loss` of the captured packets.
+    #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
+    pub(super) fn worth(&self, shares: &Shares, loss: f64, rules: usize) -> f64 {
+        let rules = rules as f64;
         let covered = (self.rates.covered(shares.attack, shares.ordinary) - loss).clamp(0.0, 1.0);
         // What a sample does not show may still be hit.
         let hit =

@@ -7,7 +7,11 @@ use super::test::{Field, NUMERIC, Test, Tests};
 
 /// Rows of each side at most: of a larger bucket or baseline every k-th is mined. The rules are then measured on all of it.
 pub(super) const MAX_SIDE: usize = 1024;
-const WORDS: usize = 2 * MAX_SIDE / 64;
+/// IPv4 lengths of the SYN of the common systems (Linux and Android, Windows, Apple), which join those seen: a baseline holds few.
+const SYN_LENGTHS: [u32; 6] = [60, 52, 64, 60, 52, 64];
+/// Openings at most.
+const MAX_OPENINGS: usize = 128;
+const WORDS: usize = (2 * MAX_SIDE + MAX_OPENINGS) / 64;
 
 /// A sample: fields that are not known exactly are absent, and match nothing (decision 9).
 #[derive(Debug, Clone)]
@@ -153,7 +157,10 @@ pub(super) struct Columns {
     /// Share of an ordinary row with each SYN standing for a whole connection: dropping it drops the rest.
     pub(super) charged: Vec<f64>,
     /// SYN rows of ordinary traffic.
-    pub(super) syns: u32,
+    syns: u32,
+    /// Where the openings begin, after the ordinary rows: what the SYN of ordinary connections look like. A connection's SYN has
+    /// the addresses and ports of its other packets, so these come from them, and the rest from the few SYN that were seen.
+    openings: usize,
     /// All rows.
     pub(super) all: RowSet,
     /// Values of each numeric field by row; [`ABSENT`] where a row has none.
@@ -180,7 +187,7 @@ impl Columns {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "at most 2048 rows")]
     pub(super) fn new(version: IpVersion, attack: &[&Sample], ordinary: &[&Sample], with_destination: bool) -> Self {
         let (attack, ordinary) = (thin(attack), thin(ordinary));
-        let rows: Vec<Row> = attack.iter().chain(&ordinary).map(|s| Row::new(s)).collect();
+        let mut rows: Vec<Row> = attack.iter().chain(&ordinary).map(|s| Row::new(s)).collect();
         let mut share: Vec<f64> = attack.iter().chain(&ordinary).map(|s| weight(s)).collect();
         let (a, o) = share.split_at_mut(attack.len());
         let effective = a.iter().sum::<f64>().powi(2) / a.iter().map(|w| w * w).sum::<f64>().max(f64::MIN_POSITIVE);
@@ -188,6 +195,10 @@ impl Columns {
             let sum: f64 = side.iter().sum();
             side.iter_mut().for_each(|w| *w /= sum.max(f64::MIN_POSITIVE));
         }
+        let openings = rows.len();
+        let new = openings_of(version, &rows[attack.len()..]);
+        rows.extend(new);
+        share.resize(rows.len(), 0.0);
         let mut all = RowSet::EMPTY;
         (0..rows.len()).for_each(|i| all.insert(i));
         let mut columns = Self {
@@ -195,7 +206,8 @@ impl Columns {
             attack: attack.len(),
             effective,
             charged: share.clone(),
-            syns: rows[attack.len()..].iter().filter(|r| r.is_syn).count() as u32,
+            syns: rows[attack.len()..openings].iter().filter(|r| r.is_syn).count() as u32,
+            openings,
             share,
             all,
             values: std::array::from_fn(|c| rows.iter().map(|r| r.numbers[c]).collect()),
@@ -208,17 +220,21 @@ impl Columns {
         columns
     }
 
-    /// Weighs SYN rows by TCP packets per SYN, at most 50.
+    /// Charges openings, together, with all of TCP: dropping a SYN drops the rest of its connection.
+    #[allow(clippy::cast_precision_loss, reason = "at most 128 rows")]
     fn charge(&mut self) {
-        let ordinary = || self.rows.iter().zip(&self.share).skip(self.attack);
+        let count = self.rows.len() - self.openings;
+        if count == 0 {
+            return;
+        }
+        let ordinary = || self.rows.iter().zip(&self.share).take(self.openings).skip(self.attack);
         let tcp: f64 = ordinary().filter(|(r, _)| r.protocol() == u32::from(protocol::TCP)).map(|(_, w)| w).sum();
         let syn: f64 = ordinary().filter(|(r, _)| r.is_syn).map(|(_, w)| w).sum();
-        let factor = if syn > 0.0 { (tcp / syn).clamp(1.0, 50.0) } else { 1.0 };
-        let of = |r: &Row| if r.is_syn { factor } else { 1.0 };
-        let total: f64 = ordinary().map(|(r, w)| w * of(r)).sum();
-        for i in self.attack..self.rows.len() {
-            self.charged[i] = self.share[i] * of(&self.rows[i]) / total.max(f64::MIN_POSITIVE);
-        }
+        // A SYN stands for fifty packets at most.
+        let opening = (tcp - syn).min(49.0 * syn).max(0.0);
+        let total = 1.0 + opening;
+        self.charged[self.attack..self.openings].iter_mut().for_each(|w| *w /= total);
+        self.charged[self.openings..].fill(opening / total / count as f64);
     }
 
     /// Rows of a set that pass a test.
@@ -242,31 +258,82 @@ impl Columns {
         tests.iter().fold(*set, |set, test| self.narrow(&set, test))
     }
 
-    pub(super) const fn ordinary(&self) -> usize {
-        self.rows.len() - self.attack
+    /// Share of the address space in use that a prefix of this length makes up (IPv6: of 2000::/3).
+    pub(super) fn space(&self, length: u8) -> f64 {
+        let free = match self.version {
+            IpVersion::V4 => length,
+            IpVersion::V6 => length.saturating_sub(3),
+        };
+        0.5f64.powi(free.into())
     }
 
+    /// Ordinary rows.
+    pub(super) const fn ordinary(&self) -> usize {
+        self.openings - self.attack
+    }
+
+    /// Whether a row is of ordinary traffic that was seen.
+    pub(super) const fn is_ordinary(&self, row: usize) -> bool {
+        self.attack <= row && row < self.openings
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "at most 128 rows")]
     pub(super) fn shares(&self, set: &RowSet) -> Shares {
         let mut shares = Shares::default();
-        let mut syns = 0u32;
+        let mut openings = 0u32;
         for i in set.iter() {
             if i < self.attack {
                 shares.attack += self.share[i];
                 shares.attack_rows += 1;
-            } else {
+            } else if i < self.openings {
                 shares.ordinary += self.share[i];
                 shares.ordinary_rows += 1;
-                syns += u32::from(self.rows[i].is_syn);
+            } else {
+                openings += 1;
             }
         }
-        // A handful of SYN says little: the share of connections leans on the share of packets by four of them.
-        shares.connections = if self.syns == 0 {
-            shares.ordinary
-        } else {
-            (f64::from(syns) + 4.0 * shares.ordinary) / (f64::from(self.syns) + 4.0)
-        };
+        shares.connections = self.connections_of(f64::from(openings), shares.ordinary);
         shares
     }
+
+    /// Share of new connections of some openings. A handful of SYN says little: it leans on the share of packets by one of them.
+    #[allow(clippy::cast_precision_loss, reason = "at most 128 rows")]
+    pub(super) fn connections_of(&self, openings: f64, ordinary: f64) -> f64 {
+        let count = self.rows.len() - self.openings;
+        if count == 0 {
+            return ordinary;
+        }
+        (openings / count as f64 * f64::from(self.syns) + ordinary) / (f64::from(self.syns) + 1.0)
+    }
+}
+
+/// The openings of some ordinary rows.
+fn openings_of(version: IpVersion, ordinary: &[Row]) -> Vec<Row> {
+    let syns: Vec<&Row> = ordinary.iter().filter(|r| r.is_syn).collect();
+    if syns.is_empty() {
+        return Vec::new();
+    }
+    let port = |r: &Row| r.number(Field::DestinationPort);
+    // Answers to connections that the target opened itself do not begin with a SYN to it.
+    let is_of_service = |r: &&Row| r.protocol() == u32::from(protocol::TCP) && syns.iter().any(|s| port(s) == port(r));
+    let of_service: Vec<&Row> = ordinary.iter().filter(is_of_service).collect();
+    let step = of_service.len().div_ceil(MAX_OPENINGS).max(1);
+    let common = SYN_LENGTHS.map(|length| {
+        let mut syn = syns[0].clone();
+        let more = if version == IpVersion::V6 { 20 } else { 0 };
+        syn.numbers[Field::Length.column()] = length + more;
+        syn
+    });
+    let templates: Vec<&Row> = syns.iter().copied().chain(&common).collect();
+    let opening = |(i, row): (usize, &&Row)| {
+        let syn = templates[i % templates.len()];
+        let mut numbers = syn.numbers;
+        for field in [Field::DestinationPort, Field::SourcePort] {
+            numbers[field.column()] = row.numbers[field.column()];
+        }
+        Row { source: row.source, destination: row.destination, numbers, ..syn.clone() }
+    };
+    of_service.iter().step_by(step).enumerate().map(opening).collect()
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "at most 2048 rows")]

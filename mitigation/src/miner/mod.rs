@@ -12,6 +12,7 @@ mod gate;
 mod plain;
 mod search;
 mod test;
+mod trim;
 mod widen;
 
 use std::fmt;

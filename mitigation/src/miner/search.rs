@@ -14,6 +14,8 @@ use super::test::{Field, MAX_SPANS, Mask, NUMERIC, Spans, Test, Tests};
 /// together, as bare SYN are.
 const BEAM: usize = 3;
 const HOPES: usize = 2;
+/// Depths at which hopes are kept.
+const HOPEFUL: usize = 2;
 /// Share of the ordinary traffic hit that is charged to a hope.
 const HOPE: f64 = 0.15;
 /// Conditions beside the first at most.
@@ -24,6 +26,8 @@ const PROTOCOLS: usize = 4;
 const PREFIX_ROWS: u32 = 3;
 /// A hole in a range must spare as much as this many ordinary samples weigh: fewer meet by chance.
 const HOLE: f64 = 3.0;
+/// Share of its part of the address space that a prefix without a sample of ordinary traffic is taken to hold of it.
+const UNSEEN: f64 = 0.5;
 /// How many times the ternary entries that are allowed a rule may take before its ends are rounded.
 const ROUNDING: u32 = 16;
 /// A prefix must bring this much.
@@ -44,6 +48,10 @@ pub(super) struct State {
 pub(super) struct Search<'a> {
     pub(super) columns: &'a Columns,
     pub(super) weights: Vec<f64>,
+    /// Weight of the whole attack.
+    pub(super) plus: f64,
+    /// What all ordinary traffic weighs.
+    ordinary: f64,
     /// Price of a unit of rule length.
     pub(super) price: f64,
     pub(super) can: Capabilities,
@@ -81,14 +89,16 @@ impl<'a> Search<'a> {
     pub(super) fn new(
         columns: &'a Columns,
         weights: Vec<f64>,
-        price: f64,
+        (price, plus): (f64, f64),
         can: Capabilities,
         target: detector::Target,
     ) -> Self {
         Self {
             columns,
+            ordinary: -weights.iter().filter(|w| **w < 0.0).sum::<f64>(),
             weights,
             price,
+            plus,
             can,
             direction: target.direction,
             target_length: target.prefix.length(),
@@ -131,24 +141,32 @@ impl<'a> Search<'a> {
             keep(&mut best, state);
         }
         beam.insert(0, all);
-        for _ in 0..DEPTH {
-            let mut proposals = Vec::new();
+        for depth in 0..DEPTH {
+            let mut proposals: Vec<Proposal> = Vec::new();
             let bar = best.as_ref().map_or(0.0, |b| b.score);
+            let mut reached = bar;
+            beam.sort_by(|a, b| b.plus.total_cmp(&a.plus).then_with(|| a.tests.cmp(&b.tests)));
             for (parent, state) in beam.iter().enumerate() {
                 // Even if a condition kept all that weighs plus and nothing else, it would not be better.
-                if state.plus - self.price * (state.tests.length() + 1.0) > bar {
+                if state.plus - self.price * (state.tests.length() + 1.0) > reached {
+                    let from = proposals.len();
                     self.propose(parent, state, &mut proposals);
+                    reached = proposals[from..].iter().map(|p| p.score).fold(reached, f64::max);
                 }
             }
             let mut next: Vec<State> = Vec::with_capacity(BEAM + HOPES);
             let by_score = |p: &Proposal| p.score;
             let by_hope = |p: &Proposal| p.hope;
             self.keep(&beam, &mut proposals, by_score, BEAM, &mut next);
-            self.keep(&beam, &mut proposals, by_hope, HOPES, &mut next);
+            if depth < HOPEFUL {
+                self.keep(&beam, &mut proposals, by_hope, HOPES, &mut next);
+            }
             for state in &next {
                 keep(&mut best, state);
             }
-            if next.is_empty() {
+            // Two conditions may help where one does not, but not later.
+            let better = best.as_ref().is_some_and(|b| b.score > bar);
+            if next.is_empty() || (depth >= HOPEFUL && !better) {
                 break;
             }
             beam = next;
@@ -316,29 +334,48 @@ impl<'a> Search<'a> {
         let version = self.columns.version;
         let net =
             |spans: Spans, sum: f64| (Test::Numbers(field, spans), sum, sum - unseen * spans.unseen(field, version));
-        if can_range && let Some((spans, sum)) = self.segment(f64::INFINITY) {
-            found.push(net(spans, sum));
+        // What the best range still hits is all that holes could spare.
+        let mut spare = f64::INFINITY;
+        if can_range && let Some((low, high, sum, plus)) = self.run() {
+            found.push(net(Spans::one(low, high), sum));
+            spare = plus - sum;
         }
-        if self.can.lists {
-            // A few samples meet by chance: a hole must spare as much as that many ordinary samples weigh, and the ranges beside
-            // it be worth as much as that many of the attack.
-            let few = HOLE * (ordinary / f64::from(ordinary_rows.max(1))).max(attack / f64::from(attack_rows.max(1)));
-            let mut hole = few.max(4.0 * self.price);
+        // A few samples meet by chance: a hole must spare as much as that many ordinary samples weigh, and the ranges beside it be
+        // worth as much as that many of the attack.
+        let few = HOLE * (ordinary / f64::from(ordinary_rows.max(1))).max(attack / f64::from(attack_rows.max(1)));
+        let mut hole = few.max(4.0 * self.price);
+        if self.can.lists && spare > hole {
             // Dearer holes until they are few enough.
             for _ in 0..4 {
-                match self.segment(hole) {
-                    Some((spans, sum)) => {
-                        let spans_fit = can_range || spans.as_slice().iter().all(|(low, high)| low == high);
-                        if spans.as_slice().len() > 1 && spans_fit {
-                            found.push(net(spans, sum));
-                        }
-                        break;
-                    }
-                    None => hole *= 2.0,
+                let Some((spans, sum)) = self.segment(hole) else {
+                    hole *= 2.0;
+                    continue;
+                };
+                let fits = can_range || spans.as_slice().iter().all(|(low, high)| low == high);
+                if spans.as_slice().len() > 1 && fits {
+                    found.push(net(spans, sum));
                 }
+                break;
             }
         }
         found
+    }
+
+    /// The run of values with the greatest sum (Kadane): its ends, its sum, and the sum of what weighs plus in it.
+    fn run(&self) -> Option<(u32, u32, f64, f64)> {
+        let (mut sum, mut plus, mut start) = (0.0, 0.0, 0);
+        let mut best: Option<(u32, u32, f64, f64)> = None;
+        for &(value, above, weight) in &self.groups {
+            if sum <= 0.0 {
+                (sum, plus, start) = (0.0, 0.0, value);
+            }
+            sum += weight;
+            plus += above;
+            if sum > best.map_or(0.0, |b| b.2) {
+                best = Some((start, value, sum, plus));
+            }
+        }
+        best
     }
 
     /// The segmentation of greatest sum when every range but the first costs `hole`; `None` when it takes too many ranges.
@@ -471,7 +508,13 @@ impl<'a> Search<'a> {
             groups.iter_mut().for_each(|group| close(group, last));
         }
         let worth = groups.iter().zip(lengths).filter(|(group, _)| group.2 > PREFIX_WORTH);
-        worth.filter_map(|(g, length)| Some((Prefix::new(self.columns.version, g.3, *length)?, g.2))).collect()
+        worth
+            .filter_map(|(g, length)| {
+                // A short prefix holds ordinary senders that the baseline does not show.
+                let unseen = if least == 0 { UNSEEN * self.ordinary * self.columns.space(*length) } else { 0.0 };
+                Some((Prefix::new(self.columns.version, g.3, *length)?, g.2 - unseen))
+            })
+            .collect()
     }
 }
 

@@ -133,6 +133,16 @@ impl Spans {
         0.5 * f64::from(ends) + 1.5 * f64::from(self.count - 1)
     }
 
+    /// Without the numbers from `low` to `high`; `None` when nothing or too much is left.
+    pub(super) fn without(&self, low: u32, high: u32) -> Option<Self> {
+        let parts = self.as_slice().iter().flat_map(|&(from, to)| {
+            let left = (from < low).then(|| (from, to.min(low.saturating_sub(1))));
+            let right = (to > high).then(|| (from.max(high + 1), to));
+            left.into_iter().chain(right)
+        });
+        Self::new(parts)
+    }
+
     /// The same with one end moved to the next number with one more trailing zero bit, out or in; or with a hole closed.
     pub(super) fn rounder(&self, field: Field) -> Vec<Self> {
         let mut found = Vec::new();
@@ -352,7 +362,7 @@ pub(super) fn entries(mut low: u32, high: u32, bits: u32) -> u32 {
 pub(super) const MAX_TESTS: usize = 6;
 
 /// A conjunction: at most one test per field, sorted by field.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Tests {
     count: u8,
     tests: [Option<Test>; MAX_TESTS],

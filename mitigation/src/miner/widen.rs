@@ -26,7 +26,7 @@ impl Search<'_> {
 
     /// Moves ends of ranges to rounder numbers, the cheapest first, until the rule fits the ternary entries it may take; a range
     /// that cannot be made to fit is left out.
-    fn round(&self, live: &RowSet, mut tests: Tests) -> Tests {
+    pub(super) fn round(&self, live: &RowSet, mut tests: Tests) -> Tests {
         while tests.entries() > self.can.max_entries {
             let mut best: Option<(f64, Tests)> = None;
             for test in tests.iter() {
