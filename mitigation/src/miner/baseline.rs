@@ -11,7 +11,7 @@ use detector::{Direction, Match, Pattern};
 use super::columns::{Columns, RowSet, Shares};
 use super::search::{Search, State};
 use super::test::{Field, Test, Tests};
-use super::{Candidate, Outcome, Request, Verdict, capabilities, coverage, gate, share, upper_bound};
+use super::{Candidate, Outcome, Request, Verdict, Volume, gate, upper_bound};
 
 /// Exchange rates: how much a unit of collateral costs beyond what it takes out of the excess.
 const EXCHANGE: [f64; 3] = [2.0, 8.0, 40.0];
@@ -174,27 +174,19 @@ impl Judge<'_> {
         let columns = self.columns;
         let whole = sample.len() == columns.attack && ordinary.len() == columns.ordinary();
         // The rows are the samples, unless they were thinned.
-        let (coverage, hits) = if whole {
-            let of = |part: &mut dyn Iterator<Item = &Sample>| {
-                part.fold((0u64, 0u64), |(p, b), s| (p.saturating_add(s.packets), b.saturating_add(s.bytes)))
-            };
-            let all = of(&mut sample.iter().copied());
-            let hit = of(&mut rule.rows.iter().take_while(|i| *i < columns.attack).map(|i| sample[i]));
-            let hits = rule.rows.iter().filter(|i| columns.is_ordinary(*i)).count();
-            ((share(hit.0, all.0), share(hit.1, all.1)), hits)
+        let (hit, hits) = if whole {
+            let hit = Volume::of(rule.rows.iter().take_while(|i| *i < columns.attack).map(|i| sample[i]));
+            (hit, rule.rows.iter().filter(|i| columns.is_ordinary(*i)).count())
         } else {
-            (coverage(&pattern, sample), ordinary.iter().filter(|s| pattern.matches(s) == Match::Yes).count())
+            let hits = ordinary.iter().filter(|s| pattern.matches(s) == Match::Yes).count();
+            (Volume::matched(&pattern, sample), hits)
         };
         #[allow(clippy::cast_precision_loss, reason = "shares of some hundred samples")]
         let collateral = hits as f64 / ordinary.len().max(1) as f64;
         Some(Candidate {
-            entries: capabilities::entries(&pattern),
-            pattern,
-            coverage_packets: coverage.0,
-            coverage_bytes: coverage.1,
             collateral: Some(collateral),
             collateral_bound: Some(upper_bound(hits, ordinary.len())),
-            reason,
+            ..Candidate::new(pattern, hit, Volume::of(sample.iter().copied()), reason)
         })
     }
 

@@ -7,6 +7,7 @@
 
 mod baseline;
 mod capabilities;
+mod cold;
 mod columns;
 mod gate;
 mod plain;
@@ -62,6 +63,10 @@ pub struct Candidate {
     pub collateral: Option<f64>,
     /// Upper 95 % bound of the collateral (rule of three where nothing is hit).
     pub collateral_bound: Option<f64>,
+    /// Packets of the sample that it matches for certain, scaled by sampling.
+    pub packets: u64,
+    /// Bytes of the sample that it matches for certain, scaled by sampling.
+    pub bytes: u64,
     /// Ternary entries that routers need for it.
     pub entries: u64,
     /// Why it was taken or left.
@@ -107,6 +112,21 @@ pub struct Outcome {
 }
 
 impl Candidate {
+    /// A rule that matches `hit` of `all`; what it does to ordinary traffic is not known.
+    fn new(pattern: Pattern, hit: Volume, all: Volume, reason: &'static str) -> Self {
+        Self {
+            entries: entries(&pattern),
+            pattern,
+            packets: hit.packets,
+            bytes: hit.bytes,
+            coverage_packets: share(hit.packets, all.packets),
+            coverage_bytes: share(hit.bytes, all.bytes),
+            collateral: None,
+            collateral_bound: None,
+            reason,
+        }
+    }
+
     /// Coverage in the unit that counts for a request.
     #[must_use]
     pub const fn coverage(&self, by_bytes: bool) -> f64 {
@@ -157,13 +177,25 @@ fn rule(target: Target, conditions: &[Condition]) -> Result<Pattern, PatternErro
     Pattern::new(all)
 }
 
-/// Share of packets and of bytes of `samples` that match for certain.
-fn coverage(pattern: &Pattern, samples: &[&Sample]) -> (f64, f64) {
-    let weigh = |s: &&Sample| (s.packets, s.bytes);
-    let sum = |(a, b): (u64, u64), (c, d): (u64, u64)| (a.saturating_add(c), b.saturating_add(d));
-    let all = samples.iter().map(weigh).fold((0, 0), sum);
-    let hit = samples.iter().filter(|s| pattern.matches(s) == Match::Yes).map(weigh).fold((0, 0), sum);
-    (share(hit.0, all.0), share(hit.1, all.1))
+/// Packets and bytes, scaled by sampling.
+#[derive(Debug, Clone, Copy, Default)]
+struct Volume {
+    packets: u64,
+    bytes: u64,
+}
+
+impl Volume {
+    fn of<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Self {
+        samples.into_iter().fold(Self::default(), |sum, s| Self {
+            packets: sum.packets.saturating_add(s.packets),
+            bytes: sum.bytes.saturating_add(s.bytes),
+        })
+    }
+
+    /// Of the samples that match for certain.
+    fn matched(pattern: &Pattern, samples: &[&Sample]) -> Self {
+        Self::of(samples.iter().copied().filter(|s| pattern.matches(s) == Match::Yes))
+    }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a share")]

@@ -4,15 +4,18 @@
 //! are ranked by coverage in steps of 8 %, so that a handful of ordinary packets in the bucket decides nothing. Within a step,
 //! those that would, at a guess, hit much of ordinary Internet traffic come last; then the shorter goes first; then the one that
 //! ordinary traffic meets less.
+//!
+//! The first that mostly matches what no service explains is taken (`cold.rs`): a crowd on a service that was never seen gets no
+//! rule.
 
 use std::collections::BTreeMap;
 
 use collectors::sample::{fragment, protocol, tcp_flags};
 use collectors::{Fields, IpVersion, Sample};
-use detector::{Bits, Condition, Direction, Match, Prefix, Ranges};
+use detector::{Bits, Condition, Direction, Match, Pattern, Prefix, Ranges};
 
 use super::capabilities::has_ports;
-use super::{Candidate, Outcome, Request, Verdict, coverage, rule};
+use super::{Candidate, Outcome, Request, Verdict, Volume, cold, rule};
 
 /// A value is worth a condition when this share of the packets (or bytes) has it.
 const FREQUENT: f64 = 0.05;
@@ -38,19 +41,27 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample]) -> Outcome {
     let mut rules: Vec<Candidate> = Vec::new();
     let mut ranking = Vec::new();
     let mut covered = 0.0;
+    let all = Volume::of(sample.iter().copied());
     while rules.len() < request.max_rules && !left.is_empty() {
         let mut candidates = rank(request, &left);
         if candidates.is_empty() {
             break;
         }
-        let mut best = candidates.remove(0);
+        let Some(at) = plausible(&mut candidates, &left) else {
+            if rules.is_empty() {
+                candidates.truncate(super::RANKING);
+                return Outcome::none(Verdict::LooksOrdinary, candidates);
+            }
+            break;
+        };
+        let mut best = candidates.remove(at);
         if rules.is_empty() {
             ranking = candidates.clone();
             ranking.truncate(super::RANKING);
         }
         // Shares are of the whole sample, so that a small remainder is not worth a rule.
-        let (packets, bytes) = coverage(&best.pattern, sample);
-        if if request.by_bytes { bytes } else { packets } < WORTH {
+        let of_all = Candidate::new(best.pattern.clone(), Volume::matched(&best.pattern, sample), all, "");
+        if of_all.coverage(request.by_bytes) < WORTH {
             best.reason = "covers too little of the sample";
             ranking.insert(rules.len().min(ranking.len()), best);
             break;
@@ -58,7 +69,7 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample]) -> Outcome {
         left.retain(|s| best.pattern.matches(s) != Match::Yes);
         best.reason = "chosen";
         rules.push(best);
-        covered += if request.by_bytes { bytes } else { packets };
+        covered += of_all.coverage(request.by_bytes);
         if covered >= request.enough {
             break;
         }
@@ -69,6 +80,22 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample]) -> Outcome {
     Outcome { verdict, rules, ranking: all }
 }
 
+/// The first candidate that mostly matches what no service explains; those before it are told so.
+fn plausible(candidates: &mut [Candidate], left: &[&Sample]) -> std::option::Option<usize> {
+    let unexplained = cold::unexplained(left);
+    let passes = |pattern: &Pattern| {
+        let matched = left.iter().zip(&unexplained).filter(|(s, _)| pattern.matches(s) == Match::Yes);
+        cold::is_plausible(matched.map(|(s, u)| (*s, *u)))
+    };
+    for (at, candidate) in candidates.iter_mut().enumerate() {
+        if passes(&candidate.pattern) {
+            return Some(at);
+        }
+        candidate.reason = "could be a service that is in demand: without a baseline it is left alone";
+    }
+    None
+}
+
 #[allow(clippy::cast_precision_loss, reason = "a share")]
 fn ratio(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
@@ -77,6 +104,7 @@ fn ratio(part: usize, whole: usize) -> f64 {
 /// All candidates for what is left, best first.
 fn rank(request: &Request<'_>, left: &[&Sample]) -> Vec<Candidate> {
     let mut ranked: Vec<(f64, usize, Candidate)> = Vec::new();
+    let all = Volume::of(left.iter().copied());
     for (number, share) in frequent(left, |s| s.known.has(Fields::PROTOCOL).then_some(u32::from(s.protocol))) {
         if share < FREQUENT {
             continue;
@@ -85,26 +113,21 @@ fn rank(request: &Request<'_>, left: &[&Sample]) -> Vec<Candidate> {
         let options = options(request, &of_protocol, left.len());
         for chosen in combinations(options.len()) {
             let picked: Vec<&Option> = chosen.iter().map(|i| &options[*i]).collect();
-            if !compatible(request, &picked) {
+            if !compatible(&picked) {
                 continue;
             }
             let mut conditions = vec![Condition::Protocol(Ranges::value(number))];
             conditions.extend(picked.iter().map(|o| o.condition.clone()));
             let Ok(pattern) = rule(request.target, &conditions) else { continue };
-            let (packets, bytes) = coverage(&pattern, left);
-            if if request.by_bytes { bytes } else { packets } < FREQUENT {
+            if !request.capabilities.allow(&pattern, request.target.direction) {
+                continue;
+            }
+            let reason = "covers less, or hits more of ordinary traffic, or is longer";
+            let candidate = Candidate::new(pattern.clone(), Volume::matched(&pattern, left), all, reason);
+            if candidate.coverage(request.by_bytes) < FREQUENT {
                 continue;
             }
             let ordinary: f64 = picked.iter().map(|o| o.ordinary).product();
-            let candidate = Candidate {
-                entries: super::entries(&pattern),
-                pattern,
-                coverage_packets: packets,
-                coverage_bytes: bytes,
-                collateral: None,
-                collateral_bound: None,
-                reason: "covers less, or hits more of ordinary traffic, or is longer",
-            };
             ranked.push((ordinary, picked.len(), candidate));
         }
     }
@@ -268,12 +291,10 @@ fn combinations(count: usize) -> Vec<Vec<usize>> {
     sets
 }
 
-/// No field twice, and nothing that the routers cannot combine.
-fn compatible(request: &Request<'_>, picked: &[&Option]) -> bool {
+/// No field twice.
+fn compatible(picked: &[&Option]) -> bool {
     let kinds: Vec<u8> = picked.iter().map(|o| o.condition.component_type()).collect();
-    let distinct = kinds.iter().enumerate().all(|(i, kind)| !kinds[..i].contains(kind));
-    let ports = kinds.iter().any(|k| (4..=6).contains(k));
-    distinct && (request.capabilities.ports_with_fragment || !(ports && kinds.contains(&12)))
+    kinds.iter().enumerate().all(|(i, kind)| !kinds[..i].contains(kind))
 }
 
 #[cfg(test)]
