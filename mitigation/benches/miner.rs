@@ -1,59 +1,80 @@
-//! Mining buckets of different sizes, without a baseline.
+//! Mining over all kinds of attacks and hosts: what a bucket of a mirror, of flow telemetry and a large one cost.
+//!
+//! Besides criterion's means, the slowest of each size is printed: p50, p99 and worst of single runs over all pairs and seeds.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
+#![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use std::hint::black_box;
 
-use collectors::{Fields, IpVersion, Origin, Sample, Time};
+use collectors::{IpVersion, Sample};
 use criterion::{Criterion, criterion_group, criterion_main};
-use detector::{Direction, Target};
 use mitigation::miner::{Capabilities, Request, mine};
 
-/// Three vectors and ordinary traffic, in turn.
-fn bucket(count: u32) -> Vec<Sample> {
-    let target: detector::Prefix = "203.0.113.9".parse().expect("literal");
-    let port = |n: u32| u16::try_from(1024 + n % 64_000).expect("a port");
-    (0..count)
-        .map(|i| {
-            let random = i.wrapping_mul(2_654_435_761);
-            let mut sample = Sample::empty(Time(0), IpVersion::V4, Origin::Packet);
-            (sample.packets, sample.known) = (1, Fields::ALL);
-            (sample.source, sample.destination) = (u128::from(random) << 96, target.bits());
-            (sample.source_port, sample.destination_port) = (port(random >> 7), port(random >> 3));
-            match i % 4 {
-                0 => (sample.protocol, sample.source_port, sample.length) = (17, 53, port(random) % 1400 + 60),
-                1 => (sample.protocol, sample.tcp_flags, sample.length) = (6, 2, 40),
-                2 => (sample.protocol, sample.fragment, sample.length) = (17, 2, 1500),
-                _ => {
-                    (sample.protocol, sample.destination_port, sample.tcp_flags, sample.length) =
-                        (6, 443, 16, port(random) % 1400 + 40)
-                }
+#[path = "../tests/support/traffic.rs"]
+mod traffic;
+use traffic::{ATTACKS, ORDINARY, Random, mix, target};
+
+/// Bucket and baseline sizes.
+const SIZES: [(usize, usize); 4] = [(20, 640), (500, 640), (10_000, 640), (500, 0)];
+
+fn request<'a>(version: IpVersion, sample: &'a [Sample], baseline: &'a [Sample]) -> Request<'a> {
+    let known = !baseline.is_empty();
+    Request {
+        target: target(version),
+        sample,
+        by_bytes: false,
+        enough: 0.95,
+        baseline: known.then_some(baseline),
+        sample_pps: Some(210_000.0),
+        baseline_pps: known.then_some(10_000.0),
+        capacity_pps: Some(40_000.0),
+        max_rules: 10,
+        capabilities: Capabilities::default(),
+        excluded: Vec::new(),
+    }
+}
+
+fn samples(size: usize, baseline: usize) -> Vec<(IpVersion, Vec<Sample>, Vec<Sample>)> {
+    let mut all = Vec::new();
+    for (_, attack) in ATTACKS {
+        for (_, ordinary) in ORDINARY {
+            for version in [IpVersion::V4, IpVersion::V6] {
+                let mut random = Random::new(all.len() as u64 + 1);
+                let bucket = mix(version, &mut random, size, 95, attack, ordinary);
+                all.push((version, bucket, mix(version, &mut random, baseline, 0, attack, ordinary)));
             }
-            sample.bytes = sample.length.into();
-            sample
-        })
-        .collect()
+        }
+    }
+    all
 }
 
 fn miner(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("mine-plain");
-    for count in [20, 500, 10_000] {
-        let sample = bucket(count);
-        let request = Request {
-            target: Target { prefix: "203.0.113.9".parse().expect("literal"), direction: Direction::Incoming },
-            sample: &sample,
-            by_bytes: false,
-            enough: 0.95,
-            baseline: None,
-            sample_pps: None,
-            baseline_pps: None,
-            capacity_pps: None,
-            max_rules: 10,
-            capabilities: Capabilities::default(),
-            excluded: Vec::new(),
-        };
-        group.bench_function(format!("{count}-samples"), |b| b.iter(|| mine(black_box(&request))));
+    for (size, baseline) in SIZES {
+        let all = samples(size, baseline);
+        let mut times: Vec<u128> = Vec::new();
+        for _ in 0..5 {
+            for (version, bucket, ordinary) in &all {
+                let request = request(*version, bucket, ordinary);
+                #[allow(clippy::disallowed_methods, reason = "a bench measures time")]
+                let start = std::time::Instant::now();
+                black_box(mine(black_box(&request)));
+                times.push(start.elapsed().as_micros());
+            }
+        }
+        times.sort_unstable();
+        let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+        println!("{size} + {baseline} samples: p50 {} us, p99 {} us, worst {} us", at(50), at(99), at(100));
+        let mut group = criterion.benchmark_group(format!("mine-{size}-{baseline}"));
+        group.sample_size(10);
+        group.bench_function("all-scenarios-in-turn", |b| {
+            b.iter(|| {
+                for (version, bucket, ordinary) in &all {
+                    black_box(mine(black_box(&request(*version, bucket, ordinary))));
+                }
+            });
+        });
+        group.finish();
     }
-    group.finish();
 }
 
 criterion_group!(benches, miner);

@@ -1,18 +1,19 @@
-//! `floodwall mine`
+//! `floodwall mine`: the rules for a recorded attack, and why they are those.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use collectors::{Content, Decoder, IpVersion, Recording, Sample};
-use detector::{Direction, Prefix, Target};
+use detector::{Condition, Direction, Prefix, Target};
 use mitigation::bgp::nlri;
-use mitigation::miner::{self, Candidate, Outcome};
+use mitigation::miner::{self, Candidate, Capabilities, Outcome};
+use mitigation::{Action, FlowSpec, flowspec};
 use serde::Serialize;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Captured traffic of the attack.
+    /// Captured traffic of the attack: packets or flow exports, pcap or pcapng.
     #[arg(long, value_name = "S.pcap")]
     sample: PathBuf,
     /// Captured ordinary traffic of the target.
@@ -21,6 +22,9 @@ pub(super) struct Args {
     /// Who is attacked: rules stay inside this prefix.
     #[arg(long)]
     target: Prefix,
+    /// The target sends the attack instead of receiving it.
+    #[arg(long)]
+    outgoing: bool,
     /// Rank by bytes instead of packets.
     #[arg(long)]
     by_bytes: bool,
@@ -36,12 +40,67 @@ pub(super) struct Args {
     /// Rules at most.
     #[arg(long, default_value_t = 10)]
     max_rules: usize,
+    /// Ternary entries (TCAM) of one rule at most.
+    #[arg(long, default_value_t = Capabilities::default().max_entries)]
+    max_entries: u32,
+    /// What the routers cannot match, comma-separated.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FEATURE,...")]
+    without: Vec<Feature>,
     /// Show the ranking of candidates as well.
     #[arg(long)]
     explain: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Print the rules alone in FastNetMon's JSON, one a line, as `set flowspec` takes them.
+    #[arg(long, conflicts_with_all = ["json", "explain"])]
+    flowspec_json: bool,
+}
+
+/// A capability that can be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Feature {
+    /// Source prefixes.
+    Source,
+    /// Packet length.
+    Length,
+    /// TCP flags.
+    TcpFlags,
+    /// The TCP flags ECE and CWR.
+    EceCwr,
+    /// All fragment bits.
+    Fragment,
+    /// Fragment bits other than is-fragment.
+    OtherFragmentBits,
+    /// The don't-fragment bit.
+    DoNotFragment,
+    /// Ranges of ports and lengths.
+    Ranges,
+    /// Several values in one condition.
+    Lists,
+    /// Source and destination port in one rule.
+    TwoPorts,
+    /// Ports together with fragment bits.
+    PortsWithFragment,
+}
+
+fn capabilities(args: &Args) -> Capabilities {
+    let has = |feature| !args.without.contains(&feature);
+    Capabilities {
+        source: has(Feature::Source),
+        length: has(Feature::Length),
+        tcp_flags: has(Feature::TcpFlags),
+        tcp_flag_bits: if has(Feature::EceCwr) { 0xff } else { 0x3f },
+        fragment: has(Feature::Fragment),
+        fragment_bits: if has(Feature::OtherFragmentBits) { 0x0f } else { 0x02 },
+        do_not_fragment: has(Feature::DoNotFragment),
+        ranges: has(Feature::Ranges),
+        lists: has(Feature::Lists),
+        two_ports: has(Feature::TwoPorts),
+        ports_with_fragment: has(Feature::PortsWithFragment),
+        max_entries: args.max_entries,
+        ..Capabilities::default()
+    }
 }
 
 /// A rule as routers get it.
@@ -52,10 +111,20 @@ struct Rule {
     /// Components in hexadecimal, without the length in front.
     nlri: String,
     text: String,
+    /// Packets and bytes of the sample that it matches, scaled by sampling.
+    packets: u64,
+    bytes: u64,
     coverage: f64,
     coverage_bytes: f64,
     collateral: Option<f64>,
+    /// Upper 95 % bound.
+    collateral_bound: Option<f64>,
+    /// Ternary entries.
+    entries: u64,
     reason: &'static str,
+    /// Conditions beside the target, as the ranking shows them.
+    #[serde(skip)]
+    conditions: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,10 +138,20 @@ struct Answer {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let direction = if args.outgoing { Direction::Outgoing } else { Direction::Incoming };
+    let target = Target { prefix: args.target, direction };
     let sample = read(&args.sample)?;
+    anyhow::ensure!(
+        sample.iter().any(|s| target.covers(s)),
+        "{}: none of {} packets or flow records is {} traffic of {}; `floodwall decode` shows what the capture holds",
+        args.sample.display(),
+        sample.len(),
+        direction,
+        args.target
+    );
     let baseline = args.baseline.as_deref().map(read).transpose()?;
     let request = miner::Request {
-        target: Target { prefix: args.target, direction: Direction::Incoming },
+        target,
         sample: &sample,
         by_bytes: args.by_bytes,
         enough: 0.95,
@@ -81,14 +160,16 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         baseline_pps: args.baseline_pps,
         capacity_pps: args.capacity_pps,
         max_rules: args.max_rules,
-        capabilities: miner::Capabilities::default(),
+        capabilities: capabilities(args),
         excluded: Vec::new(),
     };
     let start = crate::clock::now();
     let outcome = miner::mine(&request);
     let elapsed = crate::clock::now().since(start);
     let answer = answer(&outcome, args.explain, u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))?;
-    if args.json {
+    if args.flowspec_json {
+        print_flowspec(&outcome);
+    } else if args.json {
         super::print_json(&answer)?;
     } else {
         print(&answer);
@@ -126,31 +207,64 @@ fn rule(candidate: &Candidate) -> Result<Rule> {
         },
         nlri: octets.iter().map(|o| format!("{o:02x}")).collect(),
         text: candidate.pattern.to_string(),
+        packets: candidate.packets,
+        bytes: candidate.bytes,
         coverage: candidate.coverage_packets,
         coverage_bytes: candidate.coverage_bytes,
         collateral: candidate.collateral,
+        collateral_bound: candidate.collateral_bound,
+        entries: candidate.entries,
         reason: candidate.reason,
+        conditions: conditions(candidate),
     })
+}
+
+/// `source-port=53 protocol=udp`: the conditions beside the target, the most telling first.
+fn conditions(candidate: &Candidate) -> String {
+    let shown = candidate.pattern.conditions().iter().rev();
+    let beside = shown.filter(|c| !matches!(c, Condition::Destination(prefix, _) if prefix.is_host()));
+    beside.map(|c| c.to_string().replacen(' ', "=", 1)).collect::<Vec<_>>().join(" ")
 }
 
 fn print(answer: &Answer) {
     println!("{}", answer.reason);
-    for rule in answer.rules.iter() {
-        print_rule(rule);
-    }
+    answer.rules.iter().for_each(|rule| {
+        println!("  {}", rule.text);
+        println!("    {}", figures(rule));
+    });
     if !answer.ranking.is_empty() {
-        println!("ranking:");
-        answer.ranking.iter().for_each(print_rule);
+        println!("ranking, best first:");
+        for rule in &answer.ranking {
+            println!(
+                "- {} {} packets {} bytes: {} ({})",
+                rule.conditions,
+                rule.packets,
+                rule.bytes,
+                figures(rule),
+                rule.reason
+            );
+        }
     }
 }
 
-fn print_rule(rule: &Rule) {
-    let collateral = rule.collateral.map_or_else(|| "-".to_owned(), |c| format!("{:.1} %", c * 100.0));
-    println!(
-        "  {:5.1} % of packets {:5.1} % of bytes, ordinary traffic {collateral:>6}: {} ({})",
-        rule.coverage * 100.0,
-        rule.coverage_bytes * 100.0,
-        rule.text,
-        rule.reason
-    );
+fn figures(rule: &Rule) -> String {
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let ordinary = match (rule.collateral, rule.collateral_bound) {
+        (Some(share), Some(bound)) => format!("{} of ordinary traffic (at most {})", percent(share), percent(bound)),
+        _ => "ordinary traffic not known".to_owned(),
+    };
+    let entries = if rule.entries == 1 { "ternary entry" } else { "ternary entries" };
+    format!(
+        "{} of packets, {} of bytes, {ordinary}, {} {entries}",
+        percent(rule.coverage),
+        percent(rule.coverage_bytes),
+        rule.entries
+    )
+}
+
+fn print_flowspec(outcome: &Outcome) {
+    for candidate in &outcome.rules {
+        let rule = FlowSpec { pattern: candidate.pattern.clone(), actions: vec![Action::Discard] };
+        println!("{}", flowspec::json::to_value(&rule));
+    }
 }

@@ -77,7 +77,13 @@ pub(super) struct Rule {
 /// Mines with a baseline.
 pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &[&Sample]) -> Outcome {
     let wide = !request.target.prefix.is_host();
-    let columns = Columns::new(request.target.prefix.version(), sample, ordinary, wide);
+    let can = request.capabilities;
+    let used = |field: Field| match field {
+        Field::Dscp => can.dscp,
+        Field::FlowLabel => can.flow_label,
+        _ => true,
+    };
+    let columns = Columns::new(request.target.prefix.version(), sample, ordinary, wide, used);
     let judge = Judge { columns: &columns, rates: Rates::new(request) };
     if gate::looks_ordinary(sample, ordinary) && !judge.stands_out(request) {
         return Outcome::none(Verdict::LooksOrdinary, Vec::new());

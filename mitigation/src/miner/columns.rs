@@ -7,6 +7,10 @@ use super::test::{Field, NUMERIC, Test, Tests};
 
 /// Rows of each side at most: of a larger bucket or baseline every k-th is mined. The rules are then measured on all of it.
 pub(super) const MAX_SIDE: usize = 1024;
+/// Bins that hold the values of a field that few rows have, at least.
+const BINS: usize = 80;
+/// Attack rows with the same value that make it a bin of its own.
+const FEW: usize = 3;
 /// IPv4 lengths of the SYN of the common systems (Linux and Android, Windows, Apple), which join those seen: a baseline holds few.
 const SYN_LENGTHS: [u32; 6] = [60, 52, 64, 60, 52, 64];
 /// Openings at most.
@@ -167,6 +171,9 @@ pub(super) struct Columns {
     pub(super) values: [Vec<u32>; NUMERIC.len()],
     /// Rows that have a numeric field, by ascending value.
     pub(super) order: [Vec<u16>; NUMERIC.len()],
+    /// The bin of each row, by numeric field, and the lowest and highest value of each bin.
+    pub(super) bin: [Vec<u16>; NUMERIC.len()],
+    pub(super) bins: [Vec<(u32, u32)>; NUMERIC.len()],
     /// Rows by ascending source and destination.
     pub(super) by_source: Vec<(u128, u16)>,
     pub(super) by_destination: Vec<(u128, u16)>,
@@ -183,9 +190,16 @@ fn thin<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
 }
 
 impl Columns {
-    /// From the samples of the attack and of ordinary traffic; `with_destination` for targets wider than a host.
+    /// From the samples of the attack and of ordinary traffic; `with_destination` for targets wider than a host, `used` says which
+    /// numeric fields will be asked for.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "at most 2048 rows")]
-    pub(super) fn new(version: IpVersion, attack: &[&Sample], ordinary: &[&Sample], with_destination: bool) -> Self {
+    pub(super) fn new(
+        version: IpVersion,
+        attack: &[&Sample],
+        ordinary: &[&Sample],
+        with_destination: bool,
+        used: impl Fn(Field) -> bool,
+    ) -> Self {
         let (attack, ordinary) = (thin(attack), thin(ordinary));
         let mut rows: Vec<Row> = attack.iter().chain(&ordinary).map(|s| Row::new(s)).collect();
         let mut share: Vec<f64> = attack.iter().chain(&ordinary).map(|s| weight(s)).collect();
@@ -211,13 +225,49 @@ impl Columns {
             share,
             all,
             values: std::array::from_fn(|c| rows.iter().map(|r| r.numbers[c]).collect()),
-            order: std::array::from_fn(|c| sorted(&rows, c)),
+            order: std::array::from_fn(|c| if used(NUMERIC[c]) { sorted(&rows, c) } else { Vec::new() }),
             by_source: by_address(&rows, |r| r.source),
             by_destination: if with_destination { by_address(&rows, |r| r.destination) } else { Vec::new() },
+            bin: std::array::from_fn(|_| Vec::new()),
+            bins: std::array::from_fn(|_| Vec::new()),
             rows,
         };
         columns.charge();
+        for column in 0..NUMERIC.len() {
+            columns.fill_bins(column);
+        }
         columns
+    }
+
+    /// Puts neighbouring values that few rows have into bins; a value that many have is a bin of its own.
+    #[allow(clippy::cast_possible_truncation, reason = "at most 2304 rows")]
+    fn fill_bins(&mut self, column: usize) {
+        let (order, values) = (&self.order[column], &self.values[column]);
+        let (many, full) = (self.rows.len().div_ceil(100), self.rows.len().div_ceil(BINS));
+        let mut bin = vec![0u16; if order.is_empty() { 0 } else { self.rows.len() }];
+        let mut bins: Vec<(u32, u32)> = Vec::with_capacity(2 * BINS);
+        let (mut at, mut filled, mut alone) = (0, 0, true);
+        while at < order.len() {
+            let value = values[usize::from(order[at])];
+            let end = at + order[at..].iter().take_while(|i| values[usize::from(**i)] == value).count();
+            let of_attack = order[at..end].iter().filter(|i| usize::from(**i) < self.attack).count();
+            let apart = end - at >= many || of_attack >= FEW;
+            match bins.last_mut() {
+                Some(last) if !apart && !alone && filled < full => {
+                    last.1 = value;
+                    filled += end - at;
+                }
+                _ => {
+                    bins.push((value, value));
+                    (filled, alone) = (end - at, apart);
+                }
+            }
+            for i in &order[at..end] {
+                bin[usize::from(*i)] = (bins.len() - 1) as u16;
+            }
+            at = end;
+        }
+        (self.bin[column], self.bins[column]) = (bin, bins);
     }
 
     /// Charges openings, together, with all of TCP: dropping a SYN drops the rest of its connection.

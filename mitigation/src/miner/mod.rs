@@ -10,6 +10,7 @@ mod capabilities;
 mod cold;
 mod columns;
 mod gate;
+mod merge;
 mod plain;
 mod search;
 mod test;
@@ -22,6 +23,7 @@ use collectors::Sample;
 use detector::{Condition, Direction, Match, Pattern, PatternError, Target};
 
 pub use capabilities::{Capabilities, entries};
+pub use merge::merge;
 
 /// What is to be mined.
 #[derive(Debug, Clone)]

@@ -7,12 +7,12 @@ use collectors::IpVersion;
 use detector::{Direction, Prefix};
 
 use super::Capabilities;
-use super::columns::{Columns, Row, RowSet};
+use super::columns::{ABSENT, Columns, Row, RowSet};
 use super::test::{Field, MAX_SPANS, Mask, NUMERIC, Spans, Test, Tests};
 
 /// States kept per depth by their score, and by what they may still become: two conditions may be worth nothing alone and everything
 /// together, as bare SYN are.
-const BEAM: usize = 3;
+const BEAM: usize = 2;
 const HOPES: usize = 2;
 /// Depths at which hopes are kept.
 const HOPEFUL: usize = 2;
@@ -29,7 +29,7 @@ const HOLE: f64 = 3.0;
 /// Share of its part of the address space that a prefix without a sample of ordinary traffic is taken to hold of it.
 const UNSEEN: f64 = 0.5;
 /// How many times the ternary entries that are allowed a rule may take before its ends are rounded.
-const ROUNDING: u32 = 16;
+pub(super) const ROUNDING: u32 = 16;
 /// A prefix must bring this much.
 const PREFIX_WORTH: f64 = 0.02;
 
@@ -58,9 +58,48 @@ pub(super) struct Search<'a> {
     pub(super) direction: Direction,
     /// Length of the target's prefix.
     pub(super) target_length: u8,
-    members: Vec<u16>,
-    groups: Vec<(u32, f64, f64)>,
+    groups: Vec<Group>,
     segments: Vec<(Opened, usize)>,
+}
+
+/// Rows with neighbouring values of a field.
+#[derive(Debug, Clone, Copy, Default)]
+struct Group {
+    low: u32,
+    high: u32,
+    /// Sum of the weights above zero, and of all.
+    plus: f64,
+    sum: f64,
+    rows: u32,
+}
+
+impl Group {
+    const fn add(&mut self, weight: f64) {
+        self.plus += weight.max(0.0);
+        self.sum += weight;
+        self.rows += 1;
+    }
+}
+
+/// Weights and rows of both sides that have a field.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    attack: f64,
+    attack_rows: u32,
+    ordinary: f64,
+    ordinary_rows: u32,
+}
+
+impl Totals {
+    const fn add(&mut self, is_attack: bool, weight: f64) {
+        if is_attack {
+            self.attack += weight;
+            self.attack_rows += 1;
+        } else {
+            self.ordinary -= weight;
+            self.ordinary_rows += 1;
+        }
+    }
 }
 
 /// Where the range that holds a group began.
@@ -102,7 +141,6 @@ impl<'a> Search<'a> {
             can,
             direction: target.direction,
             target_length: target.prefix.length(),
-            members: Vec::with_capacity(columns.rows.len()),
             groups: Vec::with_capacity(columns.rows.len()),
             segments: Vec::with_capacity(columns.rows.len()),
         }
@@ -251,7 +289,7 @@ impl<'a> Search<'a> {
             }
         }
         for field in numeric {
-            self.numbers(&state.rows, field).into_iter().for_each(&mut add);
+            self.numbers(&state.rows, field, false).into_iter().for_each(&mut add);
         }
         if can.tcp_flags && protocol.is_some_and(|p| p.is_tcp()) && !uses(Field::TcpFlags) {
             let sums = self.by_bits(&state.rows, |r| r.flags);
@@ -295,39 +333,22 @@ impl<'a> Search<'a> {
         sums
     }
 
-    /// The ranges of greatest sum, the best single range, and the best single value, with their sums (ranges net of their price).
-    pub(super) fn numbers(&mut self, rows: &RowSet, field: Field) -> Vec<Found> {
+    /// The ranges of greatest sum, the best single range, and the best single value, with their sums (ranges net of their price);
+    /// ends of ranges are those of bins, unless they are asked for exactly.
+    pub(super) fn numbers(&mut self, rows: &RowSet, field: Field, exactly: bool) -> Vec<Found> {
         debug_assert!(NUMERIC.contains(&field));
-        self.groups.clear();
-        let (mut attack, mut attack_rows, mut ordinary, mut ordinary_rows) = (0.0, 0u32, 0.0, 0u32);
-        self.members.clear();
-        self.members.extend(self.columns.order[field.column()].iter().filter(|i| rows.contains(usize::from(**i))));
-        for &i in &self.members {
-            let i = usize::from(i);
-            let weight = self.weights[i];
-            if i < self.columns.attack {
-                attack += weight;
-                attack_rows += 1;
-            } else {
-                ordinary -= weight;
-                ordinary_rows += 1;
-            }
-            let value = self.columns.values[field.column()][i];
-            match self.groups.last_mut() {
-                Some(last) if last.0 == value => {
-                    last.1 += weight.max(0.0);
-                    last.2 += weight;
-                }
-                _ => self.groups.push((value, weight.max(0.0), weight)),
-            }
-        }
+        let totals = if exactly { self.group(rows, field) } else { self.group_bins(rows, field) };
+        let Totals { attack, attack_rows, ordinary, ordinary_rows } = totals;
         let mut found: Vec<Found> = Vec::with_capacity(4);
-        let best = |by: fn(&(u32, f64, f64)) -> f64| {
-            let best = self.groups.iter().max_by(|a, b| by(a).total_cmp(&by(b)).then(b.0.cmp(&a.0)));
-            best.filter(|s| by(s) > 0.0).map(|&(value, plus, sum)| (Test::value(field, value), plus, sum))
+        let best = |by: fn(&Group) -> f64| {
+            let single = self.groups.iter().filter(|g| g.low == g.high);
+            let best = single.max_by(|a, b| by(a).total_cmp(&by(b)).then(b.low.cmp(&a.low)));
+            best.filter(|g| by(g) > 0.0).map(|g| (Test::value(field, g.low), g.plus, g.sum))
         };
-        found.extend(best(|g| g.2));
-        found.extend(best(|g| g.1 + HOPE * (g.2 - g.1)).filter(|f| found.first().is_none_or(|first| first.0 != f.0)));
+        found.extend(best(|g| g.sum));
+        found.extend(
+            best(|g| g.plus + HOPE * (g.sum - g.plus)).filter(|f| found.first().is_none_or(|first| first.0 != f.0)),
+        );
         let can_range = self.can.ranges && (field.is_scale() || field == Field::Protocol);
         // Beyond the outermost of m samples lies 1/(m+1) of what they stand for; widening will win back half of it.
         let unseen = attack / (f64::from(attack_rows) + 1.0);
@@ -361,18 +382,53 @@ impl<'a> Search<'a> {
         found
     }
 
+    /// Groups rows by value.
+    fn group(&mut self, rows: &RowSet, field: Field) -> Totals {
+        self.groups.clear();
+        let mut totals = Totals::default();
+        let column = field.column();
+        for i in self.columns.order[column].iter().map(|i| usize::from(*i)).filter(|i| rows.contains(*i)) {
+            let (value, weight) = (self.columns.values[column][i], self.weights[i]);
+            totals.add(i < self.columns.attack, weight);
+            match self.groups.last_mut() {
+                Some(last) if last.low == value => last.add(weight),
+                _ => self.groups.push(Group { low: value, high: value, plus: weight.max(0.0), sum: weight, rows: 1 }),
+            }
+        }
+        totals
+    }
+
+    /// Groups rows by bin.
+    fn group_bins(&mut self, rows: &RowSet, field: Field) -> Totals {
+        let column = field.column();
+        let (bin, bins, values) = (&self.columns.bin[column], &self.columns.bins[column], &self.columns.values[column]);
+        self.groups.clear();
+        let mut totals = Totals::default();
+        if bin.is_empty() {
+            return totals;
+        }
+        self.groups.extend(bins.iter().map(|&(low, high)| Group { low, high, ..Group::default() }));
+        for i in rows.iter().filter(|i| values[*i] != ABSENT) {
+            let weight = self.weights[i];
+            totals.add(i < self.columns.attack, weight);
+            self.groups[usize::from(bin[i])].add(weight);
+        }
+        self.groups.retain(|g| g.rows > 0);
+        totals
+    }
+
     /// The run of values with the greatest sum (Kadane): its ends, its sum, and the sum of what weighs plus in it.
     fn run(&self) -> Option<(u32, u32, f64, f64)> {
         let (mut sum, mut plus, mut start) = (0.0, 0.0, 0);
         let mut best: Option<(u32, u32, f64, f64)> = None;
-        for &(value, above, weight) in &self.groups {
+        for group in &self.groups {
             if sum <= 0.0 {
-                (sum, plus, start) = (0.0, 0.0, value);
+                (sum, plus, start) = (0.0, 0.0, group.low);
             }
-            sum += weight;
-            plus += above;
+            sum += group.sum;
+            plus += group.plus;
             if sum > best.map_or(0.0, |b| b.2) {
-                best = Some((start, value, sum, plus));
+                best = Some((start, group.high, sum, plus));
             }
         }
         best
@@ -383,7 +439,7 @@ impl<'a> Search<'a> {
         self.segments.clear();
         // Sum of the best segmentation whose last range holds this group, and of the best that ended before.
         let (mut inside, mut closed, mut closed_at) = (f64::NEG_INFINITY, f64::NEG_INFINITY, 0);
-        for (i, &(_, _, weight)) in self.groups.iter().enumerate() {
+        for (i, group) in self.groups.iter().enumerate() {
             let again = closed - hole;
             let opened = if inside > again.max(0.0) {
                 Opened::Before
@@ -392,7 +448,7 @@ impl<'a> Search<'a> {
             } else {
                 Opened::First
             };
-            inside = inside.max(again).max(0.0) + weight;
+            inside = inside.max(again).max(0.0) + group.sum;
             if inside > closed {
                 (closed, closed_at) = (inside, i);
             }
@@ -408,7 +464,7 @@ impl<'a> Search<'a> {
             while self.segments[start].0 == Opened::Before {
                 start -= 1;
             }
-            *ranges.get_mut(count)? = (self.groups[start].0, self.groups[end].0);
+            *ranges.get_mut(count)? = (self.groups[start].low, self.groups[end].high);
             count += 1;
             if self.segments[start].0 == Opened::First {
                 break;
@@ -444,27 +500,6 @@ impl<'a> Search<'a> {
         exact.chain(common.into_iter().filter(fits)).collect()
     }
 
-    /// Whether any prefix of the shortest length holds enough of the attack: if not, no longer one does.
-    fn clusters(&self, rows: &RowSet, sorted: &[(u128, u16)], length: u8) -> bool {
-        let (mut plus, mut count, mut group) = (0.0, 0u32, u128::MAX);
-        for &(bits, i) in sorted {
-            let i = usize::from(i);
-            if i >= self.columns.attack || !rows.contains(i) {
-                continue;
-            }
-            let of = bits >> (128 - u32::from(length));
-            if of != group {
-                (plus, count, group) = (0.0, 0, of);
-            }
-            plus += self.weights[i];
-            count += 1;
-            if count >= PREFIX_ROWS && plus > PREFIX_WORTH {
-                return true;
-            }
-        }
-        false
-    }
-
     /// The prefix with the greatest sum at each of some lengths longer than `least`.
     pub(super) fn prefixes(&self, rows: &RowSet, sorted: &[(u128, u16)], least: u8) -> Vec<(Prefix, f64)> {
         let lengths: &[u8] = match self.columns.version {
@@ -473,38 +508,35 @@ impl<'a> Search<'a> {
         };
         let lengths = &lengths[lengths.partition_point(|l| *l <= least)..];
         let Some(&shortest) = lengths.first() else { return Vec::new() };
-        if !self.clusters(rows, sorted, shortest) {
-            return Vec::new();
-        }
+        let members: Vec<(u128, u16)> =
+            sorted.iter().filter(|(_, i)| rows.contains(usize::from(*i))).copied().collect();
         // Per length: sum and rows of the group so far, and the best of the closed groups.
         let mut groups = [(0.0f64, 0u32, 0.0f64, 0u128); 8];
-        let mut last: Option<u128> = None;
         let close = |group: &mut (f64, u32, f64, u128), bits: u128| {
             if group.1 >= PREFIX_ROWS && group.0 > group.2 {
                 (group.2, group.3) = (group.0, bits);
             }
             (group.0, group.1) = (0.0, 0);
         };
-        for &(bits, i) in sorted {
-            let i = usize::from(i);
-            if !rows.contains(i) {
+        // Where a prefix of the shortest length holds too little of the attack, no longer one holds enough.
+        for part in members.chunk_by(|a, b| (a.0 ^ b.0).leading_zeros() >= u32::from(shortest)) {
+            let attack = part.iter().map(|m| usize::from(m.1)).filter(|i| *i < self.columns.attack);
+            let (plus, count) = attack.fold((0.0, 0u32), |(plus, count), i| (plus + self.weights[i], count + 1));
+            if plus <= PREFIX_WORTH || count < PREFIX_ROWS {
                 continue;
             }
-            if let Some(last) = last {
+            let mut last = part[0].0;
+            for &(bits, i) in part {
                 let common = (last ^ bits).leading_zeros();
                 for (group, length) in groups.iter_mut().zip(lengths) {
                     if common < u32::from(*length) {
                         close(group, last);
                     }
+                    group.0 += self.weights[usize::from(i)];
+                    group.1 += u32::from(usize::from(i) < self.columns.attack);
                 }
+                last = bits;
             }
-            for group in &mut groups[..lengths.len()] {
-                group.0 += self.weights[i];
-                group.1 += u32::from(i < self.columns.attack);
-            }
-            last = Some(bits);
-        }
-        if let Some(last) = last {
             groups.iter_mut().for_each(|group| close(group, last));
         }
         let worth = groups.iter().zip(lengths).filter(|(group, _)| group.2 > PREFIX_WORTH);

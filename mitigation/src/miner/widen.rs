@@ -9,7 +9,8 @@ const GAPS: f64 = 3.0;
 
 impl Search<'_> {
     /// Leaves out what is not needed, then widens ranges into the free space around them.
-    pub(super) fn generalise(&self, live: &RowSet, mut tests: Tests) -> Tests {
+    pub(super) fn generalise(&mut self, live: &RowSet, mut tests: Tests) -> Tests {
+        self.sharpen(live, &mut tests);
         self.leave_out(live, &mut tests);
         let before = tests;
         for &test in before.iter() {
@@ -46,6 +47,25 @@ impl Search<'_> {
             }
         }
         tests
+    }
+
+    /// The search knows the ends of ranges to a bin: here they become those of the samples.
+    fn sharpen(&mut self, live: &RowSet, tests: &mut Tests) {
+        let before = *tests;
+        for &test in before.iter() {
+            if !matches!(test, Test::Numbers(field, spans) if field.is_scale() && spans.single().is_none()) {
+                continue;
+            }
+            let rows = self.columns.matching(live, &tests.without(test.field()));
+            let mut score = f64::NEG_INFINITY;
+            for (sharp, ..) in self.numbers(&rows, test.field(), true) {
+                let other = tests.with(sharp);
+                let its = self.fresh_score(live, &other);
+                if its > score && other.entries() <= self.can.max_entries.saturating_mul(super::search::ROUNDING) {
+                    (*tests, score) = (other, its);
+                }
+            }
+        }
     }
 
     fn leave_out(&self, live: &RowSet, tests: &mut Tests) {
