@@ -1,4 +1,5 @@
 //! Properties of the miner, on made-up traffic of all kinds.
+#![allow(clippy::cast_possible_truncation, reason = "octets of an NLRI and shares of small counts")]
 
 use collectors::{IpVersion, Sample};
 use detector::{Direction, Match, Pattern};

@@ -78,11 +78,7 @@ pub(super) struct Rule {
 pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &[&Sample]) -> Outcome {
     let wide = !request.target.prefix.is_host();
     let can = request.capabilities;
-    let used = |field: Field| match field {
-        Field::Dscp => can.dscp,
-        Field::FlowLabel => can.flow_label,
-        _ => true,
-    };
+    let used = |field| (field != Field::Dscp || can.dscp) && (field != Field::FlowLabel || can.flow_label);
     let columns = Columns::new(request.target.prefix.version(), sample, ordinary, wide, used);
     let judge = Judge { columns: &columns, rates: Rates::new(request) };
     if gate::looks_ordinary(sample, ordinary) && !judge.stands_out(request) {

@@ -1,9 +1,37 @@
 //! The miner: a sample of an attack to the shortest FlowSpec rules that cover it. Pure and deterministic.
 //!
-//! Without a baseline the order is that of the guide (coverage, then shortness), with two cautions: a rule has at least the
-//! protocol and one more condition (decision 13), and among rules of nearly the same coverage the one that ordinary Internet
-//! traffic matches least goes first (`plain.rs`). With a sample of the target's ordinary traffic, rules maximise the excess
-//! they cover minus the ordinary traffic they hit (`baseline.rs`).
+//! Without a baseline the order is that of the guide (coverage, then shortness), with three cautions: a rule has at least the
+//! protocol and one more condition (decision 13), among rules of nearly the same coverage the one that ordinary Internet traffic
+//! matches least goes first (`plain.rs`), and what a service in demand could get is left alone (`cold.rs`). With a sample of the
+//! target's ordinary traffic, rules maximise the excess they cover minus the ordinary traffic they hit (`baseline.rs`):
+//!
+//! ```text
+//! columns.rs  samples -> rows sorted once by every field, openings of connections
+//! gate.rs     is it only more of the ordinary?
+//! search.rs   best conjunction: exact ranges and prefixes, a beam over conditions
+//! widen.rs    leave out what is not needed, grow ranges to where the attack probably ends
+//! baseline.rs rules of several exchange rates, judged by expected goodput, polished
+//! trim.rs     a costly rule leaves out where ordinary traffic is dense
+//! ```
+//! What the routers cannot match is never considered ([`Capabilities`]); of a bucket above 1024 samples every k-th is mined, and the
+//! rules are measured on all of it.
+//!
+//! # Weak spots
+//! Figures are means over seeds on the open scenarios of the project's judge with 500 samples: coverage of the attack / collateral
+//! (the larger of packets and new connections), in percent.
+//!
+//! | weak spot | what was tried | what it gained |
+//! |---|---|---|
+//! | SYN that copy real options | a SYN stands for its connection; openings made of the addresses and ports of all TCP packets and of common SYN lengths; costly rules leave out dense source ports | 92 / 28 -> 87 / 24, goodput 66 -> 75; the rest needs a SYN proxy |
+//! | 40-byte ACK floods | leaving out dense source ports | 100 / 13.3 -> 90 / 9.5, goodput 87 -> 90.5 |
+//! | random-length UDP to a game | several ranges in one condition, raw ends allowed more entries until they are rounded | 92 / 1.1 -> 99.6 / 0.0 |
+//! | random-length UDP to an access line | the same | 83 / 2.9 -> 97 / 4.8, goodput 88 -> 95 |
+//! | conditions worth nothing alone (bare SYN among other vectors) | states kept for what they may become | three vectors without them 99 / 19, with them 99.5 / 0.3 |
+//! | too tight ranges in 20 samples | ends not seen are charged, then widened by expected gain; holes and further ranges need three samples | 92.4 / 2.1 -> 96.1 / 2.4 (20 samples) |
+//! | an attack that looks ordinary in coarse cells (GRE of one length) | one condition that half of the sample and hardly any ordinary traffic has overrules the gate; so does one sender that is not TCP | 80 -> 100 coverage (20 samples) |
+//! | clustered sources behind an ordinary port | rules split by source where that spares more; short prefixes charged for senders not seen | IPv6: 100 / 1.2 -> 100 / 0.95 |
+//! | ternary cost of ranges | ends snap to rounder numbers inside the free margin, then outward at the least cost until the budget is met | never above [`Capabilities::max_entries`] |
+//! | cold start | classes of which no service has much | flash crowds of 14 kinds of hosts: 60 rules -> none; floods that look like a service get none either |
 
 mod baseline;
 mod capabilities;

@@ -50,12 +50,11 @@ impl Judge<'_> {
         let value = self.value(set);
         let mut best: Option<(f64, Field, u32, u32)> = None;
         for field in [Field::SourcePort, Field::DestinationPort, Field::Length] {
-            let usable = match field {
-                Field::Length => search.can.length,
-                _ => {
-                    set[at].tests.get(Field::Protocol).is_some_and(Test::has_ports)
-                        && self.may_add_port(search, &set[at], field)
-                }
+            let usable = if field == Field::Length {
+                search.can.length
+            } else {
+                set[at].tests.get(Field::Protocol).is_some_and(Test::has_ports)
+                    && self.may_add_port(search, &set[at], field)
             };
             if usable
                 && let Some((value, low, high)) = self.stretch(set, &own, field)

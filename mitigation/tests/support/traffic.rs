@@ -1,6 +1,7 @@
 //! Made-up traffic for tests and benches of the miner: ordinary traffic of several kinds of hosts, and attacks on them. Packets are
 //! independent draws; the same seed gives the same packets.
-#![allow(dead_code, reason = "each user needs a part")]
+#![allow(dead_code, unreachable_pub, reason = "a module of several tests and benches, each of which needs a part")]
+#![allow(missing_docs, reason = "names say what the traffic is")]
 
 use collectors::sample::{fragment, protocol};
 use collectors::{Fields, IpVersion, Origin, Sample, Time};
