@@ -36,6 +36,8 @@ pub fn socket_path() -> std::path::PathBuf {
 
 /// Counters are read, and the back end checked, this often.
 const REFRESH: Duration = Duration::from_secs(5);
+/// Changes that follow each other within 5 ms are carried out together, this many at most.
+const GATHER: usize = 20;
 /// A status that is older is refreshed before it is shown.
 const FRESH: Duration = Duration::from_millis(500);
 
@@ -154,6 +156,12 @@ fn enforce(mut enforcer: Enforcer, tables: &Tables, shared: &Shared) {
         let is_asked = std::mem::take(&mut shared.lock().is_asked);
         let is_due = now.since(refreshed) >= REFRESH;
         if wake == Wake::Changed {
+            // Tables arrive in many messages: what follows at once is one change.
+            for _ in 0..GATHER {
+                if tables.wait(Duration::from_millis(5)) != Wake::Changed {
+                    break;
+                }
+            }
             let before = enforcer.status();
             enforcer.reconcile(&tables.tables());
             log_changes(&before, &enforcer.status());

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `collectors/` | [`collectors::Decoder`], packet headers, capture files, worker threads |
 //! | `detector/` | [`detector::Target`], [`detector::Pattern`], counters, evidence, buckets; no I/O |
-//! | `mitigation/` | [`mitigation::miner`], [`mitigation::Policy`], [`mitigation::bgp`], announcers |
+//! | `mitigation/` | [`mitigation::miner`], [`mitigation::Policy`], [`mitigation::bgp`], announcers, [`mitigation::enforce`] |
 //! | `config/` | the file: one table of keys, every problem at once |
 //! | `src/` | [`pipeline::Pipeline`] joins the stages; [`daemon`] and [`replay`] drive it |
 //!

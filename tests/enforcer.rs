@@ -66,6 +66,11 @@ fn gobgp_bird_and_exabgp_announce_what_is_carried_out() {
 }
 
 #[test]
+fn an_attack_stops_at_the_router_within_a_second_and_ordinary_traffic_flows_on() {
+    check(&["end-to-end"]);
+}
+
+#[test]
 fn acl_files_are_those_of_the_article_and_roll_back() {
     if has_lab(&["iptables"]) {
         check(&["acl"]);

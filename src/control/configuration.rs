@@ -102,6 +102,10 @@ impl Configuration {
             "candidate" | "compare" | "history" | "running" => true,
             // Sessions without a name, settings with one.
             "bgp" => !arguments.is_empty(),
+            // What this host filters without a word behind it, settings with their names.
+            "enforcer" => {
+                !matches!(arguments, [] | [_] if arguments.iter().all(|a| a == "installed" || a == "refused"))
+            }
             _ => config::words::section(category).is_some(),
         }
     }

@@ -974,9 +974,107 @@ def exabgp_json(lab, rules):
     return children
 
 
+def end_to_end(lab, args):
+    """Packets at the router are mirrored to `floodwall run`, which tells `floodwall enforce` by BGP: the attack stops at the router."""
+    lab.enforce(lab.config([("detector", 65001, "127.0.0.1", "")]))
+    ports = {"api": 10107, "bgp": 1179}
+    config = lab.path("run.toml", f'''
+[main]
+networks_list = ["{V4}", "{V6}"]
+enable_ban = true
+mirror = true
+interfaces = ["r0"]
+[hostgroup.global]
+threshold_pps = 1500
+[bgp.router]
+local_asn = 65001
+local_address = "127.0.0.1"
+router_id = "192.0.2.254"
+remote_asn = 65100
+remote_address = "127.0.0.1"
+remote_port = {ports['bgp']}
+[api]
+listen = "127.0.0.1:{ports['api']}"
+[state]
+directory = "{lab.dir}/state"
+''')
+    env = {**os.environ, "FLOODWALL_ENFORCER_SOCKET": lab.path("enforcer.sock")}
+    control = lab.path("control.sock")
+    lab.start("run", lab.floodwall, "run", "--config", config, "--socket", control, env=env)
+    wait("the session", lambda: (lambda s: s and s["peers"][0]["state"] == "established")(lab.status()), 30, lambda: lab.log("run")[-2000:] + lab.log("enforcer")[-2000:])
+    victim = (203 << 24) + (113 << 8) + 9
+    ordinary = [udp(fs.SOURCES[4] + i % 40, victim, 20000 + i, 443, b"ordinary" + bytes(300 + i % 500)) for i in range(200)]
+    attack = [udp(int(ipaddress.ip_address("192.0.2.0")) + i % 200, victim, 123, 30000 + i % 999, b"attack!!" + bytes(440)) for i in range(400)]
+    files = capture(lab, "ordinary.pcap", ordinary), capture(lab, "attack.pcap", attack)
+    into = lab.packet_socket("vic", "v0", True)
+    seen = []
+
+    def watch(seconds):
+        end = time.monotonic() + seconds
+        while (rest := end - time.monotonic()) > 0:
+            if select.select([into], [], [], rest)[0]:
+                data = into.recv(65535)
+                if len(data) > 50 and data[12:14] == b"\x08\x00":
+                    seen.append((time.monotonic(), data[42:50]))
+    lab.start("ordinary", "tcpreplay", "-q", "-K", "-p", "300", "-i", "a0", "--loop", "0", files[0], ns="att")
+    watch(3)
+    start = time.monotonic()
+    lab.start("attack", "tcpreplay", "-q", "-K", "-p", "4000", "-i", "a0", "--loop", "0", files[1], ns="att")
+    watch(5)
+    hits = [t for t, kind in seen if kind == b"attack!!"]
+    calm = [t for t, kind in seen if kind == b"ordinary"]
+    stopped = (max(hits) - start) if hits else 0
+    before, after = (sum(a <= t < b for t in calm) / (b - a) for a, b in ((start - 2, start), (start + 2, start + 5)))
+    status = lab.status()
+    print(f"the last attack packet passed {stopped * 1000:.0f} ms after the attack's start ({len(hits)} passed); ordinary traffic {before:.0f} packets/s before, "
+          f"{after:.0f} during; rules: {[r['rule'] for r in status['rules']]}")
+
+    def reported():
+        done = subprocess.run([lab.floodwall, "show", "flowspec", "--json", "--socket", control], capture_output=True, text=True, env=env)
+        rules = json.loads(done.stdout) if done.returncode == 0 else []
+        return next((r["enforced"]["packets"] for r in rules if r.get("enforced") and r["enforced"]["packets"] > 1000), None)
+    time.sleep(5)
+    print(f"show flowspec says that the enforcer took {reported()} packets")
+    return stopped < 1 and after > 0.95 * before and len(status["rules"]) >= 1
+
+
+def single_box(lab, args):
+    """`floodwall run` with enforce_here: mirror and packet filter on one host, no router."""
+    config = lab.path("run.toml", f'''
+[main]
+networks_list = ["{V4}"]
+enable_ban = true
+mirror = true
+interfaces = ["r0"]
+[hostgroup.global]
+threshold_pps = 1500
+[enforcer]
+enforce_here = true
+[api]
+listen = "127.0.0.1:10107"
+[state]
+directory = "{lab.dir}/state"
+''')
+    control = lab.path("control.sock")
+    daemon = lab.start("run", lab.floodwall, "run", "--config", config, "--socket", control)
+    wait("the daemon", lambda: "started" in lab.log("run") or daemon.poll() is not None, 20)
+    victim = (203 << 24) + (113 << 8) + 9
+    attack = [udp(int(ipaddress.ip_address("192.0.2.0")) + i % 200, victim, 123, 30000 + i % 999, b"attack!!" + bytes(440)) for i in range(400)]
+    flood = lab.start("attack", "tcpreplay", "-q", "-K", "-p", "4000", "-i", "a0", "--loop", "0", capture(lab, "attack.pcap", attack), ns="att")
+    table = lambda: subprocess.run(["ip", "netns", "exec", lab.ns["rtr"], "nft", "list", "table", "inet", "floodwall"], capture_output=True, text=True).stdout
+    wait("the rule in nftables", lambda: "drop" in table(), 20, lambda: lab.log("run")[-3000:])
+    shown = wait("hits", lambda: (lambda t: t if "203.0.113.9/32" in t and "-> " not in t else None)(
+        subprocess.run([lab.floodwall, "show", "enforcer", "--socket", control], capture_output=True, text=True).stdout), 20)
+    print(shown.strip().splitlines()[-1])
+    flood.terminate()
+    daemon.terminate()
+    daemon.wait(15)
+    return table() == ""
+
+
 SPEAKERS = {"gobgp": gobgp, "bird": bird, "exabgp": exabgp, "exabgp-json": exabgp_json}
 CHECKS = {"exactness": exactness, "install": install, "cost": cost, "atomic": atomic, "limit": limit, "actions": actions, "faults": faults, "acl": acl,
-          "announcers": announcers}
+          "announcers": announcers, "end-to-end": end_to_end, "single-box": single_box}
 
 
 def main():

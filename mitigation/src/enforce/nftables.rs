@@ -28,6 +28,9 @@ pub enum NftError {
     },
 }
 
+/// Maps that one run of `nft` lists at most: an argument has a limited length.
+const LISTED_AT_ONCE: usize = 200;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Nftables {
@@ -114,13 +117,18 @@ impl Nftables {
     /// See [`NftError`].
     pub fn counters(&self) -> Result<BTreeMap<u32, (u64, u64)>, NftError> {
         let Some(model) = &self.installed else { return Ok(BTreeMap::new()) };
-        let mut script = format!("list counters table {TABLE}\n");
-        model.counting_maps().for_each(|name| script.push_str(&format!("list map {TABLE} {name}\n")));
-        let outcome = self.run(&["-j", "-f", "-"], &script)?;
-        if !outcome.success {
-            return Err(refusal(&script, &outcome.stderr));
+        let mut commands = vec![format!("list counters table {TABLE}")];
+        commands.extend(model.counting_maps().map(|name| format!("list map {TABLE} {name}")));
+        let mut read = Vec::new();
+        // As arguments: nft 1.0.6 prints nothing when it reads list commands from a file.
+        for some in commands.chunks(LISTED_AT_ONCE) {
+            let outcome = self.run(&["-j", &some.join("; ")], "")?;
+            if !outcome.success {
+                return Err(refusal("", &outcome.stderr));
+            }
+            read.extend(outcome.stdout);
         }
-        Ok(read_counters(&outcome.stdout))
+        Ok(read_counters(&read))
     }
 }
 
