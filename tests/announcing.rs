@@ -4,10 +4,10 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
-use support::{FLOODWALL, Folder, Lab, Namespace, Process, has_lab, lab_peer, wait_for};
+use support::{FLOODWALL, Folder, Lab, Namespace, Process, has_lab, lab_peer, stopwatch, wait_for};
 
 const GUIDE: &str = r#""source_prefix": "4.0.0.0/32", "destination_prefix": "127.0.0.0/32", "destination_ports": [ 80 ],
     "source_ports": [ 53, 5353 ], "packet_lengths": [ 777, 1122 ], "protocols": [ "tcp" ],
@@ -192,7 +192,7 @@ fn of_two_daemons_one_may_die_without_a_gap() {
     becomes(&lab, "bird", 60, "the blackhole", |h| h.len() == 1);
     becomes(&lab, "bird-active", 60, "the blackhole", |h| h.len() == 1);
     one.kill();
-    let began = Instant::now();
+    let began = stopwatch();
     while began.elapsed() < Duration::from_secs(3) {
         assert_eq!(held(&lab, "bird-active").map(|h| h.len()), Some(1), "a gap after {:?}", began.elapsed());
     }

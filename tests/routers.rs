@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use collectors::Time;
 use mitigation::announce::bgp::{Clock, Feed, PeerStatus, Peers};
@@ -19,7 +19,7 @@ use mitigation::bgp::profile::{Kind, Profile};
 use mitigation::bgp::session::State;
 use mitigation::{Action, Announcement, Config, ConnectionMode, Origin, Peer, Route, Wanted};
 use serde_json::Value;
-use support::{Folder, Namespace, has_lab, shared, wait_for};
+use support::{Folder, Namespace, has_lab, shared, stopwatch, wait_for};
 use tokio::sync::watch;
 
 const INSIDE: &str = "FLOODWALL_TEST_INSIDE";
@@ -148,7 +148,7 @@ impl Speaker {
     fn start(config: &Config) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runs");
         let (publish, wanted) = watch::channel(Arc::new(Wanted::new()));
-        let began = Instant::now();
+        let began = stopwatch();
         let clock: Clock = Arc::new(move || Time::from_seconds(1_700_000_000, 0).after(began.elapsed()));
         let mut peers =
             Peers::new(&Config { dead_man: Duration::ZERO, ..config.clone() }, Feed::same(wanted), clock, 7, false);
@@ -271,7 +271,7 @@ fn every_vector_appears_at_every_peer_with_its_meaning_and_goes_again() {
 
     // A peer that stands still is given up after the hold time, and is back when it goes on.
     lab.signal("gobgp", "-STOP");
-    let stopped = Instant::now();
+    let stopped = stopwatch();
     assert!(wait_until(15, || speaker.status("gobgp").state != State::Established));
     let after = stopped.elapsed();
     let error = speaker.status("gobgp").last_error.unwrap_or_default();
@@ -288,7 +288,7 @@ fn every_vector_appears_at_every_peer_with_its_meaning_and_goes_again() {
 }
 
 fn wait_until(seconds: u64, mut look: impl FnMut() -> bool) -> bool {
-    let began = Instant::now();
+    let began = stopwatch();
     while began.elapsed() < Duration::from_secs(seconds) {
         if look() {
             return true;
@@ -342,7 +342,7 @@ fn ten_thousand_rules_one_rule_and_two_hundred_flaps() {
     std::thread::sleep(Duration::from_secs(4));
 
     let set = many(10_000);
-    let began = Instant::now();
+    let began = stopwatch();
     speaker.want(&set);
     assert!(wait_until(30, || bird_count(&lab) == 10_000), "BIRD holds {}", bird_count(&lab));
     println!("BIRD holds 10,000 rules after {:?}", began.elapsed());
@@ -354,7 +354,7 @@ fn ten_thousand_rules_one_rule_and_two_hundred_flaps() {
     let mut times = Vec::new();
     for i in 0..21 {
         let one: Wanted = many(10_000).into_iter().skip(i).take(1).collect();
-        let began = Instant::now();
+        let began = stopwatch();
         speaker.want(&one);
         while bird_count(&lab) == 0 && began.elapsed() < Duration::from_secs(5) {}
         times.push(began.elapsed());

@@ -138,6 +138,12 @@ pub fn wait_for<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Option<T>
     panic!("{what} did not happen within {seconds} s");
 }
 
+/// Now, to measure real routers by.
+#[allow(clippy::disallowed_methods, reason = "real routers keep real time")]
+pub fn stopwatch() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 /// Whether tests that need root and real peers can run; `make test` insists that they do.
 pub fn has_lab(programs: &[&str]) -> bool {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
