@@ -233,7 +233,7 @@ fn print(answer: &Answer) {
         println!("    {}", figures(rule));
     });
     if !answer.ranking.is_empty() {
-        println!("ranking, best first:");
+        println!("ranking:");
         for rule in &answer.ranking {
             println!(
                 "- {} {} packets {} bytes: {} ({})",
