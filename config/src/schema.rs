@@ -15,6 +15,10 @@ pub enum Section {
     Main,
     /// `[hostgroup.NAME]`
     HostGroup,
+    /// `[traffic_rule.NAME]`
+    TrafficRule,
+    /// `[whitelist.NAME]`
+    Whitelist,
     /// `[bgp.NAME]`
     Bgp,
     /// `[api]`
@@ -29,8 +33,17 @@ pub enum Section {
 
 impl Section {
     /// All sections in the order of the reference.
-    pub const ALL: [Self; 7] =
-        [Self::Main, Self::HostGroup, Self::Bgp, Self::Api, Self::State, Self::Enforcer, Self::EnforcerPeer];
+    pub const ALL: [Self; 9] = [
+        Self::Main,
+        Self::HostGroup,
+        Self::TrafficRule,
+        Self::Whitelist,
+        Self::Bgp,
+        Self::Api,
+        Self::State,
+        Self::Enforcer,
+        Self::EnforcerPeer,
+    ];
 
     /// Name in the file.
     #[must_use]
@@ -38,6 +51,8 @@ impl Section {
         match self {
             Self::Main => "main",
             Self::HostGroup => "hostgroup",
+            Self::TrafficRule => "traffic_rule",
+            Self::Whitelist => "whitelist",
             Self::Bgp => "bgp",
             Self::Api => "api",
             Self::State => "state",
@@ -49,7 +64,7 @@ impl Section {
     /// Whether it has one table per name.
     #[must_use]
     pub const fn is_named(self) -> bool {
-        matches!(self, Self::HostGroup | Self::Bgp | Self::EnforcerPeer)
+        matches!(self, Self::HostGroup | Self::TrafficRule | Self::Whitelist | Self::Bgp | Self::EnforcerPeer)
     }
 }
 
@@ -259,8 +274,11 @@ macro_rules! set {
 }
 
 pub mod announcing;
+mod detection;
 mod enforcer;
 mod flow_spec;
+
+pub use detection::{sum_key, sum_measures};
 
 /// Addresses, each once.
 fn addresses<T: std::str::FromStr + PartialEq>(value: &Value, example: &str) -> Result<Vec<T>, String> {
@@ -284,6 +302,8 @@ pub fn keys() -> Vec<Key> {
     keys.extend(collector_keys());
     keys.extend(group_keys());
     keys.extend(announcing::group_keys());
+    keys.extend(detection::traffic_rule_keys());
+    keys.extend(detection::whitelist_keys());
     keys.extend(bgp_keys());
     keys.extend(announcing::bgp_keys());
     keys.push(key(
@@ -329,6 +349,10 @@ fn main_keys() -> Vec<Key> {
         ),
         main("networks_whitelist", "[]", "own hosts and networks that never alarm", |m, v| {
             m.networks_whitelist = prefixes(v)?;
+            Ok(())
+        }),
+        main("networks_whitelist_remote", "[]", "remote networks whose traffic is not counted at all", |m, v| {
+            m.networks_whitelist_remote = prefixes(v)?;
             Ok(())
         }),
         main(
@@ -425,6 +449,55 @@ fn main_keys() -> Vec<Key> {
             set!(threshold_specific_ban_details, switch),
         ),
         main(
+            "average_calculation_time",
+            "5",
+            "seconds over which the rates that are shown are averaged; detection does not wait for it",
+            set!(average_calculation_time, number, 1, 3_600),
+        ),
+        main(
+            "longest_attack_end_delay",
+            "3600",
+            "seconds; each time an attack comes back, attack_end_delay doubles up to this",
+            set!(longest_attack_end_delay, number, 1, 604_800),
+        ),
+        main(
+            "carpet_prefix_lengths_ipv4",
+            "[24, 22]",
+            "lengths of the IPv4 prefixes whose sums are watched for carpet bombing, 8 to 24",
+            |m, v| {
+                m.prefix_lengths.0 = detection::lengths(v, 8, 24)?;
+                Ok(())
+            },
+        ),
+        main("carpet_prefix_lengths_ipv6", "[64, 48]", "the same for IPv6, 16 to 64", |m, v| {
+            m.prefix_lengths.1 = detection::lengths(v, 16, 64)?;
+            Ok(())
+        }),
+        main(
+            "baseline_learning",
+            "true",
+            "learn what is ordinary: rates by host group and hour, samples for the miner",
+            set!(baseline_learning, switch),
+        ),
+        main(
+            "baseline_forget",
+            "300",
+            "seconds before an attack whose traffic is not taken for ordinary",
+            set!(baseline_forget, number, 0, 86_400),
+        ),
+        main(
+            "adaptive_thresholds_percent",
+            "0",
+            "raise thresholds to this many percent of the learned 99.9th percentile of the hour; 0: never",
+            set!(adaptive_thresholds_percent, number, 0, 10_000),
+        ),
+        main(
+            "adaptive_thresholds_limit",
+            "10",
+            "but never beyond the configured threshold times this",
+            set!(adaptive_thresholds_limit, number, 1, 1_000),
+        ),
+        main(
             "max_ipv6_hosts",
             "1048576",
             "IPv6 hosts with counters of their own at most",
@@ -509,6 +582,32 @@ fn collector_keys() -> Vec<Key> {
                     of_exporters(v, "\"ADDRESS INDEX,INDEX\", such as \"192.0.2.1 1,2\"", |list| {
                         list.split(',').map(|index| index.trim().parse().ok()).collect()
                     })?;
+                Ok(())
+            },
+        ),
+        main(
+            "exporter_roles",
+            "[]",
+            "\"ADDRESS border\" or \"ADDRESS inside\": traffic that crosses the border is counted by border routers only",
+            |m, v| {
+                m.exporter_roles = v
+                    .list()?
+                    .iter()
+                    .map(|text| {
+                        let (address, role) = text.split_once(' ').unwrap_or((text, ""));
+                        let inside = match role.trim() {
+                            "border" => Some(false),
+                            "inside" => Some(true),
+                            _ => None,
+                        };
+                        let address = address.parse().ok();
+                        address.zip(inside).ok_or_else(|| {
+                            format!(
+                                "{text:?}: write \"ADDRESS border\" or \"ADDRESS inside\", such as \"192.0.2.1 inside\""
+                            )
+                        })
+                    })
+                    .collect::<Result<_, _>>()?;
                 Ok(())
             },
         ),
@@ -603,6 +702,19 @@ fn group_keys() -> Vec<Key> {
                 Ok(())
             },
         ),
+        group(
+            "calculation_method",
+            "\"per_host\"",
+            "\"per_host\", or \"total\": thresholds are for the sum over the group's networks, which may overlap other groups",
+            |g, v| {
+                g.is_total = match v.text()? {
+                    "per_host" => false,
+                    "total" => true,
+                    _ => return Err("write \"per_host\" or \"total\"".to_owned()),
+                };
+                Ok(())
+            },
+        ),
         group("enable_blackhole", "true", "fall back to a blackhole when no rule helps", |g, v| {
             g.enable_blackhole = Some(v.switch()?);
             Ok(())
@@ -636,6 +748,7 @@ fn group_keys() -> Vec<Key> {
             Ok(())
         }));
     }
+    keys.extend(detection::sum_keys());
     keys
 }
 
@@ -740,12 +853,17 @@ pub fn reference() -> String {
     for section in Section::ALL {
         let header = match section {
             Section::HostGroup => "hostgroup.global".to_owned(),
+            Section::TrafficRule => "traffic_rule.rule1".to_owned(),
+            Section::Whitelist => "whitelist.entry1".to_owned(),
             Section::Bgp => "bgp.router1".to_owned(),
             Section::EnforcerPeer => "enforcer_peer.detector".to_owned(),
             Section::Main | Section::Api | Section::State | Section::Enforcer => section.name().to_owned(),
         };
         // What only exists when it is named stands as a comment.
-        let is_optional = matches!(section, Section::Bgp | Section::Enforcer | Section::EnforcerPeer);
+        let is_optional = matches!(
+            section,
+            Section::Bgp | Section::Enforcer | Section::EnforcerPeer | Section::TrafficRule | Section::Whitelist
+        );
         let comment = if is_optional { "# " } else { "" };
         text.push_str(&format!("\n{comment}[{header}]\n"));
         for key in keys().iter().filter(|k| k.section == section) {
