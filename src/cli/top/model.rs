@@ -4,6 +4,9 @@ use anyhow::Result;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::Value;
 
+/// A last column that is cut has at least this width.
+const CUT: usize = 24;
+
 /// One fetch.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Data {
@@ -52,7 +55,11 @@ impl Sheet {
     /// Without the least important columns, until it fits a width.
     pub(super) fn fitted(mut self, width: usize) -> Self {
         loop {
-            let widths = self.widths();
+            let mut widths = self.widths();
+            // The last column may be cut: its beginning says most.
+            if let Some(last) = widths.last_mut() {
+                *last = (*last).min(CUT);
+            }
             let needed = widths.iter().sum::<usize>() + widths.len().saturating_sub(1) * 2;
             let least = self.header.iter().map(|(_, importance)| *importance).max().unwrap_or(0);
             if needed <= width || least == 0 {

@@ -103,7 +103,11 @@ fn draw_table(frame: &mut Frame<'_>, model: &Model, area: Rect) {
         let text = if model.search.is_empty() { "nothing here" } else { "nothing matches the search" };
         return frame.render_widget(Paragraph::new(text), area);
     }
-    let widths = sheet.widths().into_iter().map(|w| Constraint::Length(u16::try_from(w).unwrap_or(u16::MAX)));
+    let last = sheet.header.len().saturating_sub(1);
+    let widths = sheet.widths().into_iter().enumerate().map(|(i, w)| match i {
+        i if i == last => Constraint::Fill(1),
+        _ => Constraint::Length(u16::try_from(w).unwrap_or(u16::MAX).saturating_add(1)),
+    });
     let names = sheet.header.iter().map(|(name, _)| {
         let mark =
             if model.tab != Tab::Events && Some(*name) == sort { if model.descending { "v" } else { "^" } } else { "" };
