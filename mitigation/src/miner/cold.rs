@@ -107,7 +107,8 @@ impl Class {
             Self::Misdirected
         } else if REFLECTORS.contains(&source) || (source == 123 && !(44..=68).contains(&payload)) {
             Self::Reflected
-        } else if source == 53 && payload > 512 {
+        } else if source == 53 && (payload > 512 || sample.origin == collectors::Origin::FlowRecord) {
+            // A record's length may be cut or a mean: too little to take a flood of answers for ordinary ones.
             Self::LargeAnswer
         } else {
             Self::Usual
