@@ -249,6 +249,8 @@ impl Pipeline {
                 Event::Residual(target) => entries.push(Entry::new(now, Report::Residual { target })),
                 Event::BucketFull(target, bucket) => self.mine(now, target, &bucket, &mut entries),
                 Event::Orphaned(target, bucket) => {
+                    let decisions = self.policy.sampled(now, target, &bucket.samples);
+                    self.record(now, &decisions, &mut entries);
                     entries.push(Entry::new(now, Report::orphaned(target, &bucket)));
                 }
                 Event::Over(attack) => {
@@ -270,6 +272,8 @@ impl Pipeline {
 
     fn mine(&mut self, now: Time, target: Target, bucket: &Bucket, entries: &mut Vec<Entry>) {
         entries.push(Entry::new(now, Report::bucket_full(now, target, bucket)));
+        let decisions = self.policy.sampled(now, target, &bucket.samples);
+        self.record(now, &decisions, entries);
         if self.policy.is_blackholed_by_hand(target) {
             self.detector.mined(now, target, false);
             return;

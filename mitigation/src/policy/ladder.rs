@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use collectors::{IpVersion, Time};
-use detector::{Attack, Direction, Target};
+use collectors::{IpVersion, Sample, Time};
+use detector::{Attack, Direction, Match, Pattern, Target};
 
 use super::breaker::{host_count, own_hosts};
 use super::{Decision, Mitigation, Policy, Refusal};
@@ -210,6 +210,28 @@ impl Policy {
             Some(probe) => probe.mitigations.extend(announced),
             None => case.probe = Some(Probe { mitigations: announced, since: now }),
         }
+    }
+
+    /// A bucket of an attack was captured; call this before it is mined. If its rules are away for a probe and would match most
+    /// of it, the same attack goes on and they are put back. Otherwise it is another attack, and they stay away. A bucket without
+    /// samples of the target proves nothing: then the rules come back.
+    pub fn sampled(&mut self, now: Time, target: Target, samples: &[Sample]) -> Vec<Decision> {
+        let Some(case) = self.cases.get_mut(&target) else { return Vec::new() };
+        let Some(probe) = &case.probe else { return Vec::new() };
+        let patterns: Vec<Pattern> = probe.mitigations.iter().map(Mitigation::pattern).collect();
+        let matches = |s: &Sample| patterns.iter().any(|p| p.matches(s) == Match::Yes);
+        let (mut all, mut matched) = (0u128, 0u128);
+        for sample in samples.iter().filter(|s| target.covers(s)) {
+            all += u128::from(sample.packets);
+            matched += if matches(sample) { u128::from(sample.packets) } else { 0 };
+        }
+        if matched * 2 >= all {
+            return self.end_probe(now, target);
+        }
+        case.probe = None;
+        case.failed_probes = 0;
+        case.rung = 0;
+        vec![Decision::ProbePassed(target)]
     }
 
     /// The attack came back while its routes were away.

@@ -130,15 +130,16 @@ impl Policy {
         self.silent = silent;
     }
 
-    /// An attack began: opens its case, watches for mass alarms. One that comes back while its routes are away for a probe gets
-    /// them back at once.
+    /// An attack began: opens its case, watches for mass alarms. One that comes back while a blackhole is away for a probe gets it
+    /// back at once; rules wait for the sample that shows whether it is the same attack.
     pub fn alarm(&mut self, now: Time, attack: &Attack) -> Vec<Decision> {
         let case = self.cases.entry(attack.target).or_default();
         case.group.clone_from(&attack.group);
-        let is_new = !case.over || case.mitigations.is_empty();
+        let is_new = case.probe.is_none() && (!case.over || case.mitigations.is_empty());
         case.over = false;
         case.unknown_until = None;
-        let mut decisions = self.end_probe(now, attack.target);
+        let covers_all = case.probe.as_ref().is_some_and(|p| p.mitigations.iter().any(|m| !m.is_rule()));
+        let mut decisions = if covers_all { self.end_probe(now, attack.target) } else { Vec::new() };
         if is_new && decisions.is_empty() {
             let limit = breaker::limit(&self.config, self.space.networks());
             let opened = self.breaker.alarm(now, limit);
