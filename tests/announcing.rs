@@ -28,7 +28,11 @@ impl Daemon {
         let process = Process::start(folder, name, &mut command);
         let daemon = Self { process, socket, state };
         let pid = daemon.state.join("floodwall.pid");
-        wait_for("the control socket", 30, || (daemon.socket.exists() && pid.exists()).then_some(()));
+        // A crash leaves both files behind: the socket has to answer, and the pid to be that of a process.
+        wait_for("the control socket", 30, || {
+            let runs = std::fs::read_to_string(&pid).ok().filter(|p| Path::new("/proc").join(p.trim()).exists());
+            (std::os::unix::net::UnixStream::connect(&daemon.socket).is_ok() && runs.is_some()).then_some(())
+        });
         daemon
     }
 
