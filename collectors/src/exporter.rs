@@ -12,7 +12,7 @@ use crate::sample::Time;
 use crate::sequence::Order;
 use crate::template::Templates;
 
-/// Exporters that are told apart at most; see [`crate::roster`] for who makes room.
+/// Exporters that are told apart at most; see `crate::roster` for who makes room.
 pub const MAX_EXPORTERS: usize = 4096;
 
 /// Where the sampling rate of an exporter's newest record came from.

@@ -19,7 +19,7 @@ use crate::roster::{Member, Roster, Standing};
 use crate::sample::Time;
 use crate::sequence::Sequence;
 
-/// Exporters times domains at most; see [`crate::roster`] for who makes room.
+/// Exporters times domains at most; see `crate::roster` for who makes room.
 pub const MAX_DOMAINS: usize = 4096;
 /// Domains of one exporter at most.
 pub const MAX_DOMAINS_PER_EXPORTER: usize = 256;

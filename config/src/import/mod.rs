@@ -1,7 +1,7 @@
 //! Configurations of other programs as ours: a TOML, and a report of what became of every key.
 //!
 //! What is imported starts alert-only: every host group gets `enable_ban = false`, whatever the source says. The result always
-//! passes [`crate::check`]: what would contradict itself is left out and reported.
+//! passes [`crate::check()`]: what would contradict itself is left out and reported.
 
 pub mod ban2bgp;
 pub mod fastnetmon;
