@@ -6,7 +6,7 @@
 
 use collectors::sample::protocol;
 use collectors::{IpVersion, Sample};
-use detector::{Direction, Match, Pattern};
+use detector::{Match, Pattern};
 
 use super::columns::{Columns, RowSet, Shares};
 use super::search::{Search, State};
@@ -17,20 +17,18 @@ use super::{Candidate, Outcome, Request, Verdict, Volume, gate, upper_bound};
 const EXCHANGE: [f64; 3] = [2.0, 8.0, 40.0];
 /// Price of a unit of rule length; for small samples it grows by `20 / samples`.
 const SHORTNESS: f64 = 0.004;
-/// How many times its ordinary share a condition must have to stand out.
-const STANDS_OUT: f64 = 8.0;
-/// And the share of the sample that must have it.
-const STANDS_OUT_SHARE: f64 = 0.5;
-/// A rule that hits this share of ordinary traffic may be split by source.
-const SPLIT: f64 = 0.004;
+/// The share of the sample that must have a condition for it to stand out, and how many times its ordinary share that must be.
+const STANDS_OUT: [(f64, f64); 2] = [(0.5, 8.0), (0.8, 5.0)];
 /// What is left is taken for ordinary traffic when it is no more than this many times as much.
-const REST: f64 = 1.4;
+const REST: f64 = 0.7;
 /// A further rule must cover this share of the excess.
 const MARGINAL: f64 = 0.01;
 /// What a share of the attack left over is worth, in shares of goodput, where link and host could bear it: capacities are guesses.
-const COVERAGE: f64 = 0.4;
+const COVERAGE: f64 = 0.37;
 /// What a further rule must be worth.
-const RULE: f64 = 0.001;
+const RULE: f64 = 0.0006;
+/// A rule may be as good by chance once in this many times.
+const CHANCES: f64 = 10.0;
 /// Rules must better the expected goodput by this much to be announced.
 const GAIN: f64 = 0.06;
 
@@ -70,8 +68,10 @@ impl Rates {
 pub(super) struct Rule {
     pub(super) tests: Tests,
     pub(super) rows: RowSet,
-    /// Share of the captured packets that its ends are expected to cut off.
+    /// Share of the captured packets that it is expected to miss although the sample does not show it.
     pub(super) loss: f64,
+    /// Share of ordinary traffic that it is expected to hit although the sample does not show it.
+    pub(super) unseen: f64,
 }
 
 /// Mines with a baseline.
@@ -88,8 +88,7 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &[&Sampl
     let (mut best, mut best_value): (Vec<Rule>, f64) = (Vec::new(), nothing);
     let mut pool: Vec<Rule> = Vec::new();
     for exchange in EXCHANGE {
-        let mut set = judge.search(request, exchange);
-        judge.split(request, exchange, &mut set);
+        let set = judge.search(request, exchange);
         let value = judge.value(&set);
         pool.extend(set.iter().cloned());
         if value > best_value {
@@ -103,7 +102,7 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &[&Sampl
         return Outcome::none(Verdict::NoPattern, Vec::new());
     }
     judge.polish(&mut best, &pool, request.max_rules);
-    judge.trim(&judge.at(request, EXCHANGE[0]), &mut best);
+    judge.refine(request, &mut best);
     let make = |rule: &Rule, reason| judge.candidate(request, rule, (sample, ordinary), reason);
     if judge.value(&best) <= nothing + GAIN {
         let costly = best.iter().filter_map(|r| make(r, "would cost more ordinary traffic than it is worth"));
@@ -122,6 +121,11 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &[&Sampl
     Outcome { verdict: Verdict::Rules, ranking, rules }
 }
 
+/// What a sample does not show of a set: see [`Rule`].
+pub(super) fn unseen(set: &[Rule]) -> (f64, f64) {
+    set.iter().fold((0.0, 0.0), |(loss, unseen), rule| (loss + rule.loss, unseen + rule.unseen))
+}
+
 /// Weighs sets of rules.
 pub(super) struct Judge<'a> {
     pub(super) columns: &'a Columns,
@@ -130,14 +134,14 @@ pub(super) struct Judge<'a> {
 
 impl Judge<'_> {
     #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
-    fn at<'s>(&'s self, request: &Request<'_>, exchange: f64) -> Search<'s> {
+    pub(super) fn at<'s>(&'s self, request: &Request<'_>, exchange: f64) -> Search<'s> {
         let (columns, rates) = (self.columns, self.rates);
         let minus = rates.ordinary / rates.excess + exchange;
         let plus = rates.captured / rates.excess;
         let weigh = |i: usize| if i < columns.attack { plus * columns.share[i] } else { -minus * columns.charged[i] };
         let weights: Vec<f64> = (0..columns.rows.len()).map(weigh).collect();
         let price = SHORTNESS * (1.0 + 20.0 / columns.attack as f64);
-        Search::new(columns, weights, (price, plus), request.capabilities, request.target)
+        Search::new(columns, weights, price, request.capabilities, request.target)
     }
 
     /// What looks ordinary in coarse cells may still hold one thing that ordinary traffic hardly has, in at least half of the
@@ -147,15 +151,14 @@ impl Judge<'_> {
         for source in [false, true] {
             let mut search = self.at(request, EXCHANGE[0]);
             search.can.source = source && request.capabilities.source;
-            let Some(best) = search.best(&all) else { continue };
+            let Some(best) = search.best(&all).into_iter().next() else { continue };
             if source && !self.is_one_sender(&best) {
                 continue;
             }
             let shares = self.columns.shares(&best.rows);
             #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
             let ordinary = (f64::from(shares.ordinary_rows) + 0.5) / (self.columns.ordinary() as f64 + 1.0);
-            if shares.attack >= STANDS_OUT_SHARE
-                && shares.attack >= STANDS_OUT * ordinary
+            if STANDS_OUT.iter().any(|(share, times)| shares.attack >= *share && shares.attack >= times * ordinary)
                 && self.is_significant(&all, &best.rows, &best.tests)
             {
                 return true;
@@ -204,39 +207,6 @@ impl Judge<'_> {
         prefix.length() >= narrow && 10 * tcp.count() < attack().count()
     }
 
-    /// Adds a set that tells the sources of a rule apart instead, where they cluster: more rules that hit less.
-    fn split(&self, request: &Request<'_>, exchange: f64, set: &mut Vec<Rule>) {
-        if !request.capabilities.source || request.target.direction == Direction::Outgoing {
-            return;
-        }
-        let search = self.at(request, exchange);
-        for at in 0..set.len() {
-            let rule = &set[at];
-            if rule.tests.get(Field::Source).is_some() || self.columns.shares(&rule.rows).ordinary < SPLIT {
-                continue;
-            }
-            let mut left = rule.rows;
-            let mut parts: Vec<Rule> = Vec::new();
-            while set.len() + parts.len() <= request.max_rules {
-                let prefixes = search.prefixes(&left, &self.columns.by_source, 0);
-                let Some(best) = prefixes.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)) else { break };
-                let tests = rule.tests.with(Test::Source(best.0));
-                let rows = self.columns.matching(&self.columns.all, &tests);
-                if !self.is_significant(&left, &rows.and(&left), &tests) {
-                    break;
-                }
-                left = left.and_not(&rows);
-                parts.push(Rule { tests, rows, loss: rule.loss * self.columns.shares(&rows).attack });
-            }
-            let mut other = set.clone();
-            other.splice(at..=at, parts);
-            if other.len() <= request.max_rules && self.value(&other) > self.value(set) {
-                *set = other;
-                return;
-            }
-        }
-    }
-
     /// Rules at one exchange rate.
     fn search(&self, request: &Request<'_>, exchange: f64) -> Vec<Rule> {
         let (columns, rates) = (self.columns, self.rates);
@@ -245,16 +215,18 @@ impl Judge<'_> {
         let mut live = columns.all;
         let mut set: Vec<Rule> = Vec::new();
         while set.len() < request.max_rules && self.is_too_much(&live) {
-            let Some(best) = search.best(&live) else { break };
-            let tests = search.generalise(&live, best.tests);
-            let rows = columns.matching(&live, &tests);
-            let shares = columns.shares(&rows);
-            if rates.covered(shares.attack, shares.ordinary) < MARGINAL || !self.is_significant(&live, &rows, &tests) {
-                break;
-            }
+            let fits = |search: &mut Search<'_>, best: State| {
+                let tests = search.generalise(&live, best.tests);
+                let rows = columns.matching(&live, &tests);
+                let shares = columns.shares(&rows);
+                let is_worth = rates.covered(shares.attack, shares.ordinary) >= MARGINAL;
+                (is_worth && self.is_significant(&live, &rows, &tests)).then_some((tests, rows))
+            };
+            let states = search.best(&live);
+            let Some((tests, rows)) = states.into_iter().find_map(|s| fits(&mut search, s)) else { break };
             let loss = search.loss(&live, &tests) / plus;
             live = live.and_not(&rows);
-            set.push(Rule { tests, rows: columns.matching(&columns.all, &tests), loss });
+            set.push(Rule { tests, rows: columns.matching(&columns.all, &tests), loss, unseen: self.doubt() });
         }
         set
     }
@@ -265,23 +237,31 @@ impl Judge<'_> {
         left * self.rates.captured > REST * self.rates.ordinary
     }
 
+    /// Share of ordinary traffic that a rule may hit although no sample shows it: half a row.
+    #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
+    pub(super) fn doubt(&self) -> f64 {
+        0.5 / self.columns.ordinary() as f64
+    }
+
     /// Expected goodput with a set of rules, less their price.
     #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
     pub(super) fn value(&self, set: &[Rule]) -> f64 {
         let union = set.iter().fold(RowSet::EMPTY, |all, rule| all.or(&rule.rows));
         let shares = self.columns.shares(&union);
-        self.worth(&shares, set.iter().map(|r| r.loss).sum(), set.len())
+        self.worth(&shares, self::unseen(set), set.len())
     }
 
-    /// Value of a set that matches these shares, when its ends cut off `loss` of the captured packets.
+    /// Value of a set that matches these shares, and of which the sample does not show `loss` and `unseen`.
     #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
-    pub(super) fn worth(&self, shares: &Shares, loss: f64, rules: usize) -> f64 {
+    pub(super) fn worth(&self, shares: &Shares, (loss, unseen): (f64, f64), rules: usize) -> f64 {
         let rules = rules as f64;
         let covered = (self.rates.covered(shares.attack, shares.ordinary) - loss).clamp(0.0, 1.0);
-        // What a sample does not show may still be hit.
-        let hit =
-            (shares.ordinary.max(shares.connections) + 0.5 * rules / self.columns.ordinary() as f64).clamp(0.0, 1.0);
-        self.rates.goodput(covered, hit) + COVERAGE * covered - RULE * rules
+        let hit = (shares.ordinary.max(shares.connections) + unseen).clamp(0.0, 1.0);
+        // A standard error less: what link and host cannot carry costs much.
+        let samples = self.columns.effective.max(1.0);
+        let likely = (covered * samples + 1.0) / (samples + 2.0);
+        let error = (likely * (1.0 - likely) / samples).sqrt();
+        self.rates.goodput((covered - error).max(0.0), hit) + COVERAGE * covered - RULE * rules
     }
 
     /// Leaves out and adds rules of the pool while that betters the set.
@@ -336,6 +316,6 @@ impl Judge<'_> {
         let among = (self.columns.attack as f64 + 1.0).log2();
         let bits: f64 = tests.iter().map(|t| t.bits(among)).sum();
         let observations = self.columns.effective * of.attack;
-        p / q >= 1.7 && observations * divergence >= bits * std::f64::consts::LN_2 + 100f64.ln()
+        p / q >= 1.7 && observations * divergence >= bits * std::f64::consts::LN_2 + CHANCES.ln()
     }
 }

@@ -14,7 +14,7 @@ const FEW: usize = 3;
 /// IPv4 lengths of the SYN of the common systems (Linux and Android, Windows, Apple), which join those seen: a baseline holds few.
 const SYN_LENGTHS: [u32; 6] = [60, 52, 64, 60, 52, 64];
 /// Openings at most.
-const MAX_OPENINGS: usize = 128;
+const MAX_OPENINGS: usize = 512;
 const WORDS: usize = (2 * MAX_SIDE + MAX_OPENINGS) / 64;
 
 /// A sample: fields that are not known exactly are absent, and match nothing (decision 9).
@@ -93,10 +93,6 @@ impl RowSet {
         self.0[row / 64] >> (row % 64) & 1 == 1
     }
 
-    pub(super) fn and(&self, other: &Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] & other.0[i]))
-    }
-
     pub(super) fn and_not(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] & !other.0[i]))
     }
@@ -167,6 +163,8 @@ pub(super) struct Columns {
     openings: usize,
     /// All rows.
     pub(super) all: RowSet,
+    /// Those of ordinary traffic that was seen.
+    pub(super) ordinary_rows: RowSet,
     /// Values of each numeric field by row; [`ABSENT`] where a row has none.
     pub(super) values: [Vec<u32>; NUMERIC.len()],
     /// Rows that have a numeric field, by ascending value.
@@ -215,6 +213,8 @@ impl Columns {
         share.resize(rows.len(), 0.0);
         let mut all = RowSet::EMPTY;
         (0..rows.len()).for_each(|i| all.insert(i));
+        let mut ordinary_rows = RowSet::EMPTY;
+        (attack.len()..openings).for_each(|i| ordinary_rows.insert(i));
         let mut columns = Self {
             version,
             attack: attack.len(),
@@ -224,6 +224,7 @@ impl Columns {
             openings,
             share,
             all,
+            ordinary_rows,
             values: std::array::from_fn(|c| rows.iter().map(|r| r.numbers[c]).collect()),
             order: std::array::from_fn(|c| if used(NUMERIC[c]) { sorted(&rows, c) } else { Vec::new() }),
             by_source: by_address(&rows, |r| r.source),
@@ -317,6 +318,21 @@ impl Columns {
         0.5f64.powi(free.into())
     }
 
+    /// The same for one prefix: of IPv4 what is neither reserved nor multicast counts.
+    pub(super) fn space_of(&self, bits: u128, length: u8) -> f64 {
+        match self.version {
+            IpVersion::V4 => {
+                let from = bits >> 96;
+                let to = from + (1u128 << (32 - length));
+                let used = to.min(224 << 24).saturating_sub(from.max(1 << 24));
+                #[allow(clippy::cast_precision_loss, reason = "an IPv4 address has 32 bits")]
+                let share = used as f64 / f64::from(223u32 << 24);
+                share
+            }
+            IpVersion::V6 => self.space(length),
+        }
+    }
+
     /// Ordinary rows.
     pub(super) const fn ordinary(&self) -> usize {
         self.openings - self.attack
@@ -366,7 +382,9 @@ fn openings_of(version: IpVersion, ordinary: &[Row]) -> Vec<Row> {
     let port = |r: &Row| r.number(Field::DestinationPort);
     // Answers to connections that the target opened itself do not begin with a SYN to it.
     let is_of_service = |r: &&Row| r.protocol() == u32::from(protocol::TCP) && syns.iter().any(|s| port(s) == port(r));
-    let of_service: Vec<&Row> = ordinary.iter().filter(is_of_service).collect();
+    let mut of_service: Vec<&Row> = ordinary.iter().filter(is_of_service).collect();
+    // By source, so that a host with many packets opens connections of all kinds.
+    of_service.sort_by_key(|r| r.source);
     let step = of_service.len().div_ceil(MAX_OPENINGS).max(1);
     let common = SYN_LENGTHS.map(|length| {
         let mut syn = syns[0].clone();
@@ -375,15 +393,34 @@ fn openings_of(version: IpVersion, ordinary: &[Row]) -> Vec<Row> {
         syn
     });
     let templates: Vec<&Row> = syns.iter().copied().chain(&common).collect();
-    let opening = |(i, row): (usize, &&Row)| {
-        let syn = templates[i % templates.len()];
+    let length = |r: &Row| r.numbers[Field::Length.column()];
+    let header = if version == IpVersion::V6 { 60 } else { 40 };
+    // Who acknowledges without options sends no timestamps, and then its SYN is too short to have asked for them.
+    let mut bare: Vec<(Option<u128>, bool)> = of_service
+        .iter()
+        .filter(|r| r.flags == Some(tcp_flags::ACK) && (length(r) == header || length(r) == header + 12))
+        .map(|r| (r.source, length(r) == header))
+        .collect();
+    bare.sort_unstable();
+    bare.dedup_by_key(|b| b.0);
+    let (short, long): (Vec<&Row>, Vec<&Row>) = templates.iter().copied().partition(|t| length(t) < header + 20);
+    let mut next = [0; 3];
+    let opening = |row: &&Row| {
+        let known = bare.binary_search_by_key(&row.source, |b| b.0).ok().map(|at| bare[at].1);
+        let (kind, of) = match known {
+            Some(true) => (0, &short),
+            Some(false) => (1, &long),
+            None => (2, &templates),
+        };
+        let syn = of[next[kind] % of.len()];
+        next[kind] += 1;
         let mut numbers = syn.numbers;
         for field in [Field::DestinationPort, Field::SourcePort] {
             numbers[field.column()] = row.numbers[field.column()];
         }
         Row { source: row.source, destination: row.destination, numbers, ..syn.clone() }
     };
-    of_service.iter().step_by(step).enumerate().map(opening).collect()
+    of_service.iter().step_by(step).map(opening).collect()
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "at most 2048 rows")]

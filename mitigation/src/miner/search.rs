@@ -18,6 +18,8 @@ const HOPES: usize = 2;
 const HOPEFUL: usize = 2;
 /// Share of the ordinary traffic hit that is charged to a hope.
 const HOPE: f64 = 0.15;
+/// States that take the place of the best one when chance explains it.
+const RUNNERS_UP: usize = 3;
 /// Conditions beside the first at most.
 const DEPTH: usize = 4;
 /// Protocols that are looked into.
@@ -48,8 +50,6 @@ pub(super) struct State {
 pub(super) struct Search<'a> {
     pub(super) columns: &'a Columns,
     pub(super) weights: Vec<f64>,
-    /// Weight of the whole attack.
-    pub(super) plus: f64,
     /// What all ordinary traffic weighs.
     ordinary: f64,
     /// Price of a unit of rule length.
@@ -128,7 +128,7 @@ impl<'a> Search<'a> {
     pub(super) fn new(
         columns: &'a Columns,
         weights: Vec<f64>,
-        (price, plus): (f64, f64),
+        price: f64,
         can: Capabilities,
         target: detector::Target,
     ) -> Self {
@@ -137,7 +137,6 @@ impl<'a> Search<'a> {
             ordinary: -weights.iter().filter(|w| **w < 0.0).sum::<f64>(),
             weights,
             price,
-            plus,
             can,
             direction: target.direction,
             target_length: target.prefix.length(),
@@ -162,8 +161,8 @@ impl<'a> Search<'a> {
         matched.iter().map(|i| self.weights[i]).sum::<f64>() - self.price * tests.length()
     }
 
-    /// The best conjunction over the live rows, if any is worth its length.
-    pub(super) fn best(&mut self, live: &RowSet) -> Option<State> {
+    /// The best conjunctions over the live rows that are worth their length, best first.
+    pub(super) fn best(&mut self, live: &RowSet) -> Vec<State> {
         let all = self.state(Tests::default(), *live);
         let mut beam: Vec<State> = self
             .protocols(live)
@@ -173,7 +172,7 @@ impl<'a> Search<'a> {
                 self.state(Tests::default().with(test), self.columns.narrow(live, &test))
             })
             .collect();
-        let mut best: Option<State> = None;
+        let mut best: Vec<State> = Vec::with_capacity(RUNNERS_UP + 2);
         // A protocol alone is a rule as well.
         for state in &beam {
             keep(&mut best, state);
@@ -181,7 +180,7 @@ impl<'a> Search<'a> {
         beam.insert(0, all);
         for depth in 0..DEPTH {
             let mut proposals: Vec<Proposal> = Vec::new();
-            let bar = best.as_ref().map_or(0.0, |b| b.score);
+            let bar = best.first().map_or(0.0, |b| b.score);
             let mut reached = bar;
             beam.sort_by(|a, b| b.plus.total_cmp(&a.plus).then_with(|| a.tests.cmp(&b.tests)));
             for (parent, state) in beam.iter().enumerate() {
@@ -203,13 +202,13 @@ impl<'a> Search<'a> {
                 keep(&mut best, state);
             }
             // Two conditions may help where one does not, but not later.
-            let better = best.as_ref().is_some_and(|b| b.score > bar);
+            let better = best.first().is_some_and(|b| b.score > bar);
             if next.is_empty() || (depth >= HOPEFUL && !better) {
                 break;
             }
             beam = next;
         }
-        best.filter(|b| b.score > 0.0)
+        best
     }
 
     /// Makes states of the best proposals by some order.
@@ -353,13 +352,14 @@ impl<'a> Search<'a> {
         // Beyond the outermost of m samples lies 1/(m+1) of what they stand for; widening will win back half of it.
         let unseen = attack / (f64::from(attack_rows) + 1.0);
         let version = self.columns.version;
-        let net =
-            |spans: Spans, sum: f64| (Test::Numbers(field, spans), sum, sum - unseen * spans.unseen(field, version));
-        // What the best range still hits is all that holes could spare.
+        let net = |spans: Spans, sum: f64| {
+            (Test::Numbers(field, spans), sum, sum - unseen * spans.unseen(field, version, f64::from(attack_rows)))
+        };
+        // The most that holes could win beside the best range.
         let mut spare = f64::INFINITY;
-        if can_range && let Some((low, high, sum, plus)) = self.run() {
+        if can_range && let Some((low, high, sum)) = self.run() {
             found.push(net(Spans::one(low, high), sum));
-            spare = plus - sum;
+            spare = self.groups.iter().map(|g| g.sum.max(0.0)).sum::<f64>() - sum;
         }
         // A few samples meet by chance: a hole must spare as much as that many ordinary samples weigh, and the ranges beside it be
         // worth as much as that many of the attack.
@@ -374,7 +374,10 @@ impl<'a> Search<'a> {
                 };
                 let fits = can_range || spans.as_slice().iter().all(|(low, high)| low == high);
                 if spans.as_slice().len() > 1 && fits {
-                    found.push(net(spans, sum));
+                    // What the holes of a scale cost is charged by their width instead.
+                    #[allow(clippy::cast_precision_loss, reason = "at most MAX_SPANS")]
+                    let holes = if field.is_scale() { hole * (spans.as_slice().len() - 1) as f64 } else { 0.0 };
+                    found.push(net(spans, sum + holes));
                 }
                 break;
             }
@@ -417,18 +420,17 @@ impl<'a> Search<'a> {
         totals
     }
 
-    /// The run of values with the greatest sum (Kadane): its ends, its sum, and the sum of what weighs plus in it.
-    fn run(&self) -> Option<(u32, u32, f64, f64)> {
-        let (mut sum, mut plus, mut start) = (0.0, 0.0, 0);
-        let mut best: Option<(u32, u32, f64, f64)> = None;
+    /// The run of values with the greatest sum (Kadane): its ends and its sum.
+    fn run(&self) -> Option<(u32, u32, f64)> {
+        let (mut sum, mut start) = (0.0, 0);
+        let mut best: Option<(u32, u32, f64)> = None;
         for group in &self.groups {
             if sum <= 0.0 {
-                (sum, plus, start) = (0.0, 0.0, group.low);
+                (sum, start) = (0.0, group.low);
             }
             sum += group.sum;
-            plus += group.plus;
             if sum > best.map_or(0.0, |b| b.2) {
-                best = Some((start, group.high, sum, plus));
+                best = Some((start, group.high, sum));
             }
         }
         best
@@ -557,9 +559,12 @@ fn masked(sums: &[(u16, f64, f64)], mask: Mask, test: fn(Mask) -> Test) -> Found
     (test(mask), plus, sum)
 }
 
-fn keep(best: &mut Option<State>, state: &State) {
-    if best.as_ref().is_none_or(|b| state.score > b.score) {
-        *best = Some(state.clone());
+/// Adds a state to those kept, if it is worth its length and among the best.
+fn keep(best: &mut Vec<State>, state: &State) {
+    let at = best.partition_point(|b| b.score >= state.score);
+    if state.score > 0.0 && at <= RUNNERS_UP {
+        best.insert(at, state.clone());
+        best.truncate(RUNNERS_UP + 1);
     }
 }
 

@@ -123,14 +123,41 @@ impl Spans {
     }
 
     /// How many times what lies beyond an outermost sample is expected to be lost: half at each open end, since widening wins back
-    /// the other half, and more in each hole, since the widest gaps are chosen.
-    pub(super) fn unseen(&self, field: Field, version: IpVersion) -> f64 {
+    /// the other half, and more in each hole, since the widest gaps are chosen; a narrow one costs no more than its width.
+    pub(super) fn unseen(&self, field: Field, version: IpVersion, rows: f64) -> f64 {
         let (Some(first), Some(last)) = (self.as_slice().first(), self.as_slice().last()) else { return 0.0 };
         if !field.is_scale() || self.single().is_some() {
             return 0.0;
         }
         let ends = u8::from(first.0 > field.least(version)) + u8::from(last.1 < field.most());
-        0.5 * f64::from(ends) + 1.5 * f64::from(self.count - 1)
+        let gap = f64::from(last.1 - first.0) / rows.max(1.0);
+        0.5 * f64::from(ends) + self.holes(gap.max(0.5))
+    }
+
+    /// The same for the holes alone, when neighbouring samples are a gap apart.
+    fn holes(&self, gap: f64) -> f64 {
+        let widths = self.as_slice().windows(2).map(|pair| f64::from(pair[1].0 - pair[0].1 - 1));
+        widths.map(|width| 1.5 * (1.0 - (-width / gap).exp())).sum()
+    }
+
+    /// How many times what lies beyond an outermost sample is expected to be lost, when `rows` samples lie in the ranges, the
+    /// outermost at `low` and `high`.
+    pub(super) fn cut_off(&self, field: Field, version: IpVersion, (low, high): (u32, u32), rows: f64) -> f64 {
+        let slice = self.as_slice();
+        let (Some(first), Some(last)) = (slice.first(), slice.last()) else { return 0.0 };
+        if high < low {
+            return 0.0;
+        }
+        let gap = (f64::from(high - low) / (rows - 1.0).max(1.0)).max(0.5);
+        let beyond = |slack: u32| (-f64::from(slack) / gap).exp();
+        let mut lost = 0.0;
+        if first.0 > field.least(version) {
+            lost += beyond(low.saturating_sub(first.0));
+        }
+        if last.1 < field.most() {
+            lost += beyond(last.1.saturating_sub(high));
+        }
+        lost + self.holes(gap)
     }
 
     /// Without the numbers from `low` to `high`; `None` when nothing or too much is left.
@@ -293,6 +320,7 @@ impl Test {
     /// Bits that it takes to say which of the possible tests this is, when a value is one of 2^`among` seen.
     pub(super) fn bits(&self, among: f64) -> f64 {
         match self {
+            Self::Numbers(Field::Protocol, _) if self.has_ports() || self.is_icmp() => 2.0,
             Self::Numbers(Field::Protocol | Field::IcmpType | Field::IcmpCode | Field::Dscp, _) => 3.0,
             Self::Numbers(_, spans) => {
                 let ends = |(low, high): &(u32, u32)| if low == high { 1.0 } else { 2.0 };

@@ -1,17 +1,24 @@
 //! Trimming a costly rule: leaving out the stretch of one field where ordinary traffic is dense and the attack is thin, as far as the
 //! expected goodput gains by it.
 
+use super::Request;
 use super::baseline::{Judge, Rule};
 use super::columns::{RowSet, Shares};
 use super::search::Search;
-use super::test::{Field, Spans, Test};
+use super::test::{Field, Spans, Test, Tests};
 
 /// A rule that hits less of ordinary packets or connections is left as it is.
-const COSTLY: f64 = 0.03;
+const COSTLY: f64 = 0.004;
+/// Exchange rates at which sources are told apart.
+const EXCHANGE: [f64; 5] = [1.0, 1.5, 2.2, 3.3, 5.0];
+/// Rows that a rule must hit to be judged by them as much as by what is alike.
+const LEAN: f64 = 60.0;
 /// Attack samples below which densities say too little.
 const ENOUGH: usize = 100;
 /// Stretches begin and end at this many quantiles of the ordinary traffic that the rule hits.
 const QUANTILES: usize = 24;
+/// How far the attack is taken to be spread evenly over a field, rather than as its few samples are.
+const EVENLY: f64 = 0.5;
 /// Stretches that are left out of one rule at most.
 const CUTS: usize = 2;
 
@@ -24,31 +31,99 @@ struct Below {
     openings: f64,
     attack_rows: f64,
     hit_rows: f64,
+    /// Ordinary rows of the same protocol and ports, whether the rule hits them or not.
+    alike: f64,
+}
+
+/// A stretch of a field that a rule could leave out.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    field: Field,
+    low: u32,
+    high: u32,
+    /// How good it is to leave it out, as asked for.
+    rank: f64,
+    /// Share of ordinary traffic that it seems to spare and probably does not.
+    unseen: f64,
+    /// Share of the captured packets that it costs beyond those seen.
+    loss: f64,
+}
+
+/// What makes a stretch the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The value of the set without it, which must be better than with it.
+    Value,
+    /// The share of what is hit that it holds, less its share of the attack: for some sources it may be worth leaving out.
+    Density,
 }
 
 impl Judge<'_> {
-    /// Trims the costly rules of a set.
-    pub(super) fn trim(&self, search: &Search<'_>, set: &mut [Rule]) {
-        if !search.can.ranges || !search.can.lists || self.columns.attack < ENOUGH {
-            return;
-        }
-        for at in 0..set.len() {
-            for _ in 0..CUTS {
-                let shares = self.columns.shares(&set[at].rows);
-                if shares.ordinary.max(shares.connections) < COSTLY || !self.cut(search, set, at) {
-                    break;
+    /// Makes costly rules of a set spare more: by stretches of a field that they leave out, and by sources.
+    pub(super) fn refine(&self, request: &Request<'_>, set: &mut Vec<Rule>) {
+        let search = self.at(request, EXCHANGE[0]);
+        let can_cut = search.can.ranges && search.can.lists && self.columns.attack >= ENOUGH;
+        let mut value = self.value(set);
+        for at in (0..set.len()).rev() {
+            let shares = self.columns.shares(&set[at].rows);
+            if shares.ordinary.max(shares.connections) < COSTLY {
+                continue;
+            }
+            for base in self.with_all_ports(set, at) {
+                let mut variants = vec![base];
+                let mut densest = variants[0].clone();
+                let has_densest = can_cut && self.cut(&search, &mut densest, at, By::Density);
+                while can_cut && variants.len() <= CUTS {
+                    let mut next = variants[variants.len() - 1].clone();
+                    if !self.cut(&search, &mut next, at, By::Value) {
+                        break;
+                    }
+                    variants.push(next);
+                }
+                if has_densest {
+                    variants.push(densest);
+                }
+                let untrimmed = variants[0].clone();
+                for variant in variants {
+                    for exchange in EXCHANGE {
+                        for other in self.by_source(request, exchange, (&untrimmed, at), &variant[at]) {
+                            let its = self.value(&other);
+                            if its > value {
+                                (*set, value) = (other, its);
+                            }
+                        }
+                    }
+                    let its = self.value(&variant);
+                    if its > value {
+                        (*set, value) = (variant, its);
+                    }
                 }
             }
         }
     }
 
+    /// A set as it is, and with the ranges of ports of one rule left out: those were chosen with fewer doubts.
+    fn with_all_ports(&self, set: &[Rule], at: usize) -> Vec<Vec<Rule>> {
+        let is_range = |field| matches!(set[at].tests.get(field), Some(Test::Numbers(_, s)) if s.single().is_none());
+        let ranges = [Field::SourcePort, Field::DestinationPort].into_iter().filter(|f| is_range(*f));
+        let tests = ranges.fold(set[at].tests, Tests::without);
+        let mut bases = vec![set.to_vec()];
+        if tests != set[at].tests && tests.len() > 1 {
+            let mut other = set.to_vec();
+            other[at] =
+                Rule { tests, rows: self.columns.matching(&self.columns.all, &tests), loss: 0.0, unseen: self.doubt() };
+            bases.push(other);
+        }
+        bases
+    }
+
     /// Leaves out the best stretch of a rule, if there is one.
-    fn cut(&self, search: &Search<'_>, set: &mut [Rule], at: usize) -> bool {
+    fn cut(&self, search: &Search<'_>, set: &mut [Rule], at: usize, by: By) -> bool {
         let others =
             set.iter().enumerate().filter(|(i, _)| *i != at).fold(RowSet::EMPTY, |all, (_, r)| all.or(&r.rows));
         let own = set[at].rows.and_not(&others);
         let value = self.value(set);
-        let mut best: Option<(f64, Field, u32, u32)> = None;
+        let mut best: Option<Stretch> = None;
         for field in [Field::SourcePort, Field::DestinationPort, Field::Length] {
             let usable = if field == Field::Length {
                 search.can.length
@@ -57,13 +132,17 @@ impl Judge<'_> {
                     && self.may_add_port(search, &set[at], field)
             };
             if usable
-                && let Some((value, low, high)) = self.stretch(set, &own, field)
-                && best.is_none_or(|b| value > b.0)
+                && let Some(found) = self.stretch(set, at, &own, (field, by))
+                && best.is_none_or(|b| found.rank > b.rank)
             {
-                best = Some((value, field, low, high));
+                best = Some(found);
             }
         }
-        let Some((_, field, low, high)) = best.filter(|b| b.0 > value + 0.004) else { return false };
+        let Some(Stretch { field, low, high, unseen, loss, .. }) =
+            best.filter(|b| by == By::Density || b.rank > value + 0.004)
+        else {
+            return false;
+        };
         let whole = Spans::one(field.least(self.columns.version), field.most());
         let spans = match set[at].tests.get(field) {
             Some(Test::Numbers(_, spans)) => *spans,
@@ -72,9 +151,9 @@ impl Judge<'_> {
         let Some(spans) = spans.without(low, high) else { return false };
         let tests = search.round(&self.columns.all, set[at].tests.with(Test::Numbers(field, spans)));
         let rows = self.columns.matching(&self.columns.all, &tests);
-        let loss = search.loss(&self.columns.all, &tests) / search.plus;
-        let before = std::mem::replace(&mut set[at], Rule { tests, rows, loss });
-        if self.value(set) > value {
+        let rule = Rule { tests, rows, loss: set[at].loss + loss, unseen: set[at].unseen + unseen };
+        let before = std::mem::replace(&mut set[at], rule);
+        if by == By::Density || self.value(set) > value {
             return true;
         }
         set[at] = before;
@@ -87,15 +166,20 @@ impl Judge<'_> {
             && (search.can.ports_with_fragment || rule.tests.get(Field::Fragment).is_none())
     }
 
-    /// The stretch of a field within the rows that only this rule matches whose loss betters the set most: the value then expected,
-    /// and its ends.
-    fn stretch(&self, set: &[Rule], own: &RowSet, field: Field) -> Option<(f64, u32, u32)> {
-        let edges = self.edges(own, field)?;
+    /// The stretch of a field within the rows that only this rule matches whose loss betters the set most.
+    ///
+    /// Of many stretches the one that seems densest is so by chance in part. Where a rule that hits few rows hits ordinary traffic is
+    /// therefore taken from all that is alike as well.
+    fn stretch(&self, set: &[Rule], at: usize, own: &RowSet, (field, by): (Field, By)) -> Option<Stretch> {
+        let edges = self.edges(&set[at], own, field)?;
         let all = edges.last()?;
         let union = set.iter().fold(RowSet::EMPTY, |all, rule| all.or(&rule.rows));
         let shares = self.columns.shares(&union);
-        let loss: f64 = set.iter().map(|r| r.loss).sum();
-        let mut best: Option<(f64, u32, u32)> = None;
+        let (loss, unseen) = super::baseline::unseen(set);
+        let row = all.attack / all.attack_rows.max(1.0);
+        // The attack's ports and lengths are spread evenly at a guess.
+        let (first, last) = self.reach(own, field)?;
+        let mut best: Option<Stretch> = None;
         for (i, from) in edges.iter().enumerate() {
             for to in &edges[i + 1..] {
                 let attack_rows = to.attack_rows - from.attack_rows;
@@ -103,28 +187,54 @@ impl Judge<'_> {
                 if !is_dense(hit_rows, all.hit_rows, attack_rows, all.attack_rows) {
                     continue;
                 }
+                let alike = (to.alike - from.alike) / all.alike.max(1.0);
+                let probably = all.hit_rows / (all.hit_rows + LEAN) * (1.0 + LEAN * alike / hit_rows);
+                let (ordinary, openings) = (to.ordinary - from.ordinary, to.openings - from.openings);
+                let width = f64::from(to.value - from.value) / f64::from(last - first);
+                let lost = to.attack - from.attack;
+                let more_lost = (EVENLY * (all.attack * width - lost)).max(row);
                 let left = Shares {
-                    attack: shares.attack - (to.attack - from.attack),
-                    ordinary: shares.ordinary - (to.ordinary - from.ordinary),
-                    connections: shares.connections
-                        - self.columns.connections_of(to.openings - from.openings, to.ordinary - from.ordinary),
+                    attack: shares.attack - lost,
+                    ordinary: shares.ordinary - ordinary,
+                    connections: shares.connections - self.columns.connections_of(openings, ordinary),
                     ..shares
                 };
-                let value = self.worth(&left, loss, set.len());
-                if best.is_none_or(|b| value > b.0) {
-                    best = Some((value, from.value, to.value.saturating_sub(1)));
+                let spared = shares.ordinary.max(shares.connections) - left.ordinary.max(left.connections);
+                let more = spared * (1.0 - probably);
+                let rank = match by {
+                    By::Value => self.worth(&left, (loss + more_lost, unseen + more), set.len()),
+                    By::Density => hit_rows * probably / all.hit_rows - (lost + more_lost) / all.attack,
+                };
+                if best.is_none_or(|b| rank > b.rank) {
+                    let high = to.value.saturating_sub(1);
+                    best = Some(Stretch { field, low: from.value, high, rank, unseen: more, loss: more_lost });
                 }
             }
         }
         best
     }
 
-    /// Quantiles of what the rows hit of ordinary traffic, with the sums below each.
-    fn edges(&self, own: &RowSet, field: Field) -> Option<Vec<Below>> {
+    /// Lowest and highest value that attack rows have.
+    fn reach(&self, own: &RowSet, field: Field) -> Option<(u32, u32)> {
         let columns = self.columns;
-        let order: Vec<usize> =
-            columns.order[field.column()].iter().map(|i| usize::from(*i)).filter(|i| own.contains(*i)).collect();
-        let hit = order.iter().filter(|i| **i >= columns.attack).count();
+        let is_attack = |i: &&u16| usize::from(**i) < columns.attack && own.contains(usize::from(**i));
+        let order = &columns.order[field.column()];
+        let value = |i: &u16| columns.values[field.column()][usize::from(*i)];
+        let (first, last) = (order.iter().find(is_attack)?, order.iter().rev().find(is_attack)?);
+        Some((value(first), value(last).max(value(first) + 1)))
+    }
+
+    /// Quantiles of what the rows hit of ordinary traffic, with the sums below each.
+    fn edges(&self, rule: &Rule, own: &RowSet, field: Field) -> Option<Vec<Below>> {
+        let columns = self.columns;
+        let but = [Field::Length, Field::TcpFlags, Field::Fragment, field];
+        let alike = columns.matching(&columns.ordinary_rows, &but.into_iter().fold(rule.tests, Tests::without));
+        let order: Vec<usize> = columns.order[field.column()]
+            .iter()
+            .map(|i| usize::from(*i))
+            .filter(|i| own.contains(*i) || alike.contains(*i))
+            .collect();
+        let hit = order.iter().filter(|i| **i >= columns.attack && own.contains(**i)).count();
         if hit < 8 {
             return None;
         }
@@ -139,6 +249,10 @@ impl Judge<'_> {
                 under = Below { value, ..below };
             }
             if i >= columns.attack {
+                below.alike += 1.0;
+                if !own.contains(i) {
+                    continue;
+                }
                 if met % step == 0 && edges.last().is_some_and(|e| e.value < value) {
                     edges.push(under);
                 }

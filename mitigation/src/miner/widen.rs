@@ -94,23 +94,24 @@ impl Search<'_> {
         self.score(live, tests) - self.loss(live, tests)
     }
 
-    /// What the ends of ranges are expected to cut off: of m uniform samples the outermost stands 1/(m+1) from the end.
+    /// What the ends of ranges are expected to cut off: of m uniform samples the outermost stands 1/(m+1) from the end, and the
+    /// less is lost the farther beyond it the range ends.
     pub(super) fn loss(&self, live: &RowSet, tests: &Tests) -> f64 {
-        let of = |test: &Test| match test {
-            Test::Numbers(field, spans) => spans.unseen(*field, self.columns.version),
-            Test::Source(_) | Test::Destination(_) | Test::TcpFlags(_) | Test::Fragment(_) => 0.0,
-        };
-        let unseen: f64 = tests.iter().map(of).sum();
-        if unseen <= 0.0 {
+        let is_open =
+            |test: &&Test| matches!(test, Test::Numbers(field, s) if field.is_scale() && s.single().is_none());
+        if !tests.iter().any(|t| is_open(&t)) {
             return 0.0;
         }
-        let (mut sum, mut rows) = (0.0, 0u32);
-        for i in live.iter().take_while(|i| *i < self.columns.attack).filter(|i| tests.matches(&self.columns.rows[*i]))
-        {
-            sum += self.weights[i];
-            rows += 1;
-        }
-        unseen * sum / (f64::from(rows) + 1.0)
+        let matched = self.columns.matching(live, tests);
+        let attack = || matched.iter().take_while(|i| *i < self.columns.attack);
+        let (sum, rows) = attack().fold((0.0, 0.0f64), |(sum, rows), i| (sum + self.weights[i], rows + 1.0));
+        let of = |test: &Test| {
+            let Test::Numbers(field, spans) = test else { return 0.0 };
+            let values = attack().map(|i| self.columns.values[field.column()][i]);
+            let (low, high) = values.fold((u32::MAX, 0), |(low, high), v| (low.min(v), high.max(v)));
+            spans.cut_off(*field, self.columns.version, (low, high), rows)
+        };
+        tests.iter().filter(is_open).map(of).sum::<f64>() * sum / (rows + 1.0)
     }
 
     /// A sample seldom holds the extremes. Each end moves out to where what is probably still to come stops paying for the
