@@ -1,6 +1,9 @@
 //! A million random attacks and orders under random configurations: whatever is asked, nothing that is sent breaks a rail. What is
 //! sent is looked at as octets on the wire, by a checker of its own.
 
+#[path = "support/order.rs"]
+mod order;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -9,6 +12,7 @@ use detector::{BitTest, Bits, Condition, Direction, Pattern, Prefix, Ranges, Tar
 use mitigation::bgp::adj_rib_out::AdjRibOut;
 use mitigation::bgp::attribute::{self, Attributes, Sender};
 use mitigation::bgp::message::HEADER;
+use mitigation::bgp::nlri::FlowNlri;
 use mitigation::bgp::profile::{Kind, Profile};
 use mitigation::rails::{Rails, Space};
 use mitigation::{
@@ -224,6 +228,30 @@ fn wrong(
     None
 }
 
+/// Section 5.1 of RFC 8955 for all that one router holds: where two rules meet, the one that lets packets through is tried first, and
+/// only one of them polices. Also how many pairs of different kinds there were to look at.
+fn wrong_order(rules: &[(FlowNlri, Vec<Action>)]) -> (u64, Option<String>) {
+    let takes = |actions: &[Action]| actions.iter().any(Action::diverts);
+    let polices = |actions: &[Action]| actions.iter().any(Action::is_rate_limit);
+    let mut met = 0;
+    for (i, (a, of_a)) in rules.iter().enumerate() {
+        for (b, of_b) in &rules[..i] {
+            if takes(of_a) == takes(of_b) && !(polices(of_a) && polices(of_b)) || !order::meet(&a.pattern, &b.pattern) {
+                continue;
+            }
+            met += 1;
+            if polices(of_a) && polices(of_b) {
+                return (met, Some(format!("{} and {} police the same packets", a.pattern, b.pattern)));
+            }
+            let (passes, takes) = if takes(of_a) { (b, a) } else { (a, b) };
+            if order::compare(passes, takes).is_ge() {
+                return (met, Some(format!("{} is accepted behind {}", passes.pattern, takes.pattern)));
+            }
+        }
+    }
+    (met, None)
+}
+
 fn has(pattern: &Pattern, kinds: &[u8]) -> bool {
     pattern.conditions().iter().any(|c| kinds.contains(&c.component_type()))
 }
@@ -245,6 +273,7 @@ fn matches_bgp(route: &Route) -> bool {
 fn a_million_random_attacks_and_orders_never_break_a_rail() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut asked_in_all, mut sent_in_all, mut remote, mut outgoing) = (0u64, 0u64, 0u64, 0u64);
+    let mut met_in_all = 0u64;
     let now = Time::from_seconds(1_700_000_000, 0);
     while asked_in_all < 1_000_000 {
         let config = random.config();
@@ -267,11 +296,14 @@ fn a_million_random_attacks_and_orders_never_break_a_rail() {
                 rate_asn: 0,
             };
             let rails = Rails::new(Space::new(&config), peer.classes);
+            let mut rules: Vec<(FlowNlri, Vec<Action>)> = Vec::new();
             let mut rib = AdjRibOut::new(sender, Family::ALL.into(), rails, peer, config.rule_reserve);
             for message in rib.reconcile(&wanted) {
                 assert!(message.len() <= 4096);
                 let update = attribute::decode(&message[HEADER..]).expect("what is sent is well-formed");
                 assert_eq!(update.dropped, 0);
+                let actions = &update.attributes.actions;
+                rules.extend(update.flow_announced.iter().map(|flow| (flow.clone(), actions.clone())));
                 for route in &update.announced {
                     sent_in_all += 1;
                     let problem = wrong(&config, peer, route, &update.attributes, &asked);
@@ -283,9 +315,13 @@ fn a_million_random_attacks_and_orders_never_break_a_rail() {
                     }
                 }
             }
+            let (met, problem) = wrong_order(&rules);
+            met_in_all += met;
+            assert_eq!(problem, None, "profile {}", peer.profile.kind);
         }
     }
     // A test that sends nothing proves nothing.
+    assert!(met_in_all > 1000, "{met_in_all} pairs of rules with different actions meet");
     assert!(
         sent_in_all > 100_000 && remote > 1000 && outgoing > 1000,
         "{sent_in_all} sent, {remote} bans, {outgoing} outgoing"
@@ -296,7 +332,10 @@ fn ask(random: &mut Random, policy: &mut Policy, now: Time, asked: &mut BTreeSet
     let order = Order::new("test", "", now, None);
     match random.below(4) {
         0 => {
-            let Some(pattern) = random.pattern(None) else { return };
+            // Many for one destination, so that rules meet.
+            let own = policy.config().networks[0];
+            let own = if random.yes(2) { Some(Condition::Destination(own, 0)) } else { None };
+            let Some(pattern) = random.pattern(own) else { return };
             asked.extend(pattern.destination());
             asked.extend(pattern.source());
             let actions = vec![random.action()];

@@ -1,5 +1,6 @@
 //! The order in which routers try FlowSpec rules (RFC 8955 section 5.1, RFC 8956 section 4), and whether two rules can match the
-//! same packet.
+//! same packet. The order is one of octets, so it is asked for rules as a router is sent them: its profile may cut or spell them
+//! anew.
 
 use std::cmp::Ordering;
 
@@ -7,18 +8,32 @@ use collectors::IpVersion;
 use detector::{Bits, Condition, Pattern, Ranges};
 
 use super::adj_rib_in::Precedence;
-use super::nlri::{self, FlowNlri};
+use super::nlri::{self, FlowNlri, Spelling};
+use super::profile::Profile;
+use crate::flowspec::Action;
 
 /// [`Ordering::Less`] if routers try `a`, as it is encoded, before `b`.
 #[must_use]
 pub fn compare(a: &Pattern, b: &Pattern) -> Ordering {
-    precedence(a).cmp(&precedence(b))
+    precedence(a, Spelling::Ranges).cmp(&precedence(b, Spelling::Ranges))
 }
 
-fn precedence(pattern: &Pattern) -> Option<Precedence> {
+fn precedence(pattern: &Pattern, spelling: Spelling) -> Option<Precedence> {
     let version = pattern.version().unwrap_or(IpVersion::V4);
-    let octets = nlri::encode(pattern).ok()?;
+    let octets = nlri::encode_spelled(pattern, spelling).ok()?;
     Some(Precedence::of(&FlowNlri { version, octets, pattern: pattern.clone() }))
+}
+
+/// Whether a router of this profile tries `first` before `second` wherever both may match. A rule that the router cannot be sent is
+/// in nobody's way.
+#[must_use]
+pub fn goes_first(profile: &Profile, first: (&Pattern, &[Action]), second: (&Pattern, &[Action])) -> bool {
+    let parts = |(pattern, actions): (&Pattern, &[Action])| {
+        let parts = profile.adapt(pattern, actions).unwrap_or_default();
+        parts.into_iter().map(|p| (precedence(&p, profile.spelling()), p)).collect::<Vec<_>>()
+    };
+    let (first, second) = (parts(first), parts(second));
+    first.iter().all(|(a, p)| second.iter().all(|(b, q)| a < b || !may_overlap(p, q)))
 }
 
 /// Whether some packet may match both; false only if it is certain that none can.
@@ -64,6 +79,7 @@ fn bits_overlap(a: &Bits, b: &Bits, mask: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bgp::profile::Kind;
 
     fn pattern(fields: &str) -> Pattern {
         crate::flowspec::json::parse(&format!("{{{fields}, \"action_type\": \"discard\"}}")).expect("valid").pattern
@@ -97,6 +113,27 @@ mod tests {
         // 03 01 06 01 11 is longer than 03 81 06 but differs in its first operator already: 01 is less than 81.
         let (one, two) = (pattern(r#""protocols": [6]"#), pattern(r#""protocols": [6, 17]"#));
         assert_eq!(compare(&two, &one), Ordering::Less);
+    }
+
+    #[test]
+    fn a_profile_that_cuts_a_rule_changes_its_place() {
+        let host = r#""destination_prefix": "203.0.113.9/32""#;
+        let (web, low) = (r#""ports": ["0-52", "49378-65535"]"#, r#""ports": ["0-51191"], "protocols": ["udp"]"#);
+        let accept = pattern(&format!("{host}, {web}"));
+        let drop = pattern(&format!("{host}, {low}"));
+        let goes_first = |kind, a: &Pattern, b: &Pattern| {
+            super::goes_first(&Profile::of(kind), (a, &[Action::Accept]), (b, &[Action::Discard]))
+        };
+        let no_protocol = pattern(&format!(r#"{host}, "ports": ["0-51191"]"#));
+        assert_eq!(compare(&accept, &no_protocol), Ordering::Less, "whole, it goes first");
+        assert!(goes_first(Kind::Generic, &accept, &no_protocol));
+        assert!(!goes_first(Kind::SixWind, &accept, &no_protocol), "its second part goes behind");
+        assert!(!goes_first(Kind::Generic, &accept, &drop), "protocol comes before port");
+        let other = pattern(r#""destination_prefix": "203.0.113.8/32", "protocols": ["udp"]"#);
+        assert!(goes_first(Kind::Generic, &accept, &other), "they never meet");
+        let six = pattern(r#""destination_prefix": "2001:db8::9/128", "ports": [53]"#);
+        let nearer = pattern(r#""destination_prefix": "2001:db8::9/128", "protocols": ["udp"]"#);
+        assert!(goes_first(Kind::Extreme, &six, &nearer), "neither is sent: no IPv6 there");
     }
 
     #[test]

@@ -14,6 +14,8 @@
 pub mod audience;
 mod breaker;
 mod decision;
+#[cfg(test)]
+mod fixture;
 mod ladder;
 mod manual;
 pub mod state;
@@ -25,6 +27,7 @@ use detector::{Attack, Direction, Pattern, Target};
 
 use crate::announcement::{Announcement, Route, Wanted};
 use crate::bgp::order;
+use crate::bgp::profile::{Kind, Profile};
 use crate::config::{Config, GroupPolicy, Mode, Rung};
 use crate::rails::{self, Space};
 
@@ -241,13 +244,34 @@ impl Policy {
                 return Err(Refusal::OverlappingRateLimits);
             }
             let they_divert = other.announcement.actions.iter().any(crate::Action::diverts);
-            let they_are_first = order::compare(theirs, pattern).is_lt();
-            let shadows = (!diverts && they_divert && they_are_first) || (diverts && !they_divert && !they_are_first);
-            if shadows {
+            let ours = (pattern, &announcement.actions[..]);
+            let theirs = (theirs, &other.announcement.actions[..]);
+            let (passes, takes) = if diverts { (theirs, ours) } else { (ours, theirs) };
+            if diverts != they_divert
+                && !self.profiles(announcement, &other.announcement).iter().all(|p| order::goes_first(p, passes, takes))
+            {
                 return Err(Refusal::ShadowedAccept);
             }
         }
         Ok(())
+    }
+
+    /// Profiles of the routers that get both; the generic one where there is no router yet.
+    fn profiles(&self, a: &Announcement, b: &Announcement) -> Vec<Profile> {
+        let gets = |of: &Announcement, peer: &str| of.peers.as_ref().is_none_or(|peers| peers.contains(peer));
+        let mut profiles: Vec<Profile> = Vec::new();
+        for peer in self.config.peers.iter().filter(|p| gets(a, &p.name) && gets(b, &p.name)) {
+            if !profiles.contains(&peer.profile) {
+                profiles.push(peer.profile.clone());
+            }
+        }
+        if self.config.exabgp.is_some() {
+            profiles.push(Profile::of(Kind::ExaBgp));
+        }
+        if profiles.is_empty() {
+            profiles.push(Profile::default());
+        }
+        profiles
     }
 
     /// Actions of a target's rules: those of its rung, or of the nearest below that has rules.
