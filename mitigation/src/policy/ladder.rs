@@ -288,3 +288,206 @@ fn form(shape: &UnicastForm, target: Target, mut announcement: Announcement) -> 
     }
     announcement
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{
+        at, attack, attacks, config, config_of, held, packet, proposal, target, wanted, words,
+    };
+    use super::*;
+    use crate::config::Config;
+
+    const HOST: &str = "203.0.113.9";
+    const NTP: &str = "flow destination 203.0.113.9/32 protocol udp source-port 123";
+    const ALL: &str = "203.0.113.9/32";
+
+    /// A policy with the rule of one attack, both at 0 s.
+    fn defending(config: Config) -> (Policy, Attack) {
+        let mut policy = Policy::new(config);
+        let attack = attack(HOST, at(0));
+        policy.alarm(at(0), &attack);
+        policy.propose(at(0), attack.target, &[proposal(HOST, 123)]);
+        (policy, attack)
+    }
+
+    fn step(policy: &mut Policy, seconds: u64, all: &[&Attack]) -> Vec<String> {
+        let held = held(policy);
+        words(&policy.step(at(seconds), &attacks(all), &held))
+    }
+
+    #[test]
+    fn a_rule_that_does_not_help_for_long_enough_is_followed_by_a_blackhole_once() {
+        let (mut policy, attack) = defending(config());
+        assert!(step(&mut policy, 4, &[&attack]).is_empty(), "four seconds");
+        let expected = ["escalated from discard to blackhole".to_owned(), format!("added {ALL}")];
+        assert_eq!(step(&mut policy, 5, &[&attack]), expected);
+        assert!(step(&mut policy, 20, &[&attack]).is_empty(), "there is no further rung");
+        assert_eq!(wanted(&policy), [ALL, NTP]);
+    }
+
+    #[test]
+    fn nothing_is_escalated_that_has_not_been_tried_or_mined_or_is_not_over_its_threshold() {
+        let (mut policy, attack) = defending(config());
+        let none = BTreeSet::new();
+        assert!(policy.step(at(60), &attacks(&[&attack]), &none).is_empty(), "no router holds the rule");
+        let mut calm = attack.clone();
+        calm.over_since = None;
+        assert!(step(&mut policy, 60, &[&calm]).is_empty(), "the rule takes it all");
+        let mut recent = attack;
+        recent.over_since = Some(at(58));
+        assert!(step(&mut policy, 60, &[&recent]).is_empty(), "over for two seconds");
+
+        let mut policy = Policy::new(config());
+        let attack = super::super::fixture::attack(HOST, at(0));
+        policy.alarm(at(0), &attack);
+        assert!(step(&mut policy, 60, &[&attack]).is_empty(), "no bucket was mined yet");
+        policy.propose(at(60), attack.target, &[]);
+        assert_eq!(step(&mut policy, 66, &[&attack]).last(), Some(&format!("added {ALL}")), "mining found nothing");
+    }
+
+    #[test]
+    fn a_rate_limit_becomes_a_discard_before_anything_is_blackholed() {
+        let limit = Rung::FlowSpec(vec![crate::Action::RateLimitBytes(1e6)]);
+        let ladder = vec![limit, Rung::FlowSpec(vec![crate::Action::Discard]), Rung::Blackhole];
+        let group = GroupPolicy { enable_ban: true, ladder, ..GroupPolicy::default() };
+        let (mut policy, attack) = defending(config_of(group));
+        assert_eq!(policy.of(attack.target)[0].announcement.text(), "rate-limit 1000000 bytes/s");
+        let said = step(&mut policy, 5, &[&attack]);
+        assert_eq!(said[0], "escalated from rate-limit to discard");
+        assert_eq!(policy.of(attack.target)[0].announcement.text(), "discard");
+        assert_eq!(step(&mut policy, 9, &[&attack]), [""; 0], "the discard has its time");
+        assert_eq!(step(&mut policy, 10, &[&attack])[0], "escalated from discard to blackhole");
+    }
+
+    #[test]
+    fn a_ladder_that_begins_with_a_blackhole_waits_for_no_rule() {
+        let group = GroupPolicy { enable_ban: true, ladder: vec![Rung::Blackhole], ..GroupPolicy::default() };
+        let mut policy = Policy::new(config_of(group));
+        let attack = attack(HOST, at(0));
+        policy.alarm(at(0), &attack);
+        policy.propose(at(0), attack.target, &[]);
+        assert_eq!(
+            step(&mut policy, 1, &[&attack]),
+            ["escalated from alert to blackhole".to_owned(), format!("added {ALL}")]
+        );
+    }
+
+    #[test]
+    fn an_attacker_of_ours_is_not_blackholed_and_neither_is_a_group_that_does_not_want_it() {
+        let (mut policy, attack) = defending(config());
+        let outgoing = Target { direction: Direction::Outgoing, ..attack.target };
+        let mut theirs = attack.clone();
+        theirs.target = outgoing;
+        policy.alarm(at(0), &theirs);
+        policy.propose(at(0), outgoing, &[]);
+        assert!(step(&mut policy, 60, &[&theirs]).is_empty());
+        let group = GroupPolicy { enable_ban: true, enable_blackhole: false, ..GroupPolicy::default() };
+        let (mut policy, attack) = defending(config_of(group));
+        assert!(step(&mut policy, 60, &[&attack]).is_empty());
+    }
+
+    #[test]
+    fn caps_on_blackholes_hold_and_are_said() {
+        let mut policy = Policy::new(Config { max_blackholes: 1, ..config() });
+        let both = ["203.0.113.9", "203.0.113.10"].map(|host| attack(host, at(0)));
+        for attack in &both {
+            policy.alarm(at(0), attack);
+            policy.propose(at(0), attack.target, &[]);
+        }
+        let said = step(&mut policy, 5, &[&both[0], &both[1]]);
+        assert!(said.contains(&format!("added {ALL}")), "{said:?}");
+        assert!(said.contains(&"refused 203.0.113.10/32 Blackholes".to_owned()), "{said:?}");
+        assert!(step(&mut policy, 6, &[&both[0], &both[1]]).is_empty(), "asked again after blackhole_after only");
+    }
+
+    #[test]
+    fn a_covering_prefix_is_blackholed_only_where_the_group_says_so() {
+        let blackhole = UnicastForm { lengths: (24, 48), ..UnicastForm::default() };
+        let group = GroupPolicy { enable_ban: true, blackhole, ..GroupPolicy::default() };
+        let (mut policy, attack) = defending(Config { max_blackhole_share: 1.0, ..config_of(group) });
+        assert_eq!(step(&mut policy, 5, &[&attack]).last().map(String::as_str), Some("added 203.0.113.0/24"));
+    }
+
+    #[test]
+    fn a_rule_stays_while_its_attack_goes_on_and_for_ban_time_at_least() {
+        let (mut policy, mut attack) = defending(config());
+        attack.over_since = None;
+        assert!(step(&mut policy, 1000, &[&attack]).is_empty(), "the attack goes on");
+        let (mut policy, attack) = defending(config());
+        policy.over(attack.target);
+        assert!(step(&mut policy, 59, &[]).is_empty(), "ban_time");
+        assert_eq!(step(&mut policy, 60, &[]), [format!("removed {NTP}"), "probing".to_owned()]);
+        assert!(wanted(&policy).is_empty());
+        assert!(step(&mut policy, 69, &[]).is_empty());
+        assert_eq!(step(&mut policy, 70, &[]), ["probe passed"]);
+        assert!(policy.records().is_empty(), "nothing is remembered of it");
+    }
+
+    #[test]
+    fn without_telemetry_nothing_ends() {
+        let (mut policy, attack) = defending(config());
+        policy.over(attack.target);
+        policy.set_silent(true);
+        assert!(step(&mut policy, 5000, &[]).is_empty());
+        policy.set_silent(false);
+        assert_eq!(step(&mut policy, 5001, &[]).len(), 2);
+    }
+
+    #[test]
+    fn an_attack_behind_a_blackhole_brings_it_back_for_twice_as_long_each_time() {
+        let (mut policy, attack) = defending(config());
+        step(&mut policy, 5, &[&attack]);
+        policy.over(attack.target);
+        let mut now = 5;
+        for lasts in [60, 120, 240] {
+            now += lasts;
+            assert!(step(&mut policy, now, &[]).contains(&"probing".to_owned()), "{now}");
+            assert!(wanted(&policy).is_empty(), "{now}");
+            now += 1;
+            let said = words(&policy.alarm(at(now), &attack));
+            assert_eq!(said[0], format!("probe failed {}s", lasts * 2));
+            assert_eq!(wanted(&policy), [ALL, NTP], "both are back");
+            policy.over(attack.target);
+        }
+        assert_eq!(ban_time(Duration::from_secs(60), 40), LONGEST_BAN);
+        assert_eq!(ban_time(LONGEST_BAN * 2, 3), LONGEST_BAN * 2, "never shorter than what is configured");
+    }
+
+    #[test]
+    fn rules_come_back_to_the_same_attack_and_not_to_another() {
+        for (port, comes_back) in [(123, true), (53, false)] {
+            let (mut policy, attack) = defending(config());
+            policy.over(attack.target);
+            assert!(step(&mut policy, 60, &[]).contains(&"probing".to_owned()));
+            assert!(policy.alarm(at(61), &attack).is_empty(), "the sample shows which");
+            let said = words(&policy.sampled(at(61), target(HOST), &vec![packet(HOST, port); 10]));
+            if comes_back {
+                assert_eq!(said, ["probe failed 120s".to_owned(), format!("added {NTP}")]);
+            } else {
+                assert_eq!(said, ["probe passed"]);
+                assert!(wanted(&policy).is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_a_dry_run_hid_nothing_and_is_not_probed_for() {
+        let (mut policy, attack) = defending(Config { enable_ban: false, ..config() });
+        policy.over(attack.target);
+        assert_eq!(step(&mut policy, 60, &[]), [format!("removed {NTP}")]);
+        assert!(policy.records().is_empty());
+    }
+
+    #[test]
+    fn a_probe_that_fails_under_new_rails_brings_back_only_what_they_allow() {
+        let (mut policy, attack) = defending(config());
+        step(&mut policy, 5, &[&attack]);
+        policy.over(attack.target);
+        assert!(step(&mut policy, 65, &[]).contains(&"probing".to_owned()));
+        policy.reconfigure(Config { protected: vec![attack.target.prefix], ..config() });
+        let said = words(&policy.alarm(at(66), &attack));
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert!(said[1].ends_with("Protected") && said[2].ends_with("Protected"), "{said:?}");
+        assert!(wanted(&policy).is_empty());
+    }
+}

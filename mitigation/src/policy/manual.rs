@@ -214,3 +214,164 @@ const fn direction(class: Class) -> Direction {
         Class::Outgoing | Class::RemoteBan => Direction::Outgoing,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{at, attack, config, config_of, order, prefix, proposal, rule, wanted, words};
+    use super::super::{DryRun, Order};
+    use super::*;
+    use crate::config::{Classes, Config, GroupPolicy, Mode, Peer};
+    use crate::flowspec::json;
+
+    const HOST: &str = "203.0.113.9";
+    const NTP: &str = "flow destination 203.0.113.9/32 protocol udp source-port 123";
+    const ALL: &str = "203.0.113.9/32";
+
+    fn ordered(policy: &mut Policy, text: &str) -> Result<Vec<Decision>, OrderError> {
+        policy.order_flowspec(at(0), &json::parse(text).expect("a rule"), order(at(0), None))
+    }
+
+    #[test]
+    fn what_operators_order_is_announced_in_a_dry_run_too() {
+        let mut policy = Policy::new(Config { enable_ban: false, ..config() });
+        policy.order_flowspec(at(0), &rule(HOST, 123), order(at(0), None)).expect("taken");
+        policy.order_blackhole(at(0), prefix("203.0.113.10"), order(at(0), None)).expect("taken");
+        assert_eq!(wanted(&policy), ["203.0.113.10/32", NTP]);
+    }
+
+    #[test]
+    fn an_order_ends_when_it_says_and_one_that_has_ended_is_not_taken() {
+        let mut policy = Policy::new(config());
+        policy.order_flowspec(at(0), &rule(HOST, 123), order(at(0), Some(60))).expect("taken");
+        let mut step = |seconds| words(&policy.step(at(seconds), &Default::default(), &Default::default()));
+        assert!(step(59).is_empty());
+        assert_eq!(step(60), [format!("removed {NTP}")]);
+        let late = policy.order_flowspec(at(100), &rule(HOST, 123), order(at(0), Some(60)));
+        assert_eq!(late, Err(OrderError::Expired));
+        assert_eq!(policy.order_blackhole(at(100), prefix(HOST), order(at(0), Some(60))), Err(OrderError::Expired));
+    }
+
+    #[test]
+    fn validation_wants_hosts_and_turning_it_off_relaxes_exactly_that() {
+        let wide = r#"{"destination_prefix": "203.0.113.0/24", "protocols": ["udp"], "action_type": "discard"}"#;
+        let foreign = r#"{"destination_prefix": "198.51.100.9/32", "action_type": "discard"}"#;
+        let mut policy = Policy::new(config());
+        let error = ordered(&mut policy, wide).expect_err("too wide").to_string();
+        assert!(error.contains("write a /32") && error.contains("flow_spec_execute_validation"), "{error}");
+        let error = policy.order_blackhole(at(0), prefix("203.0.113.0/25"), order(at(0), None)).expect_err("too wide");
+        assert!(matches!(error, OrderError::Validation(_)));
+        let mut loose = config();
+        loose.flow_spec.execute_validation = false;
+        let mut policy = Policy::new(loose);
+        ordered(&mut policy, wide).expect("a /24 of ours");
+        assert_eq!(ordered(&mut policy, foreign), Err(OrderError::Rail(Violation::Foreign)), "the rails stay");
+    }
+
+    #[test]
+    fn an_order_that_no_peer_gets_is_refused_with_the_switch_to_turn() {
+        let peer = |incoming, outgoing| Peer {
+            name: "r1".to_owned(),
+            remote_address: "192.0.2.1".parse().expect("address"),
+            classes: Classes { incoming, outgoing, remote_bans: false },
+            ..Peer::default()
+        };
+        let mut policy = Policy::new(Config { peers: vec![peer(false, true)], ..config() });
+        let error = policy.order_flowspec(at(0), &rule(HOST, 123), order(at(0), None)).expect_err("no peer");
+        assert_eq!(error, OrderError::NoPeer("announce_incoming"));
+        assert!(error.to_string().contains("set bgp NAME announce_incoming enable"), "{error}");
+        let mut policy = Policy::new(Config { peers: vec![peer(true, false)], ..config() });
+        policy.order_flowspec(at(0), &rule(HOST, 123), order(at(0), None)).expect("taken");
+    }
+
+    #[test]
+    fn a_blackhole_by_hand_replaces_the_hosts_rules_until_it_is_deleted() {
+        let mut policy = Policy::new(config());
+        let attack = attack(HOST, at(0));
+        policy.alarm(at(0), &attack);
+        policy.propose(at(0), attack.target, &[proposal(HOST, 123)]);
+        assert_eq!(wanted(&policy), [NTP]);
+        let said = words(&policy.order_blackhole(at(1), prefix(HOST), order(at(1), None)).expect("taken"));
+        assert_eq!(said, [format!("added {ALL}"), format!("changed {NTP} Some(Blackholed)")]);
+        assert_eq!(wanted(&policy), [ALL]);
+        assert!(policy.is_blackholed_by_hand(attack.target), "nothing is mined meanwhile");
+        let refused = words(&policy.propose(at(2), attack.target, &[proposal(HOST, 53)]));
+        assert!(refused[0].ends_with("Blackholed"), "{refused:?}");
+        let said = words(&policy.remove(at(3), &Route::Unicast(prefix(HOST))).expect("there"));
+        assert_eq!(said, [format!("removed {ALL}"), format!("changed {NTP} None")]);
+        assert_eq!(wanted(&policy), [NTP]);
+    }
+
+    #[test]
+    fn what_is_removed_by_hand_is_gone_wherever_it_came_from() {
+        let mut policy = Policy::new(config());
+        let attack = attack(HOST, at(0));
+        policy.alarm(at(0), &attack);
+        policy.propose(at(0), attack.target, &[proposal(HOST, 123)]);
+        policy.order_flowspec(at(0), &rule(HOST, 123), order(at(0), None)).expect("the same by hand");
+        let route = Route::FlowSpec(rule(HOST, 123).pattern);
+        assert_eq!(policy.remove(at(1), &route).expect("both").len(), 2);
+        assert!(wanted(&policy).is_empty());
+        let error = policy.remove(at(1), &route).expect_err("gone").to_string();
+        assert!(error.contains("show flowspec"), "{error}");
+    }
+
+    #[test]
+    fn where_a_persons_word_is_wanted_nothing_is_announced_before_it() {
+        let group = GroupPolicy { enable_ban: true, mode: Mode::Approve, ..GroupPolicy::default() };
+        let mut policy = Policy::new(config_of(group));
+        let attack = attack(HOST, at(0));
+        policy.alarm(at(0), &attack);
+        policy.propose(at(0), attack.target, &[proposal(HOST, 123)]);
+        assert!(wanted(&policy).is_empty());
+        assert_eq!(policy.of(attack.target)[0].dry_run, Some(DryRun::AwaitingApproval));
+        let route = Route::FlowSpec(rule(HOST, 123).pattern);
+        assert_eq!(words(&policy.approve(at(9), &route).expect("waits")), [format!("changed {NTP} None")]);
+        assert_eq!(wanted(&policy), [NTP]);
+        assert!(policy.approve(at(9), &Route::FlowSpec(rule(HOST, 53).pattern)).is_err());
+    }
+
+    #[test]
+    fn the_kill_switch_holds_everything_back_until_it_is_turned_off() {
+        let mut policy = Policy::new(config());
+        let attack = attack(HOST, at(0));
+        policy.alarm(at(0), &attack);
+        policy.propose(at(0), attack.target, &[proposal(HOST, 123)]);
+        policy.order_blackhole(at(0), prefix("203.0.113.10"), order(at(0), None)).expect("taken");
+        let said = words(&policy.withdraw_all(at(1), order(at(1), None)));
+        assert_eq!(said[0], "withdrawn 2");
+        assert!(wanted(&policy).is_empty());
+        policy.order_blackhole(at(2), prefix("203.0.113.11"), order(at(2), None)).expect("remembered");
+        assert!(wanted(&policy).is_empty(), "also what is ordered now");
+        assert_eq!(policy.halted().map(|o| o.owner.as_str()), Some("alice"));
+        policy.resume(at(3), &order(at(3), None));
+        assert_eq!(wanted(&policy), ["203.0.113.10/32", "203.0.113.11/32", NTP]);
+    }
+
+    #[test]
+    fn the_budget_and_the_order_of_rules_bind_operators_too() {
+        let mut policy = Policy::new(Config { max_rules: 1, ..config() });
+        policy.order_flowspec(at(0), &rule(HOST, 123), order(at(0), None)).expect("one");
+        policy.order_flowspec(at(0), &rule(HOST, 123), order(at(0), None)).expect("the same again");
+        let full = policy.order_flowspec(at(0), &rule(HOST, 53), order(at(0), None));
+        assert_eq!(full, Err(OrderError::Policy(Refusal::Rules)));
+
+        let mut policy = Policy::new(config());
+        let accept = r#"{"destination_prefix": "203.0.113.9/32", "source_ports": [123], "action_type": "accept"}"#;
+        policy.order_flowspec(at(0), &rule(HOST, 123), order(at(0), None)).expect("taken");
+        assert_eq!(ordered(&mut policy, accept), Err(OrderError::Policy(Refusal::ShadowedAccept)));
+        let limit = |ports: &str| {
+            format!(
+                r#"{{"destination_prefix": "203.0.113.8/32", "ports": [{ports}], "action_type": "rate-limit", "action": {{"rate": 9}}}}"#
+            )
+        };
+        ordered(&mut policy, &limit("53")).expect("taken");
+        assert_eq!(ordered(&mut policy, &limit("53, 80")), Err(OrderError::Policy(Refusal::OverlappingRateLimits)));
+    }
+
+    #[test]
+    fn texts_of_an_order_are_cut_between_characters() {
+        let order = Order::new(&"ä".repeat(300), &"x".repeat(300), at(0), None);
+        assert_eq!((order.owner.len(), order.reason.len()), (256, 256));
+        assert_eq!(Order::new(&format!("x{}", "ä".repeat(300)), "", at(0), None).owner.len(), 255);
+    }
+}

@@ -207,3 +207,114 @@ fn put(records: &mut Records, m: &Mitigation, case: Option<&super::Case>, probe:
     let owner = if m.is_manual() { "manual".to_owned() } else { m.target.to_string() };
     records.insert(format!("{owner}|{}", route_key(&m.route)), serde_json::to_string(&record).unwrap_or_default());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{at, attack, attacks, config, held, order, prefix, proposal, rule, wanted, words};
+    use super::*;
+    use crate::config::Config;
+
+    const HOST: &str = "203.0.113.9";
+    const NTP: &str = "flow destination 203.0.113.9/32 protocol udp source-port 123";
+
+    /// One rule of an attack, one rule and one blackhole by hand.
+    fn busy() -> Policy {
+        let mut policy = Policy::new(config());
+        let attack = attack(HOST, at(0));
+        policy.alarm(at(0), &attack);
+        policy.propose(at(0), attack.target, &[proposal(HOST, 123)]);
+        policy.order_flowspec(at(0), &rule("203.0.113.10", 53), order(at(0), Some(100))).expect("taken");
+        policy.order_blackhole(at(0), prefix("203.0.113.11"), order(at(0), None)).expect("taken");
+        policy
+    }
+
+    fn restored(records: &Records, now: Time, config: Config) -> Policy {
+        let mut policy = Policy::new(config);
+        policy.restore(now, records);
+        policy
+    }
+
+    #[test]
+    fn routes_are_named_by_their_octets_and_read_back() {
+        let mut routes = vec![Route::Unicast(prefix(HOST)), Route::Unicast(prefix("2001:db8::/48"))];
+        routes.push(Route::FlowSpec(rule(HOST, 123).pattern));
+        for route in &routes {
+            let key = route_key(route);
+            assert_eq!(route_of(&key).as_ref(), Some(route), "{key}");
+        }
+        assert_eq!(route_key(&routes[0]), "ipv4-unicast:20cb007109");
+        let id = route_id(&routes[2]);
+        assert_eq!((id.len(), id.as_bytes()[14], route_id(&routes[2]) == id), (36, b'8', true), "{id}");
+        assert_ne!(route_id(&routes[0]), route_id(&routes[1]));
+        for wrong in
+            ["", "ipv4-unicast", "ipv4-unicast:2", "ipv4-unicast:zz", "ipv4-unicast:\u{e4}", "ipv4-flowspec:01"]
+        {
+            assert_eq!(route_of(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn after_a_restart_the_same_is_announced_and_remembered() {
+        let before = busy();
+        let records = before.records();
+        assert_eq!(records.len(), 3);
+        let mut after = Policy::new(config());
+        assert_eq!(after.restore(at(10), &records), 3);
+        assert_eq!(after.wanted(), before.wanted());
+        assert_eq!(after.records(), records);
+    }
+
+    #[test]
+    fn what_ended_meanwhile_is_not_announced_again() {
+        let records = busy().records();
+        let after = restored(&records, at(100), config());
+        assert_eq!(wanted(&after), ["203.0.113.11/32", NTP], "the order for 100 s is over");
+        let unban_anyway = Config { unban_only_if_attack_finished: false, ..config() };
+        assert_eq!(wanted(&restored(&records, at(60), unban_anyway)).len(), 2, "ban_time is over");
+        let protected = Config { protected: vec![prefix(HOST)], ..config() };
+        assert_eq!(wanted(&restored(&records, at(1), protected)).len(), 2, "the rails of today");
+        let disabled = Config { enable_ban: false, ..config() };
+        assert_eq!(wanted(&restored(&records, at(1), disabled)).len(), 2, "dry run now");
+    }
+
+    #[test]
+    fn an_attack_that_is_not_seen_again_within_a_minute_counts_as_over() {
+        let records = busy().records();
+        let mut policy = restored(&records, at(10), config());
+        let mut step = |seconds| words(&policy.step(at(seconds), &BTreeMap::new(), &Default::default()));
+        assert!(step(69).is_empty(), "nobody knows yet");
+        assert_eq!(step(70), [format!("removed {NTP}"), "probing".to_owned()]);
+
+        let mut policy = restored(&records, at(10), config());
+        let mut attack = attack(HOST, at(20));
+        policy.alarm(at(20), &attack);
+        attack.over_since = None;
+        let held = held(&policy);
+        assert!(policy.step(at(90), &attacks(&[&attack]), &held).is_empty(), "it goes on");
+    }
+
+    #[test]
+    fn a_probe_and_the_kill_switch_go_on_where_they_were() {
+        let mut policy = busy();
+        policy.over(super::super::fixture::target(HOST));
+        policy.step(at(60), &BTreeMap::new(), &Default::default());
+        let mut after = restored(&policy.records(), at(65), config());
+        assert!(!wanted(&after).contains(&NTP.to_owned()), "away for a probe");
+        let said = words(&after.step(at(70), &BTreeMap::new(), &Default::default()));
+        assert_eq!(said, ["probe passed"]);
+
+        policy.withdraw_all(at(61), order(at(61), None));
+        let halted = restored(&policy.records(), at(65), config());
+        assert!(halted.halted().is_some() && wanted(&halted).is_empty());
+    }
+
+    #[test]
+    fn records_that_are_not_understood_are_left_out() {
+        let mut records = busy().records();
+        records.insert("nonsense".to_owned(), "{}".to_owned());
+        records.insert("manual|ipv4-unicast:20cb00710c".to_owned(), "not JSON".to_owned());
+        records.insert("manual|no-family:20".to_owned(), records.values().next().expect("one").clone());
+        let mut policy = Policy::new(config());
+        assert_eq!(policy.restore(at(1), &records), 3);
+    }
+}
