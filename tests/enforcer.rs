@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use support::{FLOODWALL, has_lab, shared};
+use support::{FLOODWALL, has_lab};
 
 /// Runs a check of the lab; its output is shown when it fails.
 fn check(words: &[&str]) {
@@ -18,8 +18,7 @@ fn check(words: &[&str]) {
     let output = Command::new("python3")
         .arg(script)
         .args(words)
-        .args(["--floodwall", FLOODWALL, "--peers"])
-        .arg(shared("peers"))
+        .args(["--floodwall", FLOODWALL])
         .output()
         .expect("python3 runs");
     let said = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
@@ -66,8 +65,24 @@ fn gobgp_bird_and_exabgp_announce_what_is_carried_out() {
 }
 
 #[test]
+fn our_own_speaker_announces_what_is_carried_out() {
+    check(&["own-speaker", "--packets", "400"]);
+}
+
+#[test]
 fn an_attack_stops_at_the_router_within_a_second_and_ordinary_traffic_flows_on() {
-    check(&["end-to-end"]);
+    check(&["end-to-end", "--telemetry", "mirror"]);
+    if has_lab(&["pmacctd"]) {
+        check(&["end-to-end", "--telemetry", "sflow"]);
+    }
+}
+
+#[test]
+fn one_box_sees_and_stops_an_attack_by_itself() {
+    check(&["single-box", "--telemetry", "mirror"]);
+    if has_lab(&["pmacctd"]) {
+        check(&["single-box", "--telemetry", "sflow"]);
+    }
 }
 
 #[test]
@@ -75,4 +90,22 @@ fn acl_files_are_those_of_the_article_and_roll_back() {
     if has_lab(&["iptables"]) {
         check(&["acl"]);
     }
+}
+
+#[test]
+fn what_discard_does_not_help_is_blackholed_probed_and_withdrawn() {
+    if has_lab(&["bird"]) {
+        check(&["ladder"]);
+    }
+}
+
+#[test]
+fn mass_alarms_and_lying_exporters_stop_announcing_with_one_alarm() {
+    check(&["mass-alarm"]);
+    check(&["lying-exporter"]);
+}
+
+#[test]
+fn of_two_daemons_at_one_router_one_may_die_in_an_attack_without_a_gap() {
+    check(&["twins"]);
 }

@@ -6,7 +6,6 @@ numeric ones are lists of (and, lt, gt, eq, value); bitmask ones lists of (and, 
 """
 import functools
 import ipaddress
-import random
 import struct
 
 NUMERIC = {3: 8, 4: 16, 5: 16, 6: 16, 7: 8, 8: 8, 10: 16, 11: 6, 13: 20}
@@ -45,6 +44,11 @@ def component_octets(version, kind, value):
 def nlri(rule):
     out = b"".join(bytes([k]) + component_octets(rule["version"], k, v) for k, v in sorted(rule["components"].items()))
     return bytes([len(out)]) + out if len(out) < 240 else struct.pack("!H", 0xf000 | len(out)) + out
+
+
+def prefix_text(version, value):
+    address, length, _ = value
+    return f"{ipaddress.ip_address(address) if version == 4 else ipaddress.IPv6Address(address)}/{length}"
 
 
 # --- order: the algorithm of RFC 8955 section 5.1 and RFC 8956 section 4 ------------------------------------------------

@@ -1,0 +1,211 @@
+"""Checks of what keeps an announcing daemon safe: the ladder, the mass-alarm breaker, a lying exporter, two daemons on one router."""
+import json
+import random
+import re
+import signal
+import socket
+import struct
+import time
+
+import flowspec as fs
+from daemon import ATTACK, ORDINARY, VICTIM, Traffic, established, ntp, peer, run_config, start_daemon
+from world import V4, udp, wait
+
+FLOOD = b"flood!!!"
+
+
+def inseparable(rng, victim, count=3000):
+    """Any protocol, any ports, any length, from anywhere: no rule covers it."""
+    packets = []
+    for _ in range(count):
+        protocol = rng.choice([p for p in range(2, 250) if p not in (41, 43, 44, 50, 51, 58, 60)])
+        body = bytes(rng.randrange(256) for _ in range(20)) + bytes(rng.randrange(1200)) + FLOOD
+        head = struct.pack("!BBHHHBBH", 0x45, rng.choice([0, 0, 32, 72]), 20 + len(body), 7, 0, rng.randrange(40, 250), protocol, 0)
+        head += (rng.randrange(11, 100) << 24 | rng.randrange(1 << 24)).to_bytes(4, "big") + victim.to_bytes(4, "big")
+        packets.append(head[:10] + struct.pack("!H", fs.checksum(head)) + head[12:] + body)
+    return packets
+
+
+def rtbh_router(lab):
+    """BIRD makes kernel routes of what is announced with BLACKHOLE (RFC 7999)."""
+    lab.exec("ip", "addr", "add", "10.9.1.3/24", "dev", "r1")
+    config = lab.path("rtbh.conf", f'''
+log "{lab.dir}/birdlog.log" all;
+router id 10.255.0.11;
+protocol device {{ }}
+protocol kernel {{ ipv4 {{ import none; export where source = RTS_BGP; }}; }}
+protocol bgp lab {{
+  local 10.9.1.3 port 1791 as 65011;
+  neighbor 10.9.1.2 as 65001;
+  multihop 2;
+  passive on;
+  strict bind on;
+  error wait time 1, 1; error forget time 1;
+  ipv4 {{ import filter {{ if (65535, 666) ~ bgp_community then {{ dest = RTD_BLACKHOLE; accept; }} reject; }}; export none; }};
+}}
+''')
+    lab.start("bird", "bird", "-f", "-c", config, "-s", lab.path("bird.ctl"))
+
+
+def ladder(lab, args):
+    """Discard does not help against the whole attack: it escalates to a blackhole, which hides the attack's end, so it is probed for; in the end all goes.
+
+    The daemon stands behind the router and sees what the router lets through.
+    """
+    config = lab.config([("detector", 65001, "10.9.1.2", "")])
+    lab.enforce(lab.path("enforcer.toml", open(config).read().replace("127.0.0.1:1179", "10.9.1.1:1179")))
+    rtbh_router(lab)
+    peers = peer("filter", 65100, "10.9.1.2", "10.9.1.1", 1179, "ipv4_unicast = false\nipv6_unicast = false")
+    peers += peer("rtbh", 65011, "10.9.1.2", "10.9.1.3", 1791, "ipv4_flowspec = false\nipv6_flowspec = false\nipv6_unicast = false")
+    main = "ban_time = 8\nattack_end_delay = 2\nblackhole_after = 3\nprobe_time = 5"
+    _, words = start_daemon(lab, run_config(lab, "tap", peers, main), ns="vic")
+    wait("both sessions", lambda: words("show", "bgp").lower().count("established") >= 2, 30, lambda: words("show", "bgp") + lab.log("bird") + lab.log("birdlog"))
+    blackholed = lambda: "203.0.113.9" in lab.exec("ip", "route", "show", "type", "blackhole")
+    rules = lambda: [r["rule"] for r in lab.status()["rules"] if r["state"] == "installed"]
+    events = lambda: [line["event"] for line in json.loads(words("show", "flowspec", "history", "--json") or "[]")]
+    said = lambda: f"{words('show', 'flowspec', 'history')}\n{words('show', 'attacks')}\n{rules()}\n{lab.log('run')[-4000:]}"
+
+    traffic = Traffic(lab)
+    traffic.add(FLOOD, inseparable(random.Random(args.seed), VICTIM))
+    other = VICTIM + 11
+    traffic.add(b"neighbor", [udp(fs.SOURCES[4] + i % 40, other, 20000 + i, 443, b"neighbor" + bytes(300 + i % 500)) for i in range(200)])
+    traffic.start(b"neighbor", 200, 90)
+    traffic.watch(2)
+    begin = time.monotonic()
+    at = lambda: time.monotonic() - begin
+    vectors = [traffic.start(kind, 3000, 60) for kind in (ATTACK, FLOOD)]
+
+    traffic.watch_until("a rule that discards", lambda: any("source-port 123" in r or "192.0.2.0" in r for r in rules()), 10, said)
+    print(f"{at():4.1f} s: discards {rules()}; the flood goes on")
+    first = rules()
+    traffic.watch_until("the blackhole", blackholed, 15, said)
+    escalated = at()
+    print(f"{escalated:4.1f} s: blackholed; events {events()}")
+    assert "escalate" in events() and len(first) >= 1 and escalated > 3, said()
+    traffic.watch(1)
+    quiet = time.monotonic()
+    traffic.watch(2)
+    leak = traffic.arrived(ATTACK, quiet) + traffic.arrived(FLOOD, quiet)
+    assert not leak, f"{len(leak)} attack packets in spite of the blackhole"
+
+    # The attack cannot be seen any more: after ban_time it is looked for, found, and the blackhole is back.
+    probed = time.monotonic()
+    traffic.watch_until("the probe", lambda: "is still there: its routes are back" in lab.log("run"), 25, said)
+    traffic.watch_until("the blackhole after the probe", blackholed, 5, said)
+    traffic.watch(1)
+    passed = traffic.arrived(FLOOD, probed)
+    print(f"{at():4.1f} s: probed, found, and blackholed again; {len(passed)} flood packets passed within {max(passed, default=0) - min(passed, default=0):.2f} s; "
+          f"events {events()}")
+    assert passed and max(passed) - min(passed) < 1, said()
+
+    for vector in vectors:
+        vector.terminate()
+    ended = at()
+    print(f"{ended:4.1f} s: the attack ends")
+    traffic.watch_until("the end of everything", lambda: not blackholed() and not rules() and not json.loads(words("show", "blackhole", "--json") or "[0]"), 40, said)
+    print(f"{at():4.1f} s: nothing is left")
+    traffic.watch(6)
+    assert not blackholed() and not rules(), said()
+    calm = traffic.arrived(b"neighbor", begin, begin + ended)
+    assert len(calm) / ended > 0.95 * 200, f"neighbour: {len(calm) / ended:.0f} packets/s of 200"
+    print(f"the neighbour's traffic: {len(calm) / ended:.0f} of 200 packets/s; events {events()}")
+    return True
+
+
+def mass_alarm(lab, args):
+    """Sixty hosts are over their thresholds at once: automatic announcing stops with one clear alarm; operators' orders go on."""
+    lab.enforce(lab.config([("detector", 65001, "127.0.0.1", "")]))
+    _, words = start_daemon(lab, run_config(lab, "mirror", peer(), networks=f'"{V4}"', threshold=100))
+    established(lab)
+    traffic = Traffic(lab)
+    many = [packets for group in zip(*(ntp(VICTIM + i, 200) for i in range(60))) for packets in group]
+    traffic.add(ATTACK, many)
+    traffic.start(ATTACK, 18000, 8)
+    traffic.watch_until("the alarm", lambda: "MASS ALARM" in lab.log("run"), 10, lambda: lab.log("run")[-3000:])
+    traffic.watch(1.5)
+    before = len(lab.status()["rules"])
+    traffic.watch(3)
+    attacks = json.loads(words("show", "attacks", "--json"))
+    rules = lab.status()["rules"]
+    held_back = [m for m in json.loads(words("show", "flowspec", "--json")) if m["dry_run"] == "breaker"]
+    alarms = lab.log("run").count("MASS ALARM")
+    print(f"{len(attacks)} targets, {len(rules)} rules at the router, {len(held_back)} held back by the breaker, {alarms} alarm")
+    assert alarms == 1 and len(attacks) > 50 and len(rules) == before <= 25 and held_back, lab.log("run")[-3000:]
+    assert words("set", "flowspec", '{"destination_prefix": "203.0.113.200/32", "protocols": ["udp"], "action_type": "discard"}')
+    wait("the operator's rule", lambda: any("203.0.113.200" in r["rule"] for r in lab.status()["rules"]), 10)
+    print("an operator's rule is announced all the same")
+    return True
+
+
+def sflow_datagram(number, samples, first, pool, announced):
+    """sFlow version 5 with flow samples of raw headers, and the pool as it really grew."""
+    out = struct.pack("!II4sIIII", 5, 1, bytes([127, 0, 0, 1]), 0, number, number * 10, len(samples))
+    for i, packet in enumerate(samples):
+        frame = bytes(12) + b"\x08\x00" + packet
+        header = frame[:128] + bytes(-len(frame[:128]) % 4)
+        record = struct.pack("!IIIIII", 1, 16 + len(header), 1, len(frame), 4, len(frame[:128])) + header
+        body = struct.pack("!IIIIIIII", first + i, 1, announced, pool(first + i), 0, 1, 2, 1) + record
+        out += struct.pack("!II", 1, len(body)) + body
+    return out
+
+
+def lying_exporter(lab, args):
+    """An exporter announces 1:5000 and samples 1:50: ordinary traffic looks like attacks on everybody. Nothing is announced, with one clear alarm."""
+    lab.enforce(lab.config([("detector", 65001, "127.0.0.1", "")]))
+    _, words = start_daemon(lab, run_config(lab, "sflow", peer(), networks=f'"{V4}"'))
+    established(lab)
+    with lab.inside("rtr"):
+        out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    packets = [udp(fs.SOURCES[4] + i % 40, VICTIM + i % 100, 123, 30000 + i, bytes(400)) for i in range(400)]
+    sent = number = 0
+    begin = time.monotonic()
+    while time.monotonic() - begin < 12:
+        number += 1
+        out.sendto(sflow_datagram(number, [packets[(sent + i) % 400] for i in range(5)], sent, lambda n: n * 50, 5000), ("127.0.0.1", 6343))
+        sent += 5
+        time.sleep(max(0, begin + sent / 400 - time.monotonic()))
+    alarms = lab.log("run").count("SUSPECT EXPORTER")
+    attacks = json.loads(words("show", "attacks", "--json"))
+    held_back = [m for m in json.loads(words("show", "flowspec", "--json")) if m["dry_run"] == "breaker"]
+    rules = lab.status()["rules"]
+    exporters = words("show", "exporters")
+    print(f"{sent} samples; {len(attacks)} targets look attacked, {len(held_back)} rules held back, {len(rules)} at the router; {alarms} alarm")
+    assert alarms == 1 and len(attacks) > 10 and not rules and held_back and "50" in exporters, lab.log("run")[-3000:] + exporters
+    return True
+
+
+def twins(lab, args):
+    """Two daemons with the same configuration announce to one router; one is killed in the middle of an attack: no gap, no conflict."""
+    more = [("one", 65001, "127.0.0.1", ""), ("two", 65001, "127.0.0.2", "")]
+    lab.enforce(lab.config(more))
+    daemons = []
+    for name, address in (("one", "127.0.0.1"), ("two", "127.0.0.2")):
+        # Without graceful restart the router drops the dead daemon's rules at once: the other's have to hold.
+        config = run_config(lab, "mirror", peer(local=address, more="graceful_restart_time = 0"), name=name)
+        daemons.append(start_daemon(lab, config, name=name)[0])
+    wait("both sessions", lambda: (lambda s: s and all(p["state"] == "established" for p in s["peers"]))(lab.status()), 30, lambda: lab.log("enforcer"))
+    traffic = Traffic(lab)
+    traffic.start(ORDINARY, 300, 14)
+    traffic.watch(2)
+    traffic.start(ATTACK, 4000, 10)
+    rule = lambda: [r for r in lab.status()["rules"] if r["state"] == "installed"]
+    traffic.watch_until("a rule of both", lambda: any(r["also"] for r in rule()), 8, lambda: str(lab.status()))
+    traffic.watch(1)
+    before = rule()
+    killed = time.monotonic()
+    daemons[0].send_signal(signal.SIGKILL)
+    daemons[0].wait()
+    traffic.watch_until("the end of its session", lambda: any(p["state"] != "established" for p in lab.status()["peers"]), 10)
+    traffic.watch(4)
+    gap = traffic.arrived(ATTACK, killed - 0.5)
+    after = rule()
+    malformed = sum(p["malformed"] for p in lab.status()["peers"])
+    refused = [r for r in lab.status()["rules"] if r["state"] != "installed"]
+    print(f"rules before {[(r['rule'], r['peer'], r['also']) for r in before]}, after {[(r['rule'], r['peer'], r['also']) for r in after]}; "
+          f"{len(gap)} attack packets passed from 0.5 s before the kill on; {malformed} malformed, {len(refused)} refused")
+    traffic.finish()
+    assert not gap and after and not malformed and not refused
+    assert all(re.match("two", r["peer"]) and not r["also"] for r in after), after
+    ordinary = len(traffic.arrived(ORDINARY)) / traffic.sent[ORDINARY]
+    assert ordinary == 1, ordinary
+    return True
