@@ -23,7 +23,7 @@ use support::{Folder, Namespace, has_lab, shared, stopwatch, wait_for};
 use tokio::sync::watch;
 
 const INSIDE: &str = "FLOODWALL_TEST_INSIDE";
-const PROGRAMS: [&str; 8] = ["gobgpd", "gobgp", "bird", "birdc", "exabgp", "bgpd", "vtysh", "ip"];
+const PROGRAMS: [&str; 10] = ["gobgpd", "gobgp", "bird", "birdc", "exabgp", "bgpd", "vtysh", "ip", "nft", "ss"];
 
 /// Runs a test of this file again inside a namespace; true inside.
 fn inside(name: &str) -> bool {
@@ -285,6 +285,60 @@ fn every_vector_appears_at_every_peer_with_its_meaning_and_goes_again() {
         assert!(wait_until(20, || lab.routes(name).is_some_and(|r| r.is_empty())), "{name}: {:?}", lab.routes(name));
     }
     speaker.stop();
+}
+
+/// Runs a program inside the namespace, which has to succeed.
+fn run(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output().expect("runs");
+    assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn of_two_connections_at_once_one_becomes_the_session() {
+    if !inside("of_two_connections_at_once_one_becomes_the_session") {
+        return;
+    }
+    // BIRD's identifier is 10.255.0.23: once ours is the higher one, once the lower.
+    for (identifier, ours_stays) in [("192.0.2.254", true), ("1.2.3.4", false)] {
+        // Connections are made, but no OPEN (more than 80 octets with all headers) gets through yet.
+        run("nft", &["add table ip hold; add chain ip hold out { type filter hook output priority 0; }"]);
+        let held_back = |lengths: &str| {
+            let rule = |port| format!("add rule ip hold out tcp {port} {{ 1791, 1799 }} meta length {lengths} drop");
+            run("nft", &[&format!("flush chain ip hold out; {}; {}", rule("dport"), rule("sport"))]);
+        };
+        held_back("> 80");
+        let lab = Lab::up(&["bird-active"]);
+        let mut config = config(&["bird-active"]);
+        config.peers[0].mode = ConnectionMode::Both;
+        config.peers[0].router_id = identifier.parse().expect("address");
+        config.peers[0].hold_time = Duration::from_secs(90);
+        let speaker = Speaker::start(&config);
+        let connections = |port: &str| {
+            let filter = format!("src 127.0.0.2 and dst 127.0.0.23 and {port}");
+            run("ss", &["-tnH", "state", "established", &filter]).lines().count()
+        };
+        let (opened_by_us, opened_by_bird) = ("dport = :1791", "sport = :1799");
+        let both = wait_until(30, || connections(opened_by_us) == 1 && connections(opened_by_bird) == 1);
+        assert!(both, "{} and {}", connections(opened_by_us), connections(opened_by_bird));
+        assert_ne!(speaker.status("bird-active").state, State::Established);
+        // OPENs pass, but neither connection is confirmed (71 octets) before both were seen: that is the collision.
+        held_back("71");
+        assert!(wait_until(30, || connections(opened_by_us) + connections(opened_by_bird) == 1), "one is closed");
+        run("nft", &["delete table ip hold"]);
+
+        speaker.established("bird-active");
+        let one: Wanted = many(1);
+        speaker.want(&one);
+        assert!(wait_until(10, || lab.routes("bird-active").is_some_and(|r| r.len() == 1)));
+        // RFC 4271 section 6.8: the connection of the side with the higher identifier stays, and nothing follows.
+        std::thread::sleep(Duration::from_secs(4));
+        let stayed = (connections(opened_by_us) == 1, connections(opened_by_bird) == 1);
+        assert_eq!(stayed, (ours_stays, !ours_stays), "our identifier is {identifier}");
+        let status = speaker.status("bird-active");
+        assert_eq!((status.state, status.resets), (State::Established, 0), "{:?}", status.last_error);
+        speaker.stop();
+    }
 }
 
 fn wait_until(seconds: u64, mut look: impl FnMut() -> bool) -> bool {
