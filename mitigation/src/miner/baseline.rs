@@ -29,6 +29,8 @@ const COVERAGE: f64 = 0.37;
 const RULE: f64 = 0.0006;
 /// A rule may be as good by chance once in this many times.
 const CHANCES: f64 = 10.0;
+/// When rules are worse by this much than those of a cheaper exchange, dearer ones are not tried.
+const WORSE: f64 = 0.1;
 /// Rules must better the expected goodput by this much to be announced.
 const GAIN: f64 = 0.06;
 
@@ -94,7 +96,8 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &[&Sampl
         if value > best_value {
             (best, best_value) = (set, value);
         }
-        if best_value > 1.0 + COVERAGE - 0.01 {
+        // A dearer exchange covers less.
+        if best_value > 1.0 + COVERAGE - 0.01 || value < best_value - WORSE {
             break;
         }
     }
@@ -133,12 +136,22 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// What a unit of ordinary traffic costs in shares of the excess.
+    pub(super) fn price(&self, exchange: f64) -> f64 {
+        self.rates.ordinary / self.rates.excess + exchange
+    }
+
+    /// Share of the excess that a share of the captured packets makes up.
+    pub(super) fn excess_of(&self, share: f64) -> f64 {
+        share * self.rates.captured / self.rates.excess
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
     pub(super) fn at<'s>(&'s self, request: &Request<'_>, exchange: f64) -> Search<'s> {
-        let (columns, rates) = (self.columns, self.rates);
-        let minus = rates.ordinary / rates.excess + exchange;
-        let plus = rates.captured / rates.excess;
-        let weigh = |i: usize| if i < columns.attack { plus * columns.share[i] } else { -minus * columns.charged[i] };
+        let (columns, minus) = (self.columns, self.price(exchange));
+        let weigh = |i: usize| {
+            if i < columns.attack { self.excess_of(columns.share[i]) } else { -minus * columns.charged[i] }
+        };
         let weights: Vec<f64> = (0..columns.rows.len()).map(weigh).collect();
         let price = SHORTNESS * (1.0 + 20.0 / columns.attack as f64);
         Search::new(columns, weights, price, request.capabilities, request.target)

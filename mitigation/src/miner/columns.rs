@@ -4,6 +4,7 @@ use collectors::sample::{protocol, tcp_flags};
 use collectors::{Fields, IpVersion, Sample};
 
 use super::test::{Field, NUMERIC, Test, Tests};
+use detector::Prefix;
 
 /// Rows of each side at most: of a larger bucket or baseline every k-th is mined. The rules are then measured on all of it.
 pub(super) const MAX_SIDE: usize = 1024;
@@ -101,6 +102,25 @@ impl RowSet {
         Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
 
+    pub(super) fn count(&self) -> u32 {
+        self.0.iter().map(|w| w.count_ones()).sum()
+    }
+
+    pub(super) fn and(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] & other.0[i]))
+    }
+
+    /// Calls for every row: faster than the iterator.
+    pub(super) fn for_each(&self, mut of: impl FnMut(usize)) {
+        for (word, bits) in self.0.iter().enumerate() {
+            let mut bits = *bits;
+            while bits != 0 {
+                of(word * 64 + bits.trailing_zeros() as usize);
+                bits &= bits - 1;
+            }
+        }
+    }
+
     /// The rows that pass.
     fn filter(&self, pass: impl Fn(usize) -> bool) -> Self {
         let mut found = Self::EMPTY;
@@ -126,6 +146,47 @@ impl RowSet {
                 })
             })
         })
+    }
+}
+
+/// A field of bits: few values, of which every row has one or none.
+#[derive(Debug)]
+pub(super) struct Kinds {
+    pub(super) values: Vec<u16>,
+    /// The value of each row, by its place; one beyond the last where a row has none.
+    pub(super) kind: Vec<u8>,
+}
+
+impl Kinds {
+    /// Values beyond this many are taken for none.
+    const MOST: usize = 64;
+
+    #[allow(clippy::cast_possible_truncation, reason = "at most MOST")]
+    fn new(rows: &[Row], of: impl Fn(&Row) -> Option<u16>) -> Self {
+        let mut values: Vec<u16> = Vec::new();
+        let place = |row: &Row| {
+            let Some(value) = of(row) else { return u8::MAX };
+            match values.iter().position(|v| *v == value) {
+                Some(at) => at as u8,
+                None if values.len() < Self::MOST => {
+                    values.push(value);
+                    (values.len() - 1) as u8
+                }
+                None => u8::MAX,
+            }
+        };
+        let mut kind: Vec<u8> = rows.iter().map(place).collect();
+        let none = values.len() as u8;
+        kind.iter_mut().filter(|k| **k == u8::MAX).for_each(|k| *k = none);
+        Self { values, kind }
+    }
+
+    fn narrow(&self, set: &RowSet, mask: super::test::Mask) -> RowSet {
+        let mut passes = [false; Self::MOST + 1];
+        for (value, passes) in self.values.iter().zip(&mut passes) {
+            *passes = mask.matches(*value);
+        }
+        set.filter(|i| passes[usize::from(self.kind[i])])
     }
 }
 
@@ -163,15 +224,24 @@ pub(super) struct Columns {
     openings: usize,
     /// All rows.
     pub(super) all: RowSet,
-    /// Those of ordinary traffic that was seen.
+    /// Those of the attack, and those of ordinary traffic that was seen.
+    pub(super) attack_rows: RowSet,
     pub(super) ordinary_rows: RowSet,
     /// Values of each numeric field by row; [`ABSENT`] where a row has none.
     pub(super) values: [Vec<u32>; NUMERIC.len()],
     /// Rows that have a numeric field, by ascending value.
     pub(super) order: [Vec<u16>; NUMERIC.len()],
-    /// The bin of each row, by numeric field, and the lowest and highest value of each bin.
+    /// TCP flags and fragment bits by row.
+    pub(super) flags: Kinds,
+    pub(super) fragments: Kinds,
+    /// Rows that have a numeric field.
+    pub(super) present: [RowSet; NUMERIC.len()],
+    /// The bin of each row, by numeric field (the one after the last where a row has no value), and the lowest and highest value of each bin.
     pub(super) bin: [Vec<u16>; NUMERIC.len()],
     pub(super) bins: [Vec<(u32, u32)>; NUMERIC.len()],
+    /// Where the rows of each shortest prefix lie in `by_source`, and which of those each row is in.
+    pub(super) networks: Vec<(u32, u32)>,
+    pub(super) network: Vec<u16>,
     /// Rows by ascending source and destination.
     pub(super) by_source: Vec<(u128, u16)>,
     pub(super) by_destination: Vec<(u128, u16)>,
@@ -215,6 +285,8 @@ impl Columns {
         (0..rows.len()).for_each(|i| all.insert(i));
         let mut ordinary_rows = RowSet::EMPTY;
         (attack.len()..openings).for_each(|i| ordinary_rows.insert(i));
+        let mut attack_rows = RowSet::EMPTY;
+        (0..attack.len()).for_each(|i| attack_rows.insert(i));
         let mut columns = Self {
             version,
             attack: attack.len(),
@@ -224,20 +296,47 @@ impl Columns {
             openings,
             share,
             all,
+            attack_rows,
             ordinary_rows,
             values: std::array::from_fn(|c| rows.iter().map(|r| r.numbers[c]).collect()),
             order: std::array::from_fn(|c| if used(NUMERIC[c]) { sorted(&rows, c) } else { Vec::new() }),
-            by_source: by_address(&rows, |r| r.source),
-            by_destination: if with_destination { by_address(&rows, |r| r.destination) } else { Vec::new() },
+            networks: Vec::new(),
+            network: Vec::new(),
+            by_source: by_address(version, &rows, |r| r.source),
+            by_destination: if with_destination { by_address(version, &rows, |r| r.destination) } else { Vec::new() },
+            flags: Kinds::new(&rows, |r| r.flags),
+            fragments: Kinds::new(&rows, |r| r.fragment),
+            present: [RowSet::EMPTY; NUMERIC.len()],
             bin: std::array::from_fn(|_| Vec::new()),
             bins: std::array::from_fn(|_| Vec::new()),
             rows,
         };
         columns.charge();
+        columns.find_networks();
         for column in 0..NUMERIC.len() {
             columns.fill_bins(column);
         }
         columns
+    }
+
+    /// Length of the shortest source prefix that is looked for.
+    pub(super) const fn shortest(&self) -> u8 {
+        match self.version {
+            IpVersion::V4 => 8,
+            IpVersion::V6 => 20,
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "at most some thousand rows")]
+    fn find_networks(&mut self) {
+        let shortest = u32::from(self.shortest());
+        self.network = vec![0; self.rows.len()];
+        let mut from = 0;
+        for part in self.by_source.chunk_by(|a, b| (a.0 ^ b.0).leading_zeros() >= shortest) {
+            part.iter().for_each(|(_, i)| self.network[usize::from(*i)] = self.networks.len() as u16);
+            self.networks.push((from, from + part.len() as u32));
+            from += part.len() as u32;
+        }
     }
 
     /// Puts neighbouring values that few rows have into bins; a value that many have is a bin of its own.
@@ -268,11 +367,16 @@ impl Columns {
             }
             at = end;
         }
+        order.iter().for_each(|i| self.present[column].insert(usize::from(*i)));
+        for (at, bin) in bin.iter_mut().enumerate().filter(|(at, _)| values[*at] == ABSENT) {
+            debug_assert!(!self.present[column].contains(at), "a row has a value or none");
+            *bin = bins.len() as u16;
+        }
         (self.bin[column], self.bins[column]) = (bin, bins);
     }
 
     /// Charges openings, together, with all of TCP: dropping a SYN drops the rest of its connection.
-    #[allow(clippy::cast_precision_loss, reason = "at most 128 rows")]
+    #[allow(clippy::cast_precision_loss, reason = "at most 512 rows")]
     fn charge(&mut self) {
         let count = self.rows.len() - self.openings;
         if count == 0 {
@@ -292,16 +396,25 @@ impl Columns {
     pub(super) fn narrow(&self, set: &RowSet, test: &Test) -> RowSet {
         match test {
             Test::Numbers(field, spans) => {
-                let values = &self.values[field.column()];
-                match *spans.as_slice() {
-                    [(low, high)] => set.filter(|i| low <= values[i] && values[i] <= high),
-                    _ => set.filter(|i| spans.contains(values[i])),
+                let mut found = RowSet::EMPTY;
+                for (low, high) in spans.as_slice() {
+                    self.between(*field, *low, *high).iter().for_each(|i| found.insert(usize::from(*i)));
                 }
+                found.and(set)
             }
-            Test::Source(_) | Test::Destination(_) | Test::TcpFlags(_) | Test::Fragment(_) => {
-                set.filter(|i| test.matches(&self.rows[i]))
-            }
+            Test::TcpFlags(mask) => self.flags.narrow(set, *mask),
+            Test::Fragment(mask) => self.fragments.narrow(set, *mask),
+            Test::Source(prefix) => within(&self.by_source, prefix).and(set),
+            Test::Destination(_) => set.filter(|i| test.matches(&self.rows[i])),
         }
+    }
+
+    /// Rows with a value from `low` to `high`.
+    fn between(&self, field: Field, low: u32, high: u32) -> &[u16] {
+        let (order, values) = (&self.order[field.column()], &self.values[field.column()]);
+        let from = order.partition_point(|i| values[usize::from(*i)] < low);
+        let to = from + order[from..].partition_point(|i| values[usize::from(*i)] <= high);
+        &order[from..to]
     }
 
     /// Rows of a set that pass all tests.
@@ -343,11 +456,11 @@ impl Columns {
         self.attack <= row && row < self.openings
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "at most 128 rows")]
+    #[allow(clippy::cast_precision_loss, reason = "at most 512 rows")]
     pub(super) fn shares(&self, set: &RowSet) -> Shares {
         let mut shares = Shares::default();
         let mut openings = 0u32;
-        for i in set.iter() {
+        set.for_each(|i| {
             if i < self.attack {
                 shares.attack += self.share[i];
                 shares.attack_rows += 1;
@@ -357,13 +470,13 @@ impl Columns {
             } else {
                 openings += 1;
             }
-        }
+        });
         shares.connections = self.connections_of(f64::from(openings), shares.ordinary);
         shares
     }
 
     /// Share of new connections of some openings. A handful of SYN says little: it leans on the share of packets by one of them.
-    #[allow(clippy::cast_precision_loss, reason = "at most 128 rows")]
+    #[allow(clippy::cast_precision_loss, reason = "at most 512 rows")]
     pub(super) fn connections_of(&self, openings: f64, ordinary: f64) -> f64 {
         let count = self.rows.len() - self.openings;
         if count == 0 {
@@ -371,6 +484,15 @@ impl Columns {
         }
         (openings / count as f64 * f64::from(self.syns) + ordinary) / (f64::from(self.syns) + 1.0)
     }
+}
+
+/// Rows whose address, by which they are sorted, lies in a prefix.
+fn within(sorted: &[(u128, u16)], prefix: &Prefix) -> RowSet {
+    let apart = |bits: u128| (bits ^ prefix.bits()).leading_zeros() < u32::from(prefix.length());
+    let from = sorted.partition_point(|(bits, _)| *bits < prefix.bits() && apart(*bits));
+    let mut found = RowSet::EMPTY;
+    sorted[from..].iter().take_while(|(bits, _)| !apart(*bits)).for_each(|(_, i)| found.insert(usize::from(*i)));
+    found
 }
 
 /// The openings of some ordinary rows.
@@ -423,21 +545,37 @@ fn openings_of(version: IpVersion, ordinary: &[Row]) -> Vec<Row> {
     of_service.iter().step_by(step).map(opening).collect()
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "at most 2048 rows")]
+/// Rows that have a value, by ascending value and then by row: a radix sort of the bytes that the values have.
+#[allow(clippy::cast_possible_truncation, reason = "at most some thousand rows")]
 fn sorted(rows: &[Row], column: usize) -> Vec<u16> {
-    let mut keyed: Vec<u64> = rows
-        .iter()
-        .enumerate()
-        .filter(|(_, r)| r.numbers[column] != ABSENT)
-        .map(|(i, r)| u64::from(r.numbers[column]) << 16 | i as u64)
-        .collect();
-    keyed.sort_unstable();
-    keyed.into_iter().map(|k| k as u16).collect()
+    let value = |i: u16| rows[usize::from(i)].numbers[column];
+    let mut order: Vec<u16> = (0..rows.len() as u16).filter(|i| value(*i) != ABSENT).collect();
+    let highest = order.iter().map(|i| value(*i)).max().unwrap_or(0);
+    let mut next = vec![0; order.len()];
+    for shift in (0..u32::BITS).step_by(8).take_while(|shift| highest >> shift > 0) {
+        let byte = |i: u16| (value(i) >> shift & 0xff) as usize;
+        let mut starts = [0u16; 257];
+        order.iter().for_each(|i| starts[byte(*i) + 1] += 1);
+        (1..starts.len()).for_each(|at| starts[at] += starts[at - 1]);
+        for i in &order {
+            let start = &mut starts[byte(*i)];
+            next[usize::from(*start)] = *i;
+            *start += 1;
+        }
+        std::mem::swap(&mut order, &mut next);
+    }
+    order
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "at most 2048 rows")]
-fn by_address(rows: &[Row], of: impl Fn(&Row) -> Option<u128>) -> Vec<(u128, u16)> {
-    let mut found: Vec<(u128, u16)> = rows.iter().enumerate().filter_map(|(i, r)| Some((of(r)?, i as u16))).collect();
+#[allow(clippy::cast_possible_truncation, reason = "at most some thousand rows, and 32 bits of an IPv4 address")]
+fn by_address(version: IpVersion, rows: &[Row], of: impl Fn(&Row) -> Option<u128>) -> Vec<(u128, u16)> {
+    let found = rows.iter().enumerate().filter_map(|(i, r)| Some((of(r)?, i as u16)));
+    if version == IpVersion::V4 {
+        let mut keys: Vec<u64> = found.map(|(bits, i)| ((bits >> 96) as u64) << 16 | u64::from(i)).collect();
+        keys.sort_unstable();
+        return keys.into_iter().map(|key| (u128::from(key >> 16) << 96, key as u16)).collect();
+    }
+    let mut found: Vec<(u128, u16)> = found.collect();
     found.sort_unstable();
     found
 }

@@ -11,7 +11,8 @@ const DRAWS: usize = 24;
 /// Services that are told apart.
 const PORTS: [u16; 12] = [22, 25, 53, 80, 123, 389, 443, 1900, 3389, 5060, 8080, 11211];
 
-type Cell = (u8, u8, u16, u16, u8, u8);
+/// Protocol, flags, services, length and fragmentation, side by side.
+type Cell = u64;
 
 fn cell(sample: &Sample, coarse: bool) -> Cell {
     let flags = match sample.tcp_flags & 0x3f {
@@ -38,15 +39,19 @@ fn cell(sample: &Sample, coarse: bool) -> Cell {
     };
     let (source, destination) =
         if coarse { (0, 0) } else { (service(sample.source_port), service(sample.destination_port)) };
-    (sample.protocol, flags, source, destination, bin, u8::from(sample.is_fragment()))
+    u64::from(sample.protocol) << 48
+        | flags << 45
+        | u64::from(source) << 29
+        | u64::from(destination) << 13
+        | bin << 1
+        | u64::from(sample.is_fragment())
 }
 
 /// The cells of ordinary traffic, each with a number.
 struct Cells(Vec<Cell>);
 
 impl Cells {
-    fn new(samples: &[&Sample], coarse: bool) -> Self {
-        let mut cells: Vec<Cell> = samples.iter().map(|s| cell(s, coarse)).collect();
+    fn new(mut cells: Vec<Cell>) -> Self {
         cells.sort_unstable();
         cells.dedup();
         Self(cells)
@@ -71,8 +76,9 @@ fn excess(a: &[f64], of_a: f64, b: &[f64]) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "statistics of some hundred samples")]
 pub(super) fn looks_ordinary(sample: &[&Sample], ordinary: &[&Sample]) -> bool {
     let coarse = sample.len() < 100;
-    let cells = Cells::new(ordinary, coarse);
-    let numbers: Vec<usize> = ordinary.iter().map(|s| cells.number(&cell(s, coarse))).collect();
+    let of_ordinary: Vec<Cell> = ordinary.iter().map(|s| cell(s, coarse)).collect();
+    let cells = Cells::new(of_ordinary.clone());
+    let numbers: Vec<usize> = of_ordinary.iter().map(|c| cells.number(c)).collect();
     let mut base = cells.none();
     numbers.iter().for_each(|n| base[*n] += 1.0 / ordinary.len() as f64);
     let mut seen = cells.none();

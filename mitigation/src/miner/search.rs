@@ -7,7 +7,7 @@ use collectors::IpVersion;
 use detector::{Direction, Prefix};
 
 use super::Capabilities;
-use super::columns::{ABSENT, Columns, Row, RowSet};
+use super::columns::{Columns, Kinds, RowSet};
 use super::test::{Field, MAX_SPANS, Mask, NUMERIC, Spans, Test, Tests};
 
 /// States kept per depth by their score, and by what they may still become: two conditions may be worth nothing alone and everything
@@ -59,6 +59,7 @@ pub(super) struct Search<'a> {
     /// Length of the target's prefix.
     pub(super) target_length: u8,
     groups: Vec<Group>,
+    sums: Vec<f64>,
     segments: Vec<(Opened, usize)>,
 }
 
@@ -70,14 +71,12 @@ struct Group {
     /// Sum of the weights above zero, and of all.
     plus: f64,
     sum: f64,
-    rows: u32,
 }
 
 impl Group {
     const fn add(&mut self, weight: f64) {
         self.plus += weight.max(0.0);
         self.sum += weight;
-        self.rows += 1;
     }
 }
 
@@ -141,24 +140,27 @@ impl<'a> Search<'a> {
             direction: target.direction,
             target_length: target.prefix.length(),
             groups: Vec::with_capacity(columns.rows.len()),
+            sums: Vec::new(),
             segments: Vec::with_capacity(columns.rows.len()),
         }
     }
 
     fn state(&self, tests: Tests, rows: RowSet) -> State {
         let (mut sum, mut plus) = (0.0, 0.0);
-        for i in rows.iter() {
+        rows.for_each(|i| {
             let weight = self.weights[i];
             sum += weight;
             plus += weight.max(0.0);
-        }
+        });
         State { tests, rows, score: sum - self.price * tests.length(), plus }
     }
 
     /// Score of a conjunction over live rows.
     pub(super) fn score(&self, live: &RowSet, tests: &Tests) -> f64 {
         let matched = self.columns.matching(live, tests);
-        matched.iter().map(|i| self.weights[i]).sum::<f64>() - self.price * tests.length()
+        let mut sum = 0.0;
+        matched.for_each(|i| sum += self.weights[i]);
+        sum - self.price * tests.length()
     }
 
     /// The best conjunctions over the live rows that are worth their length, best first.
@@ -291,13 +293,13 @@ impl<'a> Search<'a> {
             self.numbers(&state.rows, field, false).into_iter().for_each(&mut add);
         }
         if can.tcp_flags && protocol.is_some_and(|p| p.is_tcp()) && !uses(Field::TcpFlags) {
-            let sums = self.by_bits(&state.rows, |r| r.flags);
+            let sums = self.by_bits(&state.rows, &self.columns.flags);
             for mask in self.flags(&sums) {
                 add(masked(&sums, mask, Test::TcpFlags));
             }
         }
         if can.fragment && !uses(Field::Fragment) && (can.ports_with_fragment || !ports) {
-            let sums = self.by_bits(&state.rows, |r| r.fragment);
+            let sums = self.by_bits(&state.rows, &self.columns.fragments);
             for mask in fragment_masks(can) {
                 add(masked(&sums, mask, Test::Fragment));
             }
@@ -316,19 +318,17 @@ impl<'a> Search<'a> {
     }
 
     /// Sums of the weights, above zero and in all, by value of a field of bits.
-    fn by_bits(&self, rows: &RowSet, of: impl Fn(&Row) -> Option<u16>) -> Vec<(u16, f64, f64)> {
-        let mut sums: Vec<(u16, f64, f64)> = Vec::with_capacity(16);
-        for i in rows.iter() {
-            let Some(value) = of(&self.columns.rows[i]) else { continue };
+    fn by_bits(&self, rows: &RowSet, kinds: &Kinds) -> Vec<(u16, f64, f64)> {
+        let mut sums: Vec<(u16, f64, f64)> = kinds.values.iter().map(|v| (*v, 0.0, 0.0)).collect();
+        sums.push((0, 0.0, 0.0));
+        rows.for_each(|i| {
             let weight = self.weights[i];
-            match sums.iter().position(|s| s.0 == value) {
-                Some(at) => {
-                    sums[at].1 += weight.max(0.0);
-                    sums[at].2 += weight;
-                }
-                None => sums.push((value, weight.max(0.0), weight)),
-            }
-        }
+            let sum = &mut sums[usize::from(kinds.kind[i])];
+            sum.1 += weight.max(0.0);
+            sum.2 += weight;
+        });
+        sums.pop();
+        sums.retain(|s| s.2 != 0.0 || s.1 != 0.0);
         sums
     }
 
@@ -395,7 +395,7 @@ impl<'a> Search<'a> {
             totals.add(i < self.columns.attack, weight);
             match self.groups.last_mut() {
                 Some(last) if last.low == value => last.add(weight),
-                _ => self.groups.push(Group { low: value, high: value, plus: weight.max(0.0), sum: weight, rows: 1 }),
+                _ => self.groups.push(Group { low: value, high: value, plus: weight.max(0.0), sum: weight }),
             }
         }
         totals
@@ -404,19 +404,29 @@ impl<'a> Search<'a> {
     /// Groups rows by bin.
     fn group_bins(&mut self, rows: &RowSet, field: Field) -> Totals {
         let column = field.column();
-        let (bin, bins, values) = (&self.columns.bin[column], &self.columns.bins[column], &self.columns.values[column]);
+        let (bin, bins) = (&self.columns.bin[column], &self.columns.bins[column]);
         self.groups.clear();
         let mut totals = Totals::default();
         if bin.is_empty() {
             return totals;
         }
-        self.groups.extend(bins.iter().map(|&(low, high)| Group { low, high, ..Group::default() }));
-        for i in rows.iter().filter(|i| values[*i] != ABSENT) {
-            let weight = self.weights[i];
-            totals.add(i < self.columns.attack, weight);
-            self.groups[usize::from(bin[i])].add(weight);
+        // Sums of the attack's rows, then of the others; each with a place for rows without a value.
+        let side = bins.len() + 1;
+        self.sums.clear();
+        self.sums.resize(2 * side, 0.0);
+        let (attack, sums, weights) = (self.columns.attack, &mut self.sums[..], &self.weights[..]);
+        rows.for_each(|i| sums[usize::from(bin[i]) + if i < attack { 0 } else { side }] += weights[i]);
+        let (plus, minus) = sums.split_at(side);
+        for (&(low, high), (plus, minus)) in bins.iter().zip(plus.iter().zip(minus)) {
+            totals.attack += plus;
+            totals.ordinary -= minus;
+            if *plus != 0.0 || *minus != 0.0 {
+                self.groups.push(Group { low, high, plus: *plus, sum: plus + minus });
+            }
         }
-        self.groups.retain(|g| g.rows > 0);
+        let present = rows.and(&self.columns.present[column]);
+        totals.attack_rows = present.and(&self.columns.attack_rows).count();
+        totals.ordinary_rows = present.count() - totals.attack_rows;
         totals
     }
 
@@ -502,6 +512,24 @@ impl<'a> Search<'a> {
         exact.chain(common.into_iter().filter(fits)).collect()
     }
 
+    /// The parts of the sorted rows with a prefix of the shortest length in common that hold enough of the attack: where one holds
+    /// too little, no longer one holds enough.
+    fn promising<'s>(&self, rows: &RowSet, sorted: &'s [(u128, u16)], shortest: u8) -> Vec<&'s [(u128, u16)]> {
+        let columns = self.columns;
+        if shortest != columns.shortest() || sorted.as_ptr() != columns.by_source.as_ptr() {
+            return sorted.chunk_by(|a, b| (a.0 ^ b.0).leading_zeros() >= u32::from(shortest)).collect();
+        }
+        let mut held = vec![(0.0f64, 0u32); columns.networks.len()];
+        rows.and(&columns.attack_rows).for_each(|i| {
+            let held = &mut held[usize::from(columns.network[i])];
+            held.0 += self.weights[i];
+            held.1 += 1;
+        });
+        let enough = |held: &(f64, u32)| held.0 > PREFIX_WORTH && held.1 >= PREFIX_ROWS;
+        let parts = columns.networks.iter().zip(&held).filter(|(_, held)| enough(held));
+        parts.map(|((from, to), _)| &sorted[*from as usize..*to as usize]).collect()
+    }
+
     /// The prefix with the greatest sum at each of some lengths longer than `least`.
     pub(super) fn prefixes(&self, rows: &RowSet, sorted: &[(u128, u16)], least: u8) -> Vec<(Prefix, f64)> {
         let lengths: &[u8] = match self.columns.version {
@@ -510,8 +538,6 @@ impl<'a> Search<'a> {
         };
         let lengths = &lengths[lengths.partition_point(|l| *l <= least)..];
         let Some(&shortest) = lengths.first() else { return Vec::new() };
-        let members: Vec<(u128, u16)> =
-            sorted.iter().filter(|(_, i)| rows.contains(usize::from(*i))).copied().collect();
         // Per length: sum and rows of the group so far, and the best of the closed groups.
         let mut groups = [(0.0f64, 0u32, 0.0f64, 0u128); 8];
         let close = |group: &mut (f64, u32, f64, u128), bits: u128| {
@@ -520,15 +546,9 @@ impl<'a> Search<'a> {
             }
             (group.0, group.1) = (0.0, 0);
         };
-        // Where a prefix of the shortest length holds too little of the attack, no longer one holds enough.
-        for part in members.chunk_by(|a, b| (a.0 ^ b.0).leading_zeros() >= u32::from(shortest)) {
-            let attack = part.iter().map(|m| usize::from(m.1)).filter(|i| *i < self.columns.attack);
-            let (plus, count) = attack.fold((0.0, 0u32), |(plus, count), i| (plus + self.weights[i], count + 1));
-            if plus <= PREFIX_WORTH || count < PREFIX_ROWS {
-                continue;
-            }
+        for part in self.promising(rows, sorted, shortest) {
             let mut last = part[0].0;
-            for &(bits, i) in part {
+            for &(bits, i) in part.iter().filter(|(_, i)| rows.contains(usize::from(*i))) {
                 let common = (last ^ bits).leading_zeros();
                 for (group, length) in groups.iter_mut().zip(lengths) {
                     if common < u32::from(*length) {

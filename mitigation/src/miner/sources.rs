@@ -10,16 +10,23 @@ use detector::{Direction, Prefix};
 
 use super::Request;
 use super::baseline::{Judge, Rule};
-use super::columns::{Columns, RowSet};
-use super::search::Search;
+use super::columns::{Columns, RowSet, Shares};
 use super::test::{Field, MAX_TESTS, Test};
 
+/// Exchange rates at which prefixes are chosen.
+const EXCHANGE: [f64; 5] = [1.0, 1.5, 2.2, 3.3, 5.0];
 /// Prefixes of one rule at most.
 const MOST: usize = 10;
 /// What a further prefix must bring, in shares of the excess.
 const WORTH: f64 = 0.001;
 /// Rows of one side that make it worth looking into a prefix.
 const ROWS: u32 = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Attack,
+    Ordinary,
+}
 
 /// A row: where it is, and what it weighs.
 #[derive(Debug, Clone, Copy)]
@@ -31,25 +38,22 @@ struct Point {
     stays: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Attack,
-    Ordinary,
-}
-
 /// What a rule is expected to match in a part of the address space.
 #[derive(Debug, Clone, Copy, Default)]
 struct Mass {
+    /// Of the attack, as a share of the excess.
     plus: f64,
+    /// Of the ordinary traffic, with SYN standing for connections.
     minus: f64,
 }
 
 impl Mass {
-    const fn take(self) -> f64 {
-        self.plus - self.minus
+    /// What it is worth when a unit of ordinary traffic costs this much.
+    fn take(self, price: f64) -> f64 {
+        self.plus - price * self.minus
     }
 
-    fn add(&mut self, side: Side, weight: f64) {
+    const fn add(&mut self, side: Side, weight: f64) {
         match side {
             Side::Attack => self.plus += weight,
             Side::Ordinary => self.minus += weight,
@@ -57,45 +61,58 @@ impl Mass {
     }
 }
 
-/// A part of the address space and the best sets of 0 to [`MOST`] prefixes within it.
+/// A part of the address space.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     bits: u128,
     length: u8,
-    /// Of the whole rule, and of the trimmed one.
+    /// What the whole rule matches, and what the trimmed one does.
     mass: [Mass; 2],
-    best: [f64; MOST + 1],
-    /// Prefixes that go to the lower half; [`WHOLE`] when it is this part itself.
-    lower: [u8; MOST + 1],
     halves: Option<(usize, usize)>,
+}
+
+impl Part {
+    /// The rule that is better here: 0 the whole one, 1 the trimmed one.
+    fn better(&self, price: f64) -> usize {
+        usize::from(self.mass[1].take(price) > self.mass[0].take(price))
+    }
+}
+
+/// The best sets of 0 to [`MOST`] prefixes within a part.
+#[derive(Debug, Clone, Copy)]
+struct Best {
+    sums: [f64; MOST + 1],
+    /// Prefixes that go to the lower half; [`WHOLE`] when it is the part itself.
+    lower: [u8; MOST + 1],
+    /// Beyond so many prefixes there is nothing to win.
+    most: usize,
 }
 
 const WHOLE: u8 = u8::MAX;
 
-impl Part {
-    /// The rule that is better here: 0 the whole one, 1 the trimmed one.
-    fn better(&self) -> usize {
-        usize::from(self.mass[1].take() > self.mass[0].take())
-    }
-}
-
-/// The tree over one rule's sources.
+/// The tree over one rule's sources: halves come before the part that they make up.
 struct Tree<'a> {
     columns: &'a Columns,
     parts: Vec<Part>,
     /// What is spread over the whole address space.
     spread: [Mass; 2],
     longest: u8,
+    /// The dearest price of ordinary traffic.
+    dearest: f64,
 }
 
 impl<'a> Tree<'a> {
-    fn new(search: &Search<'a>, own: &RowSet, stays: &RowSet) -> Self {
-        let columns = search.columns;
+    fn new(judge: &Judge<'a>, own: &RowSet, stays: &RowSet) -> Self {
+        let columns = judge.columns;
         let mut points: Vec<Point> = Vec::with_capacity(columns.rows.len());
         let own = columns.by_source.iter().map(|(bits, i)| (*bits, usize::from(*i))).filter(|(_, i)| own.contains(*i));
         for (bits, i) in own {
-            let side = if i < columns.attack { Side::Attack } else { Side::Ordinary };
-            points.push(Point { bits, side, weight: search.weights[i].abs(), stays: stays.contains(i) });
+            let (side, weight) = if i < columns.attack {
+                (Side::Attack, judge.excess_of(columns.share[i]))
+            } else {
+                (Side::Ordinary, columns.charged[i])
+            };
+            points.push(Point { bits, side, weight, stays: stays.contains(i) });
         }
         let (network, longest) = match columns.version {
             IpVersion::V4 => (16, 24),
@@ -104,7 +121,8 @@ impl<'a> Tree<'a> {
         let mut spread = [Mass::default(); 2];
         discount(&mut points, network, |s| s == Side::Attack, &mut spread);
         discount(&mut points, network, |s| s != Side::Attack, &mut spread);
-        let mut tree = Self { columns, parts: Vec::with_capacity(256), spread, longest };
+        let dearest = EXCHANGE.into_iter().map(|e| judge.price(e)).fold(0.0, f64::max);
+        let mut tree = Self { columns, parts: Vec::with_capacity(256), spread, longest, dearest };
         let (bits, length) = match columns.version {
             IpVersion::V4 => (0, 0),
             IpVersion::V6 => (0x2 << 124, 3),
@@ -125,48 +143,51 @@ impl<'a> Tree<'a> {
             }
             rows[usize::from(point.side == Side::Attack)] += 1;
         }
-        let take = mass[0].take().max(mass[1].take()).max(0.0);
-        let mut best = [take; MOST + 1];
-        best[0] = 0.0;
-        let mut lower = [WHOLE; MOST + 1];
         // No split brings more than all that is hit, or all of the attack.
-        let could = (mass[0].plus - take).min(mass[0].minus.max(mass[0].plus - mass[1].plus));
-        let halves =
-            (length < self.longest && rows.iter().any(|r| *r >= ROWS) && rows[0] > 0 && could > WORTH).then(|| {
-                let bit = 1u128 << (127 - length);
-                let (low, high) = points.split_at(points.partition_point(|p| p.bits & bit == 0));
-                (self.grow(low, bits, length + 1), self.grow(high, bits | bit, length + 1))
-            });
-        if let Some((low, high)) = halves {
-            let (low, high) = (self.parts[low].best, self.parts[high].best);
-            for count in 1..=MOST {
-                for of_low in 0..=count {
-                    let sum = low[of_low] + high[count - of_low];
-                    if sum > best[count] + 1e-9 {
-                        best[count] = sum;
-                        #[allow(clippy::cast_possible_truncation, reason = "at most MOST")]
-                        let of_low = of_low as u8;
-                        lower[count] = of_low;
-                    }
-                }
-            }
-        }
-        self.parts.push(Part { bits, length, mass, best, lower, halves });
+        let take = mass[0].take(self.dearest).max(mass[1].take(self.dearest)).max(0.0);
+        let could = (mass[0].plus - take).min((self.dearest * mass[0].minus).max(mass[0].plus - mass[1].plus));
+        let splits = length < self.longest && rows.iter().any(|r| *r >= ROWS) && rows[0] > 0 && could > WORTH;
+        let halves = splits.then(|| {
+            let bit = 1u128 << (127 - length);
+            let (low, high) = points.split_at(points.partition_point(|p| p.bits & bit == 0));
+            (self.grow(low, bits, length + 1), self.grow(high, bits | bit, length + 1))
+        });
+        self.parts.push(Part { bits, length, mass, halves });
         self.parts.len() - 1
     }
 
-    /// The best parts, as many as are worth it up to `most`.
-    #[allow(clippy::cast_precision_loss, reason = "at most MOST")]
-    fn best(&self, most: usize) -> Vec<Part> {
-        let Some(root) = self.parts.last() else { return Vec::new() };
-        let worth = |count: &usize| root.best[*count] - WORTH * *count as f64;
-        let count = (0..=most.min(MOST)).max_by(|a, b| worth(a).total_cmp(&worth(b)).then(b.cmp(a))).unwrap_or(0);
+    /// The best parts at a price of ordinary traffic, as many as are worth it up to `most`.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "at most MOST")]
+    fn best(&self, price: f64, most: usize) -> Vec<Part> {
+        let mut bests: Vec<Best> = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let take = part.mass[part.better(price)].take(price).max(0.0);
+            let mut best = Best { sums: [take; MOST + 1], lower: [WHOLE; MOST + 1], most: 1 };
+            best.sums[0] = 0.0;
+            if let Some((low, high)) = part.halves {
+                let (low, high) = (&bests[low], &bests[high]);
+                best.most = (low.most + high.most).min(MOST);
+                for count in 1..=best.most {
+                    for of_low in count.saturating_sub(high.most)..=count.min(low.most) {
+                        let sum = low.sums[of_low] + high.sums[count - of_low];
+                        if sum > best.sums[count] + 1e-9 {
+                            (best.sums[count], best.lower[count]) = (sum, of_low as u8);
+                        }
+                    }
+                }
+            }
+            bests.push(best);
+        }
+        let Some(root) = bests.last() else { return Vec::new() };
+        let worth = |count: &usize| root.sums[*count] - WORTH * *count as f64;
+        let counts = 0..=most.min(root.most);
+        let count = counts.max_by(|a, b| worth(a).total_cmp(&worth(b)).then(b.cmp(a))).unwrap_or(0);
         let mut found = Vec::new();
         let mut left = vec![(self.parts.len() - 1, count)];
         while let Some((at, count)) = left.pop() {
-            let part = &self.parts[at];
-            match (part.halves, part.lower[count]) {
-                _ if count == 0 || part.best[count] <= 0.0 => {}
+            let (part, best) = (&self.parts[at], &bests[at]);
+            match (part.halves, best.lower[count]) {
+                _ if count == 0 || best.sums[count] <= 0.0 => {}
                 (Some((low, high)), lower) if lower != WHOLE => {
                     left.push((high, count - usize::from(lower)));
                     left.push((low, usize::from(lower)));
@@ -205,77 +226,114 @@ fn discount(points: &mut [Point], network: u32, is_side: fn(Side) -> bool, sprea
     }
 }
 
+/// A way to tell the sources of a rule apart: the parts, each with the rule that holds there, and what is expected of it.
+#[derive(Debug)]
+pub(super) struct Apart {
+    parts: Vec<(Part, usize)>,
+    /// Whether the trimmed rule holds everywhere, and the parts are the whole rule's.
+    beside_trimmed: bool,
+    /// What the trees hold in all: see [`Part`].
+    whole: [Mass; 2],
+    /// Value that the set is expected to have.
+    pub(super) value: f64,
+}
+
 impl Judge<'_> {
-    /// The sets in which one rule is told apart by source at an exchange rate, given the same rule trimmed: either every part is the
-    /// rule or the trimmed one, whichever is better there; or the trimmed one holds everywhere, and the whole one where that pays.
-    pub(super) fn by_source(
-        &self,
-        request: &Request<'_>,
-        exchange: f64,
-        (set, at): (&[Rule], usize),
-        trimmed: &Rule,
-    ) -> Vec<Vec<Rule>> {
+    /// The best way to tell the sources of one rule of a set apart, given the same rule trimmed: either every part is the rule or the
+    /// trimmed one, whichever is better there; or the trimmed one holds everywhere, and the whole one where that pays.
+    pub(super) fn apart(&self, request: &Request<'_>, (set, at): (&[Rule], usize), trimmed: &Rule) -> Option<Apart> {
         let rule = &set[at];
         let can = request.capabilities.source && request.target.direction == Direction::Incoming;
         let has_room = rule.tests.len().max(trimmed.tests.len()) < MAX_TESTS && set.len() < request.max_rules;
         if !can || rule.tests.get(Field::Source).is_some() || !has_room {
-            return Vec::new();
+            return None;
         }
-        let others =
-            set.iter().enumerate().filter(|(i, _)| *i != at).fold(RowSet::EMPTY, |all, (_, r)| all.or(&r.rows));
+        let others = union_without(set, at);
         let own = rule.rows.and_not(&others);
         let room = request.max_rules + 1 - set.len();
-        let search = self.at(request, exchange);
-        let replaced = |parts: Vec<Rule>| {
-            let mut other = set.to_vec();
-            other.splice(at..=at, parts);
-            other
-        };
-        let apart = self.parts(&search, [rule, trimmed], (&own, &RowSet::EMPTY), room);
-        let mut found = vec![replaced(apart)];
-        if trimmed.tests != rule.tests {
-            let mut more = self.parts(&search, [rule, trimmed], (&own, &trimmed.rows), room - 1);
-            more.insert(0, trimmed.clone());
-            found.push(replaced(more));
+        let is_trimmed = trimmed.tests != rule.tests;
+        let mut found: Option<Apart> = None;
+        for beside_trimmed in [false, true] {
+            if beside_trimmed && !is_trimmed {
+                continue;
+            }
+            let already = if beside_trimmed { trimmed.rows } else { RowSet::EMPTY };
+            let tree = Tree::new(self, &own.and_not(&already), &trimmed.rows);
+            let whole = tree.parts.last()?.mass;
+            for exchange in EXCHANGE {
+                let price = self.price(exchange);
+                let parts = tree.best(price, room - usize::from(beside_trimmed));
+                let parts = parts.into_iter().map(|part| (part, part.better(price))).collect();
+                let mut apart = Apart { parts, beside_trimmed, whole, value: 0.0 };
+                apart.value = self.expected(&apart, (set, at), trimmed, &others);
+                if found.as_ref().is_none_or(|f| apart.value > f.value) {
+                    found = Some(apart);
+                }
+            }
         }
-        found.retain(|set| !set.is_empty());
         found
     }
 
-    /// The best parts of a rule, or of the trimmed one, within its own rows, beside what others match already.
-    fn parts(
-        &self,
-        search: &Search<'_>,
-        [rule, trimmed]: [&Rule; 2],
-        (own, already): (&RowSet, &RowSet),
-        most: usize,
-    ) -> Vec<Rule> {
-        let tree = Tree::new(search, &own.and_not(already), &trimmed.rows);
-        let Some(whole) = tree.parts.last().map(|p| p.mass) else { return Vec::new() };
-        let part = |part: Part| {
-            let better = part.better();
-            let prefix = Prefix::new(self.columns.version, part.bits, part.length)?;
-            let rule = if better == 1 { trimmed } else { rule };
-            Some(self.part(rule, prefix, already, (part.mass[better], whole[better])))
-        };
-        tree.best(most).into_iter().filter_map(part).collect()
+    /// Value that a set is expected to have with one rule told apart.
+    fn expected(&self, apart: &Apart, (set, at): (&[Rule], usize), trimmed: &Rule, others: &RowSet) -> f64 {
+        let base = if apart.beside_trimmed { others.or(&trimmed.rows) } else { *others };
+        let mut shares = self.columns.shares(&base);
+        let rest = set.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, r)| r);
+        let rest = rest.chain(apart.beside_trimmed.then_some(trimmed));
+        let (loss, mut unseen) = rest.fold((0.0, 0.0), |(loss, unseen), r| (loss + r.loss, unseen + r.unseen));
+        let whole = [&set[at], trimmed].map(|rule| self.columns.shares(&rule.rows.and_not(&base)));
+        for (part, better) in &apart.parts {
+            let rule = [&set[at], trimmed][*better];
+            let (attack, hit) = self.expected_part(rule, (part.mass[*better], apart.whole[*better]), &whole[*better]);
+            shares.attack += attack;
+            unseen += hit;
+        }
+        let beside = usize::from(apart.beside_trimmed);
+        self.worth(&shares, (loss, unseen), set.len() - 1 + beside + apart.parts.len())
     }
 
-    /// A rule for one prefix of another's sources, with what the sample does not show of it.
-    fn part(&self, rule: &Rule, prefix: Prefix, already: &RowSet, (mass, whole): (Mass, Mass)) -> Rule {
-        let test = Test::Source(prefix);
-        let rows = self.columns.narrow(&rule.rows, &test);
-        let (shares, all) =
-            (self.columns.shares(&rows.and_not(already)), self.columns.shares(&rule.rows.and_not(already)));
+    /// Shares of the attack and of ordinary traffic that a part of a rule is expected to match, when all of it matches `all`.
+    fn expected_part(&self, rule: &Rule, (mass, whole): (Mass, Mass), all: &Shares) -> (f64, f64) {
         let kept = all.attack / self.columns.shares(&rule.rows).attack.max(f64::MIN_POSITIVE);
         let of_attack = mass.plus / whole.plus.max(f64::MIN_POSITIVE);
         let of_hit = mass.minus / whole.minus.max(f64::MIN_POSITIVE);
+        let hit = all.ordinary.max(all.connections);
+        (of_attack * (all.attack - kept * rule.loss), of_hit * (hit + kept * rule.unseen))
+    }
+
+    /// The set with one rule told apart.
+    pub(super) fn told_apart(&self, apart: &Apart, (set, at): (&[Rule], usize), trimmed: &Rule) -> Vec<Rule> {
+        let already = if apart.beside_trimmed { trimmed.rows } else { RowSet::EMPTY };
+        let make = |(part, better): &(Part, usize)| {
+            let prefix = Prefix::new(self.columns.version, part.bits, part.length)?;
+            let rule = [&set[at], trimmed][*better];
+            Some(self.part(rule, prefix, &already, (part.mass[*better], apart.whole[*better])))
+        };
+        let mut parts: Vec<Rule> = apart.parts.iter().filter_map(make).collect();
+        if apart.beside_trimmed {
+            parts.insert(0, trimmed.clone());
+        }
+        let mut other = set.to_vec();
+        other.splice(at..=at, parts);
+        other
+    }
+
+    /// A rule for one prefix of another's sources, with what the sample does not show of it.
+    fn part(&self, rule: &Rule, prefix: Prefix, already: &RowSet, masses: (Mass, Mass)) -> Rule {
+        let test = Test::Source(prefix);
+        let rows = self.columns.narrow(&rule.rows, &test);
+        let shares = self.columns.shares(&rows.and_not(already));
+        let (attack, hit) = self.expected_part(rule, masses, &self.columns.shares(&rule.rows.and_not(already)));
         Rule {
             tests: if prefix.length() == 0 { rule.tests } else { rule.tests.with(test) },
             rows,
-            loss: shares.attack - of_attack * (all.attack - kept * rule.loss),
-            unseen: of_hit * (all.ordinary.max(all.connections) + kept * rule.unseen)
-                - shares.ordinary.max(shares.connections),
+            loss: shares.attack - attack,
+            unseen: hit - shares.ordinary.max(shares.connections),
         }
     }
+}
+
+/// The rows of all rules of a set but one.
+pub(super) fn union_without(set: &[Rule], at: usize) -> RowSet {
+    set.iter().enumerate().filter(|(i, _)| *i != at).fold(RowSet::EMPTY, |all, (_, r)| all.or(&r.rows))
 }

@@ -9,8 +9,6 @@ use super::test::{Field, Spans, Test, Tests};
 
 /// A rule that hits less of ordinary packets or connections is left as it is.
 const COSTLY: f64 = 0.004;
-/// Exchange rates at which sources are told apart.
-const EXCHANGE: [f64; 5] = [1.0, 1.5, 2.2, 3.3, 5.0];
 /// Rows that a rule must hit to be judged by them as much as by what is alike.
 const LEAN: f64 = 60.0;
 /// Attack samples below which densities say too little.
@@ -61,7 +59,7 @@ enum By {
 impl Judge<'_> {
     /// Makes costly rules of a set spare more: by stretches of a field that they leave out, and by sources.
     pub(super) fn refine(&self, request: &Request<'_>, set: &mut Vec<Rule>) {
-        let search = self.at(request, EXCHANGE[0]);
+        let search = self.at(request, 1.0);
         let can_cut = search.can.ranges && search.can.lists && self.columns.attack >= ENOUGH;
         let mut value = self.value(set);
         for at in (0..set.len()).rev() {
@@ -85,15 +83,15 @@ impl Judge<'_> {
                 }
                 let untrimmed = variants[0].clone();
                 for variant in variants {
-                    for exchange in EXCHANGE {
-                        for other in self.by_source(request, exchange, (&untrimmed, at), &variant[at]) {
-                            let its = self.value(&other);
-                            if its > value {
-                                (*set, value) = (other, its);
-                            }
+                    let its = self.value(&variant);
+                    let apart = self.apart(request, (&untrimmed, at), &variant[at]);
+                    if let Some(apart) = apart.filter(|a| a.value > its.max(value)) {
+                        let other = self.told_apart(&apart, (&untrimmed, at), &variant[at]);
+                        let its = self.value(&other);
+                        if its > value && !other.is_empty() {
+                            (*set, value) = (other, its);
                         }
                     }
-                    let its = self.value(&variant);
                     if its > value {
                         (*set, value) = (variant, its);
                     }
@@ -119,9 +117,7 @@ impl Judge<'_> {
 
     /// Leaves out the best stretch of a rule, if there is one.
     fn cut(&self, search: &Search<'_>, set: &mut [Rule], at: usize, by: By) -> bool {
-        let others =
-            set.iter().enumerate().filter(|(i, _)| *i != at).fold(RowSet::EMPTY, |all, (_, r)| all.or(&r.rows));
-        let own = set[at].rows.and_not(&others);
+        let own = set[at].rows.and_not(&super::sources::union_without(set, at));
         let value = self.value(set);
         let mut best: Option<Stretch> = None;
         for field in [Field::SourcePort, Field::DestinationPort, Field::Length] {

@@ -91,24 +91,33 @@ impl Search<'_> {
 
     /// The score to be expected on traffic not seen yet: each open end of a range loses what lies beyond the outermost samples.
     fn fresh_score(&self, live: &RowSet, tests: &Tests) -> f64 {
-        self.score(live, tests) - self.loss(live, tests)
+        let matched = self.columns.matching(live, tests);
+        let mut sum = 0.0;
+        matched.for_each(|i| sum += self.weights[i]);
+        sum - self.price * tests.length() - self.loss_of(&matched, tests)
     }
 
     /// What the ends of ranges are expected to cut off: of m uniform samples the outermost stands 1/(m+1) from the end, and the
     /// less is lost the farther beyond it the range ends.
     pub(super) fn loss(&self, live: &RowSet, tests: &Tests) -> f64 {
+        self.loss_of(&self.columns.matching(live, tests), tests)
+    }
+
+    /// The same for the rows that the tests match.
+    fn loss_of(&self, matched: &RowSet, tests: &Tests) -> f64 {
         let is_open =
             |test: &&Test| matches!(test, Test::Numbers(field, s) if field.is_scale() && s.single().is_none());
         if !tests.iter().any(|t| is_open(&t)) {
             return 0.0;
         }
-        let matched = self.columns.matching(live, tests);
-        let attack = || matched.iter().take_while(|i| *i < self.columns.attack);
-        let (sum, rows) = attack().fold((0.0, 0.0f64), |(sum, rows), i| (sum + self.weights[i], rows + 1.0));
+        let attack = matched.and(&self.columns.attack_rows);
+        let (mut sum, mut rows) = (0.0, 0.0f64);
+        attack.for_each(|i| (sum, rows) = (sum + self.weights[i], rows + 1.0));
         let of = |test: &Test| {
             let Test::Numbers(field, spans) = test else { return 0.0 };
-            let values = attack().map(|i| self.columns.values[field.column()][i]);
-            let (low, high) = values.fold((u32::MAX, 0), |(low, high), v| (low.min(v), high.max(v)));
+            let values = &self.columns.values[field.column()];
+            let (mut low, mut high) = (u32::MAX, 0);
+            attack.for_each(|i| (low, high) = (low.min(values[i]), high.max(values[i])));
             spans.cut_off(*field, self.columns.version, (low, high), rows)
         };
         tests.iter().filter(is_open).map(of).sum::<f64>() * sum / (rows + 1.0)
