@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use crate::announcers::Announcers;
 use crate::api::status::{AttackStatus, MitigationStatus, PeerStatus as SessionStatus, Source, Status, Volume};
 use crate::api::{self, Shared};
+use crate::case::Case;
 use crate::clock;
 use crate::control::audit::Audit;
 use crate::control::configuration::Configuration;
@@ -37,6 +38,8 @@ const TICK: Duration = Duration::from_millis(50);
 const COLLECT: Duration = Duration::from_millis(2);
 /// The status is refreshed this often.
 const REFRESH: Duration = Duration::from_millis(200);
+/// Cases that wait to be written at most.
+const CASES: usize = 64;
 /// Events kept for the status.
 const EVENTS: usize = 200;
 
@@ -191,6 +194,7 @@ struct Control {
     statistics: collectors::worker::Reader,
     announcers: Announcers,
     halt: Arc<Halt>,
+    cases: mpsc::SyncSender<Case>,
     events: VecDeque<Entry>,
     on_event: Box<dyn FnMut(&Entry) + Send>,
     started: Time,
@@ -255,6 +259,7 @@ pub async fn start(
         statistics,
         announcers,
         halt: Arc::clone(&halt),
+        cases: write_cases(config.state_directory.join("cases"))?,
         events: VecDeque::new(),
         on_event: Box::new(on_event),
         started: now,
@@ -311,6 +316,28 @@ fn write_pid(options: &Options) -> Option<PathBuf> {
 #[must_use]
 pub fn pid_file(state: &Path) -> PathBuf {
     state.join("floodwall.pid")
+}
+
+/// A thread that keeps cases in a directory; ends with the control thread. A full queue drops: evidence for later never delays
+/// what happens now.
+fn write_cases(directory: PathBuf) -> Result<mpsc::SyncSender<Case>> {
+    let (sender, cases) = mpsc::sync_channel::<Case>(CASES);
+    let run = move || {
+        let mut failed = false;
+        for case in cases {
+            match case.write(&directory) {
+                Ok(_) => failed = false,
+                // Once, not for every case.
+                Err(error) if !failed => {
+                    failed = true;
+                    tracing::error!("cases are not kept: {error:#}");
+                }
+                Err(_) => {}
+            }
+        }
+    };
+    std::thread::Builder::new().name("cases".to_owned()).spawn(run).context("cannot start a thread")?;
+    Ok(sender)
 }
 
 /// The control socket; without it the daemon goes on protecting, unless it was asked for by name.
@@ -412,6 +439,9 @@ impl Control {
             let changed = self.announcers.offer(now, &self.pipeline, &mut entries);
             self.announcers.journal(&entries);
             entries.into_iter().for_each(|entry| self.tell(entry));
+            for case in self.pipeline.take_cases() {
+                let _ = self.cases.try_send(case);
+            }
             if now >= refresh || changed {
                 refresh = now.after(REFRESH);
                 let news = self.exporters.refresh(now, self.statistics.exporters());
@@ -592,6 +622,13 @@ fn attack(attack: &detector::Attack) -> AttackStatus {
         packets_per_second: attack.packets_per_second,
         bytes_per_second: attack.bytes_per_second,
         peak_packets_per_second: attack.peak_packets_per_second,
+        scope: attack.scope,
+        phase: attack.phase,
+        packets: attack.packets,
+        bytes: attack.bytes,
+        peak_bytes_per_second: attack.peak_bytes_per_second,
+        evidence: attack.evidence,
+        composition: attack.tops.composition(5),
     }
 }
 

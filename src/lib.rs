@@ -49,6 +49,7 @@
 
 pub mod announcers;
 pub mod api;
+pub mod case;
 pub mod cli;
 pub mod clock;
 pub mod control;

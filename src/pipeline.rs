@@ -7,14 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use collectors::{Sample, Time};
-use detector::{Attack, Bucket, Detector, Event, Filter, Match, Meter, Prefix, Target};
+use detector::baseline::OrdinaryTraffic;
+use detector::{Attack, Bucket, Class, Detector, Event, Filter, Match, Measure, Meter, Prefix, Target, Unit};
 use mitigation::miner;
 use mitigation::policy::audience::{Audience, audiences};
 use mitigation::policy::state::{self, Records};
 use mitigation::{Decision, FlowSpec, Mitigation, Order, OrderError, Policy, Proposal, Route, Wanted};
 
+use crate::case::Case;
 use crate::report::{CandidateReport, Entry, Report};
 
+/// Cases that wait to be taken at most.
+const MAX_CASES: usize = 256;
 /// Candidates of a mining run that are reported.
 const REPORTED_CANDIDATES: usize = 8;
 
@@ -84,6 +88,7 @@ pub struct Pipeline {
     has_seen_traffic: bool,
     /// What requests led to, told at the next step.
     untold: Vec<Entry>,
+    cases: Vec<Case>,
 }
 
 impl Pipeline {
@@ -105,6 +110,7 @@ impl Pipeline {
             wanted: Wanted::new(),
             has_seen_traffic: false,
             untold: Vec::new(),
+            cases: Vec::new(),
         };
         (pipeline, meters)
     }
@@ -211,7 +217,7 @@ impl Pipeline {
     pub fn step(&mut self, now: Time) -> Vec<Entry> {
         let events = self.detector.step(now);
         let mut entries = std::mem::take(&mut self.untold);
-        if !self.has_seen_traffic && self.detector.statistics().active_hosts > 0 {
+        if !self.has_seen_traffic && self.detector.has_traffic() {
             self.has_seen_traffic = true;
             entries.push(Entry::new(now, Report::FirstTraffic));
         }
@@ -249,9 +255,19 @@ impl Pipeline {
                 Event::Residual(target) => entries.push(Entry::new(now, Report::Residual { target })),
                 Event::BucketFull(target, bucket) => self.mine(now, target, &bucket, &mut entries),
                 Event::Orphaned(target, bucket) => {
-                    let decisions = self.policy.sampled(now, target, &bucket.samples);
-                    self.record(now, &decisions, &mut entries);
                     entries.push(Entry::new(now, Report::orphaned(target, &bucket)));
+                    // A certain attack is not dropped for want of samples: what is there is mined, if it goes on.
+                    if self.detector.attacks().contains_key(&target) {
+                        self.mine(now, target, &bucket, &mut entries);
+                    } else {
+                        let decisions = self.policy.sampled(now, target, &bucket.samples);
+                        self.record(now, &decisions, &mut entries);
+                    }
+                }
+                Event::SuspectExporter { exporter, before, now: rate } => {
+                    entries.push(Entry::new(now, Report::SuspectExporter { exporter, before, now: rate }));
+                    let decisions = self.policy.suspect_exporter(now);
+                    self.record(now, &decisions, &mut entries);
                 }
                 Event::Over(attack) => {
                     self.policy.over(attack.target);
@@ -271,7 +287,8 @@ impl Pipeline {
     }
 
     fn mine(&mut self, now: Time, target: Target, bucket: &Bucket, entries: &mut Vec<Entry>) {
-        entries.push(Entry::new(now, Report::bucket_full(now, target, bucket)));
+        let Some(attack) = self.detector.attacks().get(&target) else { return };
+        entries.push(Entry::new(now, Report::bucket_full(now, target, bucket, attack.tops.composition(3))));
         let decisions = self.policy.sampled(now, target, &bucket.samples);
         self.record(now, &decisions, entries);
         if self.policy.is_blackholed_by_hand(target) {
@@ -295,7 +312,8 @@ impl Pipeline {
         entries: &mut Vec<Entry>,
     ) -> bool {
         let Some(attack) = self.detector.attacks().get(&target) else { return false };
-        let request = self.mining_request(attack, &bucket.samples, audience);
+        let ordinary = self.detector.baselines().ordinary(target, &attack.group, attack.started);
+        let request = self.mining_request(attack, &bucket.samples, &ordinary, audience);
         if !is_left_over(attack, &request) {
             let verdict = "no further rule: those wanted cover the excess".to_owned();
             entries.push(Entry::new(now, Report::Candidates { target, verdict, ranking: Vec::new() }));
@@ -305,6 +323,9 @@ impl Pipeline {
         }
         let by_bytes = request.by_bytes;
         let outcome = miner::mine(&request);
+        let tolerance = self.detector.config().burst_tolerance.as_millis();
+        let tolerance = u64::try_from(tolerance).unwrap_or(u64::MAX);
+        let mut case = Case::new(now, attack, tolerance, &request, &outcome);
         entries.push(Entry::new(
             now,
             Report::Candidates {
@@ -315,22 +336,37 @@ impl Pipeline {
         ));
         let proposals: Vec<Proposal> = outcome.rules.iter().map(|rule| proposal(rule, by_bytes)).collect();
         let decisions = self.policy.propose_to(now, target, &proposals, audience.peers.as_ref());
+        case.decision.actions = decisions.iter().map(|d| Report::decision(d).to_string()).collect();
+        if self.cases.len() < MAX_CASES {
+            self.cases.push(case);
+        }
         self.record(now, &decisions, entries);
         decisions.iter().any(|d| matches!(d, Decision::Added(_)))
     }
 
-    fn mining_request<'a>(&'a self, attack: &Attack, samples: &'a [Sample], audience: &Audience) -> miner::Request<'a> {
+    /// The cases of buckets mined since the last call; whoever keeps them asks after each step.
+    pub fn take_cases(&mut self) -> Vec<Case> {
+        std::mem::take(&mut self.cases)
+    }
+
+    fn mining_request<'a>(
+        &'a self,
+        attack: &Attack,
+        samples: &'a [Sample],
+        ordinary: &'a OrdinaryTraffic,
+        audience: &Audience,
+    ) -> miner::Request<'a> {
         let excluded = self.policy.excluded(attack.target, audience.peers.as_ref());
         let rules_left = self.policy.config().max_rules_per_host.saturating_sub(excluded.len());
         miner::Request {
             target: attack.target,
             sample: samples,
-            by_bytes: attack.crossing.measure.unit == detector::Unit::Bytes,
+            by_bytes: attack.crossing.measure.unit == Unit::Bytes,
             enough: enough(attack, samples),
-            baseline: None,
-            sample_pps: None,
-            baseline_pps: None,
-            capacity_pps: None,
+            baseline: (!ordinary.samples.is_empty()).then_some(ordinary.samples.as_slice()),
+            sample_pps: Some(packet_rate(attack, samples)),
+            baseline_pps: ordinary.packets_per_second,
+            capacity_pps: capacity(&self.detector, attack),
             max_rules: rules_left,
             capabilities: audience.capabilities,
             excluded,
@@ -420,6 +456,35 @@ fn proposal(candidate: &miner::Candidate, by_bytes: bool) -> Proposal {
         coverage: candidate.coverage(by_bytes),
         collateral: candidate.collateral,
     }
+}
+
+/// The rate of all captured traffic in packets per second.
+#[allow(clippy::cast_precision_loss, reason = "an estimate")]
+fn packet_rate(attack: &Attack, samples: &[Sample]) -> f64 {
+    let measure = attack.crossing.measure;
+    let rate = rate(attack, samples);
+    if measure.class != Class::Total || measure.unit == Unit::Flows {
+        return rate.max(attack.packets_per_second as f64);
+    }
+    if measure.unit == Unit::Packets {
+        return rate;
+    }
+    let of_target = samples.iter().filter(|s| attack.target.covers(s));
+    let (packets, bytes) = of_target.fold((0u64, 0u64), |(p, b), s| (p + s.packets, b + s.bytes));
+    rate * packets as f64 / bytes.max(1) as f64
+}
+
+/// What the target can carry in packets per second: the operator's threshold is set below it, at about three quarters.
+#[allow(clippy::cast_precision_loss, reason = "an estimate")]
+fn capacity(detector: &Detector, attack: &Attack) -> Option<f64> {
+    let group = detector.config().groups.iter().find(|g| g.name == attack.group)?;
+    let measure = Measure { class: Class::Total, unit: Unit::Packets };
+    let thresholds = match attack.scope {
+        detector::Scope::Host | detector::Scope::Group => &group.thresholds,
+        detector::Scope::Prefix => &group.prefix_thresholds,
+        detector::Scope::Network => &group.network_thresholds,
+    };
+    thresholds.get(&(attack.target.direction, measure)).map(|t| *t as f64 / 0.75)
 }
 
 /// Whether what the wanted rules leave of a bucket is over the threshold for certain. Rules that no router holds yet filter

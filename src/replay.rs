@@ -32,6 +32,9 @@ pub struct Outcome {
     pub active_attacks: Vec<String>,
     /// Traffic that was counted.
     pub totals: Totals,
+    /// What each mined bucket rested on.
+    #[serde(skip)]
+    pub cases: Vec<crate::case::Case>,
     /// Input that was not understood, by reason.
     pub errors: std::collections::BTreeMap<&'static str, u64>,
 }
@@ -56,6 +59,7 @@ struct Driver {
     pipeline: Pipeline,
     meter: Meter,
     events: Vec<Entry>,
+    cases: Vec<crate::case::Case>,
     now: Time,
     next: Option<Time>,
 }
@@ -88,9 +92,11 @@ impl Driver {
     fn tick(&mut self, now: Time) {
         self.meter.serve(now);
         self.events.extend(self.pipeline.step(now));
+        self.cases.extend(self.pipeline.take_cases());
         self.meter.serve(now);
         if self.pipeline.is_collecting() {
             self.events.extend(self.pipeline.collect(now));
+            self.cases.extend(self.pipeline.take_cases());
             self.meter.serve(now);
         }
     }
@@ -117,7 +123,8 @@ pub fn replay_with(
     let (mut pipeline, mut meters) = Pipeline::new(config.detector.clone(), config.mitigation.clone(), 1, SEED);
     let _ = pipeline.request(Time::default(), Request::AssumeHeld);
     let meter = meters.remove(0);
-    let mut driver = Driver { pipeline, meter, events: Vec::new(), now: Time::default(), next: None };
+    let mut driver =
+        Driver { pipeline, meter, events: Vec::new(), cases: Vec::new(), now: Time::default(), next: None };
     let mut decoder = Decoder::new(std::sync::Arc::new(Exporters::new(config.collectors.exporters.clone())));
     let mut samples: Vec<Sample> = Vec::new();
     let mut reported = 0;
@@ -158,6 +165,7 @@ fn outcome(files: &[PathBuf], driver: Driver, statistics: &Statistics) -> Outcom
         mitigations: driver.pipeline.policy().all().map(mitigation).collect(),
         active_attacks: driver.pipeline.detector().attacks().keys().map(ToString::to_string).collect(),
         events: driver.events,
+        cases: driver.cases,
         totals: Totals {
             incoming: pair(&shard.incoming),
             outgoing: pair(&shard.outgoing),

@@ -1,7 +1,7 @@
 //! [`Report`]: what happened, as an operator wants to read it: the log, the replay's output and the demo's timeline.
 
 use collectors::Time;
-use detector::{Attack, Bucket, Evidence, Prefix, Target, Unit, rate_text};
+use detector::{Attack, Bucket, Composition, Evidence, Prefix, Target, Unit, rate_text};
 use mitigation::{Decision, DryRun, Mitigation, Order, Refusal, Route};
 use serde::Serialize;
 
@@ -66,6 +66,10 @@ pub enum Report {
         evidence: Evidence,
         /// When the excess began.
         started: f64,
+        /// A host, a prefix, a network or a group's sum.
+        scope: detector::Scope,
+        /// How often the attack has come back soon after its end.
+        returns: u32,
     },
     /// The threshold is still passed in spite of the rules in force.
     Residual {
@@ -82,6 +86,8 @@ pub enum Report {
         other_direction: usize,
         /// From opening to full.
         collected_ms: u64,
+        /// What the attack is made of: sources, ports, protocols, lengths, exporters, interfaces.
+        composition: Box<detector::Composition>,
     },
     /// A sample did not fill in time: taken for a false positive, as in the guide.
     Orphaned {
@@ -229,6 +235,15 @@ pub enum Report {
     },
     /// Automatic announcing resumed.
     BreakerClosed,
+    /// An exporter's sampling rate has jumped: what it says is not trusted, automatic announcing stopped.
+    SuspectExporter {
+        /// Number of the exporter in the order of its appearance.
+        exporter: u32,
+        /// 1:N before.
+        before: u32,
+        /// 1:N now.
+        now: u32,
+    },
     /// No telemetry arrives at all: attacks and rules are frozen as they are.
     Silence,
     /// Telemetry is back.
@@ -255,15 +270,18 @@ impl Report {
             rate: attack.rate_text(),
             evidence: attack.evidence,
             started: attack.started.as_seconds(),
+            scope: attack.scope,
+            returns: attack.returns,
         }
     }
 
-    pub(crate) fn bucket_full(now: Time, target: Target, bucket: &Bucket) -> Self {
+    pub(crate) fn bucket_full(now: Time, target: Target, bucket: &Bucket, composition: Composition) -> Self {
         Self::BucketFull {
             target,
             samples: bucket.counted,
             other_direction: bucket.samples.len() - bucket.counted.min(bucket.samples.len()),
             collected_ms: millis(now, bucket.opened),
+            composition: Box::new(composition),
         }
     }
 
@@ -333,6 +351,7 @@ impl Report {
                 | Self::Escalated { .. }
                 | Self::WithdrawnAll { .. }
                 | Self::NotDurable { .. }
+                | Self::SuspectExporter { .. }
                 | Self::Silence
                 | Self::SuspectRate { measured: Some(_), .. }
         )
@@ -374,14 +393,21 @@ impl std::fmt::Display for Report {
             ),
             Self::FirstTraffic => f.write_str("the first traffic arrives"),
             Self::Residual { target } => write!(f, "{target} is still over its threshold: looking for the next vector"),
-            Self::BucketFull { target, samples, other_direction, collected_ms } => write!(
+            Self::BucketFull { target, samples, other_direction, collected_ms, composition } => write!(
                 f,
-                "bucket of {target} is full: {samples} samples ({other_direction} of the other direction) in {collected_ms} ms"
+                "bucket of {target} is full: {samples} samples ({other_direction} of the other direction) in {collected_ms} ms; \
+                 mostly from {}, ports {} to {}, protocol {}, length {}, told by exporter {}",
+                first(&composition.remote),
+                first(&composition.source_ports),
+                first(&composition.destination_ports),
+                first(&composition.protocols),
+                first(&composition.lengths),
+                first(&composition.exporters),
             ),
             Self::Orphaned { target, samples, captured, wanted } => write!(
                 f,
                 "orphaned bucket for {}: it has {samples} of {wanted} samples in the alarmed direction and {captured} in all; \
-                 removed as a false positive",
+                 it is removed, and mined as it is if the attack goes on",
                 host(target.prefix)
             ),
             Self::Candidates { target, verdict, ranking } => {
@@ -437,6 +463,11 @@ impl std::fmt::Display for Report {
                 "MASS ALARM: {targets} new targets within 10 s; automatic announcing is stopped. Check exporters and sampling rates"
             ),
             Self::BreakerClosed => f.write_str("mass alarm is over: automatic announcing resumes"),
+            Self::SuspectExporter { exporter, before, now } => write!(
+                f,
+                "SUSPECT EXPORTER: the sampling rate of exporter {exporter} jumped from 1:{before} to 1:{now}; automatic announcing is \
+                 stopped for a minute. If that is right, nothing has to be done"
+            ),
             Self::Silence => f.write_str("no telemetry arrives: attacks and rules are frozen. Check the exporters"),
             Self::Configured => f.write_str("another configuration is in force"),
             Self::SilenceOver => f.write_str("telemetry is back"),
@@ -450,6 +481,11 @@ impl std::fmt::Display for Report {
             }
         }
     }
+}
+
+/// The first of the most frequent values, with its share.
+fn first(shares: &[detector::Share]) -> String {
+    shares.first().map_or_else(|| "?".to_owned(), |s| format!("{} ({:.0} %)", s.value, s.share * 100.0))
 }
 
 /// The lower bound in the unit of the rate's text.

@@ -30,7 +30,7 @@ fn while_no_router_holds_a_rule_ordinary_traffic_is_not_mined_in_its_place() {
     let thresholds = [((Direction::Incoming, measure), 5_000)].into_iter().collect();
     let detector = detector::Config {
         networks: networks.clone(),
-        groups: vec![HostGroup { name: "global".to_owned(), networks: Vec::new(), thresholds }],
+        groups: vec![HostGroup { name: "global".to_owned(), thresholds, ..HostGroup::default() }],
         ..detector::Config::default()
     };
     let group = GroupPolicy { enable_ban: true, ..GroupPolicy::default() };

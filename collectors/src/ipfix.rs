@@ -10,7 +10,7 @@ use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::pending::Playback;
 use crate::plan::{Declared, MAX_FIELDS, Template};
-use crate::record::{self, Context};
+use crate::record::{self, Context, Exported};
 use crate::sample::{Sample, Time};
 use crate::sequence::Unit;
 use crate::template::{DomainKey, Sampler, Snapshot, Templates, View, Views};
@@ -42,6 +42,7 @@ struct Current {
     key: DomainKey,
     /// Data records so far; `None` once a template was missing.
     records: Option<u32>,
+    exported: Exported,
 }
 
 fn u16_at(data: &[u8], at: usize) -> Option<u16> {
@@ -87,7 +88,10 @@ impl Message<'_> {
             return None;
         };
         self.exporter.clock(self.now, Time::from_seconds(time.into(), 0));
-        let mut current = Current { key, records: Some(0) };
+        // RFC 3954 section 5.1 and RFC 7011 section 3.1.
+        let uptime_ms = if version == V9 { u32_at(data, 4) } else { None };
+        let exported = Exported { uptime_ms, unix_seconds: Some(time) };
+        let mut current = Current { key, records: Some(0), exported };
         let used = self.sets(&mut current, &mut view, &data[..end], header, out);
         let unit = if version == V9 { Unit::Messages } else { Unit::Records };
         let order = {
@@ -173,7 +177,7 @@ impl Message<'_> {
         for set in waiting {
             self.statistics.recovered_sets += 1;
             let mut samples = Vec::new();
-            let mut past = Current { key: current.key, records: None };
+            let mut past = Current { key: current.key, records: None, exported: current.exported };
             self.data_set(&mut past, view, id, &set.data, SET_HEADER.max(crate::plan::REACH), &mut samples);
             self.playback.push(self.now.after(set.arrived.since(first)), samples);
         }
@@ -198,7 +202,13 @@ impl Message<'_> {
             return self.templates.pending().keep(self.now, current.key, id, data);
         };
         let source = RateSource::Options;
-        let context = Context { now: self.now, exporter: self.exporter, sampling: &snapshot.sampling, source };
+        let context = Context {
+            now: self.now,
+            exporter: self.exporter,
+            sampling: &snapshot.sampling,
+            source,
+            exported: current.exported,
+        };
         let mut values = Values::new();
         let mut records = 0u32;
         while message.len() - at >= template.record_length() {

@@ -10,7 +10,7 @@ use crate::elements::Values;
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::plan::Template;
-use crate::record::{self, Context};
+use crate::record::{self, Context, Exported};
 use crate::sample::{Sample, Time};
 use crate::sequence::Unit;
 use crate::template::{DomainKey, Sampling, Templates, Views};
@@ -76,8 +76,9 @@ impl Datagram<'_> {
         // The lower 14 bits are the interval, whatever the mode bits say: some routers leave them 0. v7 has none.
         let interval = if self.version == 5 { word(20) & 0x3fff } else { 0 };
         let sampling = if interval > 0 { Sampling::everywhere(interval) } else { Sampling::default() };
-        let context =
-            Context { now: self.now, exporter: self.exporter, sampling: &sampling, source: RateSource::Header };
+        let exported = Exported { uptime_ms: Some(word(4)), unix_seconds: None };
+        let source = RateSource::Header;
+        let context = Context { now: self.now, exporter: self.exporter, sampling: &sampling, source, exported };
         let mut values = Values::new();
         let mut at = HEADER;
         for _ in 0..count.min(whole) {

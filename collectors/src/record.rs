@@ -19,6 +19,33 @@ pub(crate) struct Context<'a> {
     pub(crate) sampling: &'a Sampling,
     /// Where `sampling` came from.
     pub(crate) source: RateSource,
+    /// When the message was exported.
+    pub(crate) exported: Exported,
+}
+
+/// When a message was exported, by the exporter's clocks as its header tells them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Exported {
+    /// Milliseconds since the exporter started (`NetFlow`).
+    pub(crate) uptime_ms: Option<u32>,
+    /// Seconds since the Unix epoch.
+    pub(crate) unix_seconds: Option<u32>,
+}
+
+/// A record that is said to have waited longer than this says nothing of use: clocks differ.
+const LONGEST_AGE_MS: u64 = 3_600_000;
+
+/// From the last packet to the export of the record, both by the exporter's clock.
+#[inline]
+fn age_ms(values: &Values<'_>, exported: Exported) -> u32 {
+    let last = || u32::try_from(values.get(Field::LastUptime)?).ok();
+    let uptime = || Some(u64::from(exported.uptime_ms?.wrapping_sub(last()?)));
+    let unix_ms = exported.unix_seconds.map(|s| u64::from(s) * 1000);
+    let since = |end: u64| unix_ms.map(|now| now.saturating_sub(end));
+    let millis = || values.get(Field::EndMillis).and_then(since);
+    let seconds = || values.get(Field::EndSeconds).and_then(|s| since(s.saturating_mul(1000)));
+    let age = uptime().or_else(millis).or_else(seconds).unwrap_or(0);
+    if age > LONGEST_AGE_MS { 0 } else { u32::try_from(age).unwrap_or(0) }
 }
 
 const PACKETS: [Field; 4] = [Field::Packets, Field::TotalPackets, Field::InitiatorPackets, Field::PostPackets];
@@ -65,6 +92,8 @@ pub(crate) fn emit(values: &Values<'_>, context: &Context<'_>, statistics: &mut 
     sample.known = Fields::ADDRESSES;
     header_fields(values, &mut sample);
     sample.duration_ms = duration_ms(values, context.sampling.active_timeout);
+    sample.age_ms = age_ms(values, context.exported);
+    sample.inside = context.exporter.settings.is_inside;
     sample.dropped = is_dropped(values, context.exporter);
     if values.has_any(REVERSE) {
         emit_reverse(sample, values, out);
@@ -293,6 +322,7 @@ fn emit_section(values: &Values<'_>, context: &Context<'_>, statistics: &mut Sta
             statistics.record(1, sample.bytes, rate);
             sample.origin = Origin::SampledPacket;
             sample.exporter = context.exporter.index;
+            sample.inside = context.exporter.settings.is_inside;
             sample.sampling_rate = rate;
             sample.packets = u64::from(rate);
             sample.bytes = sample.bytes.saturating_mul(rate.into());

@@ -211,6 +211,8 @@ pub struct Sample {
     pub sampling_rate: u32,
     /// From the first to the last packet of a flow record, in milliseconds; 0 for a packet.
     pub duration_ms: u32,
+    /// From the last packet of a flow record to the moment it was exported, by the exporter's own clock, in milliseconds; 0 unknown.
+    pub age_ms: u32,
     /// IPv6 flow label (20 bits).
     pub flow_label: u32,
     /// Index of the exporter in the collector's own table (0: a mirror port or capture file).
@@ -243,6 +245,8 @@ pub struct Sample {
     pub origin: Origin,
     /// The exporter says it dropped this traffic (forwardingStatus, sFlow discard).
     pub dropped: bool,
+    /// The exporter stands inside the network: what crosses the border is told of by another one as well.
+    pub inside: bool,
 }
 
 const _: () = assert!(size_of::<Sample>() <= 96, "a sample is copied per packet: keep it within 96 bytes");
@@ -259,6 +263,7 @@ impl Sample {
             bytes: 0,
             sampling_rate: 1,
             duration_ms: 0,
+            age_ms: 0,
             flow_label: 0,
             exporter: 0,
             input_interface: 0,
@@ -275,6 +280,7 @@ impl Sample {
             fragment: 0,
             origin,
             dropped: false,
+            inside: false,
         }
     }
 

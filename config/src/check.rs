@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use collectors::{Block, ExporterSettings, Interface, Listener};
-use detector::{BucketLimits, Direction, HostGroup, Networks, Thresholds, Unit};
+use detector::config::MAX_TOTAL_GROUPS;
+use detector::{BucketLimits, Class, Direction, HostGroup, Learning, Measure, Networks, Scope, Thresholds, Unit};
 use mitigation::miner::Capabilities;
 use mitigation::{Action, Classes, Family, FlowSpecOptions, GroupPolicy, Peer};
 use toml_edit::{Document, Item, Table};
@@ -15,6 +16,8 @@ use crate::draft::{Bgp, Draft, Group, Main};
 use crate::schema::announcing::RuleActions;
 use crate::schema::{Key, Section, Value, keys, measures, switch_key};
 use crate::{Api, Config};
+
+mod detection;
 
 /// Something wrong in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -120,12 +123,23 @@ fn parse(text: &str, report: &mut Report) -> Option<Draft> {
             note_line(text, report, &path, table, instance);
             match item {
                 Item::Table(inner) => {
-                    if section == Section::Bgp {
-                        draft.bgp.entry(instance.to_owned()).or_default();
-                    } else if section == Section::EnforcerPeer {
-                        draft.enforcer_peers.entry(instance.to_owned()).or_default();
-                    } else {
-                        draft.groups.entry(instance.to_owned()).or_default();
+                    let name = instance.to_owned();
+                    match section {
+                        Section::Bgp => {
+                            draft.bgp.entry(name).or_default();
+                        }
+                        Section::EnforcerPeer => {
+                            draft.enforcer_peers.entry(name).or_default();
+                        }
+                        Section::TrafficRule => {
+                            draft.traffic_rules.entry(name).or_default();
+                        }
+                        Section::Whitelist => {
+                            draft.whitelists.entry(name).or_default();
+                        }
+                        Section::HostGroup | Section::Main | Section::Api | Section::State | Section::Enforcer => {
+                            draft.groups.entry(name).or_default();
+                        }
                     }
                     apply_table(text, &keys, section, instance, inner, &mut draft, report);
                 }
@@ -292,6 +306,9 @@ fn compose_exporters(main: &Main) -> collectors::config::Exporters {
     for (address, rate) in &main.sampling_rates {
         settings(address, &mut |s| s.rate = Some(*rate));
     }
+    for (address, is_inside) in &main.exporter_roles {
+        settings(address, &mut |s| s.is_inside = *is_inside);
+    }
     for (address, vantage) in &main.exporter_vantages {
         settings(address, &mut |s| s.vantage = *vantage);
     }
@@ -316,7 +333,20 @@ fn compose_detector(draft: &Draft, networks: &Networks, report: &mut Report) -> 
         name: "global".to_owned(),
         networks: Vec::new(),
         thresholds: thresholds("global", &global, &global, report),
+        is_total: false,
+        prefix_thresholds: detection::sum_thresholds("global", Scope::Prefix, &global, &global, report),
+        network_thresholds: detection::sum_thresholds("global", Scope::Network, &global, &global, report),
     }];
+    if global.is_total {
+        report.add(
+            "hostgroup.global.calculation_method",
+            "global is every host's group: for a sum over networks make a group",
+        );
+    }
+    if draft.groups.values().filter(|g| g.is_total).count() > MAX_TOTAL_GROUPS {
+        let text = format!("at most {MAX_TOTAL_GROUPS} groups can have calculation_method = \"total\"");
+        report.add("hostgroup", text);
+    }
     let mut owners: BTreeMap<detector::Prefix, String> = BTreeMap::new();
     for (name, group) in draft.groups.iter().filter(|(name, _)| *name != "global") {
         let path = format!("hostgroup.{name}.networks");
@@ -327,17 +357,34 @@ fn compose_detector(draft: &Draft, networks: &Networks, report: &mut Report) -> 
             if !networks.contain(prefix) && report.knows_networks() {
                 report.add(&path, format!("{prefix} is not inside networks_list: add it there, or mend it here"));
             }
+            if group.is_total {
+                continue;
+            }
             if let Some(other) = owners.insert(*prefix, name.clone()) {
                 report.add(&path, format!("{prefix} is also in host group {other}: a prefix belongs to one group"));
             }
         }
         let thresholds = thresholds(name, group, &global, report);
-        groups.push(HostGroup { name: name.clone(), networks: group.networks.clone(), thresholds });
+        // The sum of a group inherits nothing: what is much for a host is little for many.
+        let is_own =
+            |(direction, measure): &(Direction, Measure)| group.thresholds.contains_key(&(*direction, *measure));
+        let thresholds = thresholds.into_iter().filter(|(id, _)| !group.is_total || is_own(id)).collect();
+        groups.push(HostGroup {
+            name: name.clone(),
+            networks: group.networks.clone(),
+            thresholds,
+            is_total: group.is_total,
+            prefix_thresholds: detection::sum_thresholds(name, Scope::Prefix, group, &global, report),
+            network_thresholds: detection::sum_thresholds(name, Scope::Network, group, &global, report),
+        });
     }
+    let rules = detection::compose_rules(draft, &mut groups, report);
     let count = main.ban_details_records_count.and_then(|n| usize::try_from(n).ok());
     detector::Config {
         networks: main.networks_list.clone(),
-        whitelist: main.networks_whitelist.clone(),
+        whitelist: detection::compose_whitelist(draft, report),
+        rules,
+        prefix_lengths: main.prefix_lengths.clone(),
         groups,
         process_incoming: main.process_incoming_traffic,
         process_outgoing: main.process_outgoing_traffic,
@@ -351,6 +398,14 @@ fn compose_detector(draft: &Draft, networks: &Networks, report: &mut Report) -> 
         },
         max_ipv6_hosts: usize::try_from(main.max_ipv6_hosts).unwrap_or(usize::MAX),
         clear_after: Duration::from_secs(main.attack_end_delay),
+        longest_hold: Duration::from_secs(main.longest_attack_end_delay),
+        average: Duration::from_secs(main.average_calculation_time),
+        learning: Learning {
+            is_on: main.baseline_learning,
+            forget: Duration::from_secs(main.baseline_forget),
+            adaptive_percent: main.adaptive_thresholds_percent,
+            adaptive_limit: main.adaptive_thresholds_limit,
+        },
     }
 }
 
@@ -374,9 +429,9 @@ fn thresholds(name: &str, group: &Group, global: &Group, report: &mut Report) ->
     for (id, value) in &all {
         let (direction, measure) = *id;
         let mut total = *id;
-        total.1.class = detector::Class::Total;
+        total.1.class = Class::Total;
         let key = format!("hostgroup.{name}.{}", measure.key(direction));
-        let exceeds = id.1.class != detector::Class::Total && all.get(&total).is_some_and(|t| value > t);
+        let exceeds = id.1.class != Class::Total && all.get(&total).is_some_and(|t| value > t);
         if exceeds && report.lines.contains_key(&key) {
             let above = total.1.key(direction);
             report.add(&key, format!("it can never be the first to fire: {above} is lower; write a value below that"));
@@ -459,6 +514,7 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
         peers,
         ..mitigation::Config::default()
     };
+    config.remote_skiplist.clone_from(&main.networks_whitelist_remote);
     main.safety.apply(&mut config);
     config
 }

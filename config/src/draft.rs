@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use detector::{Direction, Measure, Prefix};
+use collectors::Time;
+use detector::{Direction, Measure, Prefix, Ranges, Scope, Unit};
 use mitigation::{Action, Community, LargeCommunity};
 
 use crate::schema::announcing::{Ladder, Safety, Transport};
@@ -15,6 +16,16 @@ use crate::schema::announcing::{Ladder, Safety, Transport};
 pub struct Main {
     pub networks_list: Vec<Prefix>,
     pub networks_whitelist: Vec<Prefix>,
+    pub networks_whitelist_remote: Vec<Prefix>,
+    pub average_calculation_time: u64,
+    pub longest_attack_end_delay: u64,
+    pub prefix_lengths: (Vec<u8>, Vec<u8>),
+    pub baseline_learning: bool,
+    pub baseline_forget: u64,
+    pub adaptive_thresholds_percent: u64,
+    pub adaptive_thresholds_limit: u64,
+    /// Exporters with whether they stand inside the network.
+    pub exporter_roles: Vec<(IpAddr, bool)>,
     pub protected_networks: Vec<Prefix>,
     pub enable_ban: bool,
     pub ban_time: u64,
@@ -89,6 +100,45 @@ pub struct Group {
     /// Values in the unit of the key: packets, flows, megabits per second.
     pub thresholds: BTreeMap<(Direction, Measure), u64>,
     pub switches: BTreeMap<(Direction, Measure), bool>,
+    /// The same for sums.
+    pub sum_thresholds: BTreeMap<(Scope, Direction, Measure), u64>,
+    pub sum_switches: BTreeMap<(Scope, Direction, Measure), bool>,
+    pub is_total: bool,
+}
+
+/// What traffic is, in traffic rules and whitelist entries.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+pub struct Traffic {
+    pub protocols: Option<Ranges>,
+    pub source_ports: Option<Ranges>,
+    pub destination_ports: Option<Ranges>,
+    pub lengths: Option<Ranges>,
+    pub tcp_flags: Option<u16>,
+    pub fragment: Option<u16>,
+}
+
+/// `[traffic_rule.NAME]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+pub struct TrafficRule {
+    pub traffic: Traffic,
+    pub is_off: bool,
+    pub hostgroups: Vec<String>,
+    /// Values in the unit of the key: packets or megabits per second.
+    pub thresholds: BTreeMap<(Direction, Unit), u64>,
+}
+
+/// `[whitelist.NAME]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+pub struct Whitelist {
+    pub networks: Vec<Prefix>,
+    pub remote: Vec<Prefix>,
+    pub traffic: Traffic,
+    pub direction: Option<Direction>,
+    pub note: String,
+    pub expires: Option<Time>,
 }
 
 /// `[bgp.NAME]`.
@@ -152,6 +202,10 @@ pub struct Draft {
     pub main: Main,
     /// Host groups by name; `global` is always there.
     pub groups: BTreeMap<String, Group>,
+    /// Traffic rules by name.
+    pub traffic_rules: BTreeMap<String, TrafficRule>,
+    /// Whitelist entries by name.
+    pub whitelists: BTreeMap<String, Whitelist>,
     /// BGP peers by name.
     pub bgp: BTreeMap<String, Bgp>,
     /// `[enforcer]`.
@@ -167,12 +221,17 @@ impl Draft {
         let mut draft = Self {
             main: Main::unset(),
             groups: BTreeMap::from([("global".to_owned(), Group::default())]),
+            traffic_rules: BTreeMap::new(),
+            whitelists: BTreeMap::new(),
             bgp: BTreeMap::new(),
             enforcer: crate::enforcer::Enforcer::default(),
             enforcer_peers: BTreeMap::new(),
         };
         for key in crate::schema::keys() {
-            if matches!(key.section, crate::schema::Section::Bgp | crate::schema::Section::EnforcerPeer) {
+            use crate::schema::Section;
+            let is_named =
+                matches!(key.section, Section::Bgp | Section::EnforcerPeer | Section::TrafficRule | Section::Whitelist);
+            if is_named {
                 continue;
             }
             if let Some(default) = &key.default {
@@ -199,6 +258,15 @@ impl Main {
         Self {
             networks_list: Vec::new(),
             networks_whitelist: Vec::new(),
+            networks_whitelist_remote: Vec::new(),
+            average_calculation_time: 0,
+            longest_attack_end_delay: 0,
+            prefix_lengths: (Vec::new(), Vec::new()),
+            baseline_learning: false,
+            baseline_forget: 0,
+            adaptive_thresholds_percent: 0,
+            adaptive_thresholds_limit: 0,
+            exporter_roles: Vec::new(),
             protected_networks: Vec::new(),
             enable_ban: false,
             ban_time: 0,

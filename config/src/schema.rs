@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use collectors::{Encapsulation, Vantage};
 use detector::{Class, Direction, Measure, Prefix, Unit};
 use mitigation::{Community, LargeCommunity};
 
@@ -15,6 +14,10 @@ pub enum Section {
     Main,
     /// `[hostgroup.NAME]`
     HostGroup,
+    /// `[traffic_rule.NAME]`
+    TrafficRule,
+    /// `[whitelist.NAME]`
+    Whitelist,
     /// `[bgp.NAME]`
     Bgp,
     /// `[api]`
@@ -29,8 +32,17 @@ pub enum Section {
 
 impl Section {
     /// All sections in the order of the reference.
-    pub const ALL: [Self; 7] =
-        [Self::Main, Self::HostGroup, Self::Bgp, Self::Api, Self::State, Self::Enforcer, Self::EnforcerPeer];
+    pub const ALL: [Self; 9] = [
+        Self::Main,
+        Self::HostGroup,
+        Self::TrafficRule,
+        Self::Whitelist,
+        Self::Bgp,
+        Self::Api,
+        Self::State,
+        Self::Enforcer,
+        Self::EnforcerPeer,
+    ];
 
     /// Name in the file.
     #[must_use]
@@ -38,6 +50,8 @@ impl Section {
         match self {
             Self::Main => "main",
             Self::HostGroup => "hostgroup",
+            Self::TrafficRule => "traffic_rule",
+            Self::Whitelist => "whitelist",
             Self::Bgp => "bgp",
             Self::Api => "api",
             Self::State => "state",
@@ -49,7 +63,7 @@ impl Section {
     /// Whether it has one table per name.
     #[must_use]
     pub const fn is_named(self) -> bool {
-        matches!(self, Self::HostGroup | Self::Bgp | Self::EnforcerPeer)
+        matches!(self, Self::HostGroup | Self::TrafficRule | Self::Whitelist | Self::Bgp | Self::EnforcerPeer)
     }
 }
 
@@ -168,21 +182,6 @@ fn prefixes(value: &Value) -> Result<Vec<Prefix>, String> {
     Ok(found)
 }
 
-/// Something settled per exporter: a list of texts, each an address and a value.
-fn of_exporters<T>(value: &Value, advice: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<(IpAddr, T)>, String> {
-    let mut found: Vec<(IpAddr, T)> = Vec::new();
-    for text in value.list()? {
-        let (address, value) = text.trim().split_once(' ').unwrap_or((text, ""));
-        let pair = address.parse().ok().zip(read(value.trim()));
-        let (address, value) = pair.ok_or_else(|| format!("{text:?}: write {advice}"))?;
-        if found.iter().any(|(other, _)| *other == address) {
-            return Err(format!("{address} stands twice in the list: remove one"));
-        }
-        found.push((address, value));
-    }
-    Ok(found)
-}
-
 type Apply = Box<dyn Fn(&mut Draft, &str, &Value) -> Result<(), String>>;
 
 /// A key of the file.
@@ -259,8 +258,12 @@ macro_rules! set {
 }
 
 pub mod announcing;
+mod collecting;
+mod detection;
 mod enforcer;
 mod flow_spec;
+
+pub use detection::{SUM_FACTOR, sum_key, sum_measures};
 
 /// Addresses, each once.
 fn addresses<T: std::str::FromStr + PartialEq>(value: &Value, example: &str) -> Result<Vec<T>, String> {
@@ -281,9 +284,11 @@ pub fn keys() -> Vec<Key> {
     let mut keys = main_keys();
     keys.extend(flow_spec::keys());
     keys.extend(announcing::main_keys());
-    keys.extend(collector_keys());
+    keys.extend(collecting::keys());
     keys.extend(group_keys());
     keys.extend(announcing::group_keys());
+    keys.extend(detection::traffic_rule_keys());
+    keys.extend(detection::whitelist_keys());
     keys.extend(bgp_keys());
     keys.extend(announcing::bgp_keys());
     keys.push(key(
@@ -329,6 +334,10 @@ fn main_keys() -> Vec<Key> {
         ),
         main("networks_whitelist", "[]", "own hosts and networks that never alarm", |m, v| {
             m.networks_whitelist = prefixes(v)?;
+            Ok(())
+        }),
+        main("networks_whitelist_remote", "[]", "remote networks: not counted, and never banned", |m, v| {
+            m.networks_whitelist_remote = prefixes(v)?;
             Ok(())
         }),
         main(
@@ -425,6 +434,55 @@ fn main_keys() -> Vec<Key> {
             set!(threshold_specific_ban_details, switch),
         ),
         main(
+            "average_calculation_time",
+            "5",
+            "seconds over which the rates that are shown are averaged; detection does not wait for it",
+            set!(average_calculation_time, number, 1, 3_600),
+        ),
+        main(
+            "longest_attack_end_delay",
+            "3600",
+            "seconds; each time an attack comes back, attack_end_delay doubles up to this",
+            set!(longest_attack_end_delay, number, 1, 604_800),
+        ),
+        main(
+            "carpet_prefix_lengths_ipv4",
+            "[24, 22]",
+            "lengths of the IPv4 prefixes whose sums are watched for carpet bombing, 8 to 24",
+            |m, v| {
+                m.prefix_lengths.0 = detection::lengths(v, 8, 24)?;
+                Ok(())
+            },
+        ),
+        main("carpet_prefix_lengths_ipv6", "[64, 48]", "the same for IPv6, 16 to 64", |m, v| {
+            m.prefix_lengths.1 = detection::lengths(v, 16, 64)?;
+            Ok(())
+        }),
+        main(
+            "baseline_learning",
+            "true",
+            "learn what is ordinary: rates by host group and hour, samples for the miner",
+            set!(baseline_learning, switch),
+        ),
+        main(
+            "baseline_forget",
+            "300",
+            "seconds before an attack whose traffic is not taken for ordinary",
+            set!(baseline_forget, number, 0, 86_400),
+        ),
+        main(
+            "adaptive_thresholds_percent",
+            "0",
+            "raise thresholds to this many percent of the learned 99.9th percentile of the hour; 0: never",
+            set!(adaptive_thresholds_percent, number, 0, 10_000),
+        ),
+        main(
+            "adaptive_thresholds_limit",
+            "10",
+            "but never beyond the configured threshold times this",
+            set!(adaptive_thresholds_limit, number, 1, 1_000),
+        ),
+        main(
             "max_ipv6_hosts",
             "1048576",
             "IPv6 hosts with counters of their own at most",
@@ -435,119 +493,6 @@ fn main_keys() -> Vec<Key> {
                 level @ ("error" | "warn" | "info" | "debug") => level.to_owned(),
                 _ => return Err("write \"error\", \"warn\", \"info\" or \"debug\"".to_owned()),
             };
-            Ok(())
-        }),
-    ]
-}
-
-fn collector_keys() -> Vec<Key> {
-    vec![
-        main("netflow", "false", "receive NetFlow v5, v7, v9 and IPFIX", set!(netflow, switch)),
-        main(
-            "netflow_host",
-            "\"0.0.0.0\"",
-            "address to receive them on; :: for both versions",
-            set!(netflow_host, parse, "0.0.0.0"),
-        ),
-        main("netflow_ports", "[2055]", "UDP ports to receive them on", set!(netflow_ports, ports)),
-        main("netflow_workers", "1", "threads per port", set!(netflow_workers, number, 1, 64)),
-        main("sflow", "false", "receive sFlow v5", set!(sflow, switch)),
-        main(
-            "sflow_host",
-            "\"0.0.0.0\"",
-            "address to receive it on; :: for both versions",
-            set!(sflow_host, parse, "0.0.0.0"),
-        ),
-        main("sflow_ports", "[6343]", "UDP ports to receive it on", set!(sflow_ports, ports)),
-        main("sflow_workers", "1", "threads per port", set!(sflow_workers, number, 1, 64)),
-        main(
-            "receive_buffer_bytes",
-            "33554432",
-            "receive buffer asked for per socket, in bytes",
-            set!(receive_buffer_bytes, number, 0, 4_294_967_296),
-        ),
-        main(
-            "sampling_rates",
-            "[]",
-            "sampling rates that win over what exporters announce: \"ADDRESS RATE\", such as \"192.0.2.1 1000\"",
-            |m, v| {
-                m.sampling_rates = of_exporters(v, "\"ADDRESS RATE\", such as \"192.0.2.1 1000\"", |rate| {
-                    rate.parse().ok().filter(|r| *r > 0)
-                })?;
-                Ok(())
-            },
-        ),
-        main(
-            "exporters_allowed",
-            "[]",
-            "prefixes from which flow exports are taken; empty: from everywhere. Datagrams of others are counted and not looked at",
-            |m, v| {
-                m.exporters_allowed = prefixes(v)?;
-                Ok(())
-            },
-        ),
-        main(
-            "exporter_vantages",
-            "[]",
-            "where an exporter's telemetry stands: \"ADDRESS before_filter\", after_filter, or auto (what it says it dropped counts as \
-             dropped), which is the default",
-            |m, v| {
-                let advice = "\"ADDRESS VANTAGE\", such as \"192.0.2.1 after_filter\" (or before_filter, auto)";
-                m.exporter_vantages = of_exporters(v, advice, |name| {
-                    [Vantage::Auto, Vantage::BeforeFilter, Vantage::AfterFilter].into_iter().find(|v| v.name() == name)
-                })?;
-                Ok(())
-            },
-        ),
-        main(
-            "external_interfaces",
-            "[]",
-            "SNMP indices of an exporter's interfaces to other networks, \"ADDRESS INDEX,INDEX\": of that exporter only traffic that \
-             crosses one of them is counted, once, so that several routers may tell of the same traffic",
-            |m, v| {
-                m.external_interfaces =
-                    of_exporters(v, "\"ADDRESS INDEX,INDEX\", such as \"192.0.2.1 1,2\"", |list| {
-                        list.split(',').map(|index| index.trim().parse().ok()).collect()
-                    })?;
-                Ok(())
-            },
-        ),
-        main("mirror", "false", "capture packets from mirror ports (needs CAP_NET_RAW)", set!(mirror, switch)),
-        main("interfaces", "[]", "interfaces that switches mirror to", |m, v| {
-            m.interfaces = v.list()?.into_iter().map(str::to_owned).collect();
-            Ok(())
-        }),
-        main(
-            "mirror_sampling_rate",
-            "1",
-            "N when the switch mirrors one packet of N",
-            set!(mirror_sampling_rate, number, 1, 1_000_000),
-        ),
-        main(
-            "mirror_workers",
-            "1",
-            "threads per interface, which share its packets by flow",
-            set!(mirror_workers, number, 1, 64),
-        ),
-        main(
-            "mirror_software_sampling",
-            "1",
-            "look at one packet of N, by chance, where this host cannot keep up with all",
-            set!(mirror_software_sampling, number, 1, 1_000_000),
-        ),
-        main(
-            "mirror_encapsulation",
-            "\"none\"",
-            "envelope that the mirror puts around every packet, whose inside is then counted: none, erspan, vxlan, geneve or gre",
-            |m, v| {
-                let text = v.text()?;
-                let known = Encapsulation::ALL.into_iter().find(|e| e.name() == text);
-                m.mirror_encapsulation = known.ok_or("write \"none\", \"erspan\", \"vxlan\", \"geneve\" or \"gre\"")?;
-                Ok(())
-            },
-        ),
-        main("mirror_filter", "\"\"", "BPF filter of captured packets, such as \"not port 22\"", |m, v| {
-            v.text()?.clone_into(&mut m.mirror_filter);
             Ok(())
         }),
     ]
@@ -603,6 +548,19 @@ fn group_keys() -> Vec<Key> {
                 Ok(())
             },
         ),
+        group(
+            "calculation_method",
+            "\"per_host\"",
+            "\"per_host\", or \"total\": thresholds are for the sum over the group's networks, which may overlap other groups",
+            |g, v| {
+                g.is_total = match v.text()? {
+                    "per_host" => false,
+                    "total" => true,
+                    _ => return Err("write \"per_host\" or \"total\"".to_owned()),
+                };
+                Ok(())
+            },
+        ),
         group("enable_blackhole", "true", "fall back to a blackhole when no rule helps", |g, v| {
             g.enable_blackhole = Some(v.switch()?);
             Ok(())
@@ -636,6 +594,7 @@ fn group_keys() -> Vec<Key> {
             Ok(())
         }));
     }
+    keys.extend(detection::sum_keys());
     keys
 }
 
@@ -740,12 +699,17 @@ pub fn reference() -> String {
     for section in Section::ALL {
         let header = match section {
             Section::HostGroup => "hostgroup.global".to_owned(),
+            Section::TrafficRule => "traffic_rule.rule1".to_owned(),
+            Section::Whitelist => "whitelist.entry1".to_owned(),
             Section::Bgp => "bgp.router1".to_owned(),
             Section::EnforcerPeer => "enforcer_peer.detector".to_owned(),
             Section::Main | Section::Api | Section::State | Section::Enforcer => section.name().to_owned(),
         };
         // What only exists when it is named stands as a comment.
-        let is_optional = matches!(section, Section::Bgp | Section::Enforcer | Section::EnforcerPeer);
+        let is_optional = matches!(
+            section,
+            Section::Bgp | Section::Enforcer | Section::EnforcerPeer | Section::TrafficRule | Section::Whitelist
+        );
         let comment = if is_optional { "# " } else { "" };
         text.push_str(&format!("\n{comment}[{header}]\n"));
         for key in keys().iter().filter(|k| k.section == section) {

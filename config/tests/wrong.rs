@@ -10,6 +10,16 @@ enable_ban = true
 [hostgroup.web]
 networks = ["203.0.113.0/28"]
 
+[traffic_rule.memcached]
+protocols = ["udp"]
+source_ports = [11211]
+threshold_pps = 1000
+threshold_mbps = 100
+
+[whitelist.resolver]
+remote = ["198.51.100.53"]
+protocols = ["udp"]
+
 [bgp.router1]
 local_asn = 65001
 local_address = "127.0.0.1"
@@ -22,6 +32,8 @@ fn with(section: Section, line: &str) -> (String, usize) {
     let header = match section {
         Section::HostGroup => "[hostgroup.web]".to_owned(),
         Section::Bgp => "[bgp.router1]".to_owned(),
+        Section::TrafficRule => "[traffic_rule.memcached]".to_owned(),
+        Section::Whitelist => "[whitelist.resolver]".to_owned(),
         Section::EnforcerPeer => "[enforcer_peer.router1]".to_owned(),
         Section::Main | Section::Api | Section::State | Section::Enforcer => format!("[{}]", section.name()),
     };

@@ -28,7 +28,7 @@ fn meter(criterion: &mut Criterion) {
         let thresholds = Thresholds::from([((Direction::Incoming, pps), 1 << 40)]);
         let config = Config {
             networks: vec!["10.0.0.0/12".parse().expect("literal")],
-            groups: vec![HostGroup { name: "global".to_owned(), networks: Vec::new(), thresholds }],
+            groups: vec![HostGroup { name: "global".to_owned(), thresholds, ..HostGroup::default() }],
             ..Config::default()
         };
         let (mut detector, mut meters) = Detector::new(config, 1, 1);

@@ -6,8 +6,10 @@ use collectors::{Origin, Sample, Time};
 
 use crate::config::{BucketLimits, Measure, Unit};
 use crate::meter::Filter;
+use crate::prefixes::Scope;
 use crate::rate::Evidence;
 use crate::target::{Direction, Target};
+use crate::tops::Tops;
 
 /// A sample of an attack's traffic, in both directions; the alarmed one decides when it is full (decision 10).
 #[derive(Debug, Clone, PartialEq)]
@@ -67,13 +69,43 @@ pub struct Crossing {
     pub evidence: Evidence,
 }
 
+/// Where an attack is in its life. Before it, a target is idle, or suspect: half the evidence of an alarm has gathered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Its traffic is at 0.7 of the threshold or more, or was a moment ago.
+    Active,
+    /// Its traffic is below 0.7 of the threshold; it is over when that has lasted long enough.
+    Fading,
+    /// No exporter that told of it says anything: neither active nor over.
+    Frozen,
+}
+
 /// A target over a threshold. One per target; ends when its traffic has stayed below 0.7 of the threshold long enough.
 #[derive(Debug, Clone)]
 pub struct Attack {
     /// Who is attacked (or attacks).
     pub target: Target,
+    /// A host, a prefix of hosts, a network or a group's sum.
+    pub scope: Scope,
     /// Host group whose threshold was passed.
     pub group: String,
+    /// The key of the threshold in the configuration.
+    pub threshold_key: String,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// How often it has come back soon after its end: each time it lasts twice as long.
+    pub returns: u32,
+    /// It is over when its traffic has been low for this long.
+    pub hold: std::time::Duration,
+    /// Packets since it was detected, filtered ones included.
+    pub packets: u64,
+    /// IP bytes since it was detected, filtered ones included.
+    pub bytes: u64,
+    /// What it is made of.
+    pub tops: Tops,
+    /// What the last crossing rests on, tick by tick.
+    pub measured: crate::rate::Recorded,
     /// Which measure.
     pub measure: Measure,
     /// The last crossing: what is mined has to bring that measure down.
@@ -102,6 +134,9 @@ pub struct Attack {
     pub filters: Vec<Arc<Filter>>,
     pub(crate) last_crossing: Time,
     pub(crate) last_active: Time,
+    pub(crate) longest_pause: std::time::Duration,
+    /// Of a target wider than a host: its counters at the last tick.
+    pub(crate) reading: Option<crate::counters::Counts>,
     pub(crate) next_bucket: Time,
     pub(crate) fruitless: u32,
     pub(crate) rates: Rates,
@@ -121,7 +156,7 @@ impl Attack {
     /// The threshold in words: `threshold_pps of 20000 packets/s`.
     #[must_use]
     pub fn threshold_text(&self) -> String {
-        format!("{} of {}", self.measure.key(self.target.direction), rate_text(self.measure.unit, self.threshold))
+        format!("{} of {}", self.threshold_key, rate_text(self.measure.unit, self.threshold))
     }
 
     /// The measured rate in words: `41000 packets/s` or `350.0 mbps`.
@@ -131,8 +166,10 @@ impl Attack {
     }
 
     pub(crate) fn counts_in_bucket(&self, sample: &Sample, limits: &BucketLimits) -> bool {
-        let of_class =
-            !limits.threshold_specific || crate::counters::classes_of(sample) & (1 << self.measure.class as u8) != 0;
+        let class = self.measure.class.index();
+        let of_class = !limits.threshold_specific
+            || class >= crate::config::Class::ALL.len()
+            || crate::counters::classes_of(sample) & (1 << class) != 0;
         of_class && self.target.covers(sample)
     }
 }
@@ -157,10 +194,19 @@ pub enum Event {
     Residual(Target),
     /// A bucket is full.
     BucketFull(Target, Bucket),
-    /// A bucket did not fill in time and was dropped.
+    /// A bucket did not fill in time: an orphan. The attack goes on, and what the bucket holds is offered all the same.
     Orphaned(Target, Bucket),
     /// The attack is over; this was its last state.
     Over(Box<Attack>),
+    /// An exporter's sampling rate has jumped: its alarms are not to be trusted (decision 5). Rates before and after.
+    SuspectExporter {
+        /// Number of the exporter in the order of its appearance; 0 is a mirror port.
+        exporter: u32,
+        /// N before.
+        before: u32,
+        /// N now.
+        now: u32,
+    },
     /// No telemetry at all has arrived for a while: attacks are frozen, not ended (decision 7).
     Silence,
     /// Telemetry is back.

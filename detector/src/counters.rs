@@ -1,27 +1,34 @@
-//! [`Shard`]: the counters of one worker: one 64-byte line per host, a spill slot for the few that need classes.
+//! [`Shard`]: the counters of one worker: one 64-byte line per host, a cell for everything above it, and detail for the few
+//! hosts that need it.
 //!
 //! A shard has one writer, so counting is a plain relaxed load and store (2.8 ns against 89 ns for a shared `fetch_add` on
-//! one hot host, which is what an attack is). Counters only grow; readers keep the previous values, so there is no reset race.
+//! one hot host, which is what an attack is). Counters only grow; readers keep earlier values, so there is no reset race.
 //! Lines are allocated 2 MiB at a time, on huge pages, by the first packet of a host among them.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use collectors::Sample;
 use collectors::sample::{protocol, tcp_flags};
 use collectors::sys::{HugeSlice, prefetch};
+use collectors::{Origin, Sample};
 
-use crate::config::Class;
-use crate::hosts::HostId;
+use crate::config::{Class, TrafficRule, Unit};
+use crate::hosts::{CellId, HostId};
+use crate::pattern::Match;
 use crate::target::Direction;
 
-/// Set in a line while samples of the host are captured.
-pub(crate) const WATCH_CAPTURE: u32 = 1;
-/// Set in a line while some traffic of the host is filtered elsewhere and not counted here.
-pub(crate) const WATCH_FILTERS: u32 = 2;
+/// Set in a line or cell while its samples are captured.
+pub(crate) const WATCH_CAPTURE: u16 = 1;
+/// Set in a line or cell while some of its traffic is filtered elsewhere and not counted here.
+pub(crate) const WATCH_FILTERS: u16 = 2;
 
-/// Hosts with class counters in one shard at most; further ones have totals only, and are counted in a metric.
-pub const MAX_SPILLS: usize = 1 << 14;
+/// Hosts with detail in one shard at most; further ones have totals only, and are counted in a metric. Hosts that have
+/// been quiet for a while make room.
+pub const MAX_SPILLS: usize = (1 << 16) - 1;
+/// Ticks after which a quiet host's detail may be given to another (at 50 ms about a minute).
+const SPILL_QUIET: u32 = 1200;
+/// Details that are looked at for a quiet one, each time one is needed and all are given out.
+const SPILL_SEARCH: usize = 8;
 
 /// Adds to a counter that only this thread writes.
 #[inline]
@@ -34,6 +41,14 @@ fn bump32(counter: &AtomicU32, by: u32) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
 }
 
+#[inline]
+fn saturate(counter: &AtomicU32, by: u64) -> (u32, u32) {
+    let before = counter.load(Ordering::Relaxed);
+    let after = before.saturating_add(u32::try_from(by).unwrap_or(u32::MAX));
+    counter.store(after, Ordering::Relaxed);
+    (before, after)
+}
+
 /// The counters of one host in one shard. Index 0 is incoming, 1 outgoing.
 #[repr(align(64))]
 #[derive(Debug, Default)]
@@ -43,27 +58,222 @@ pub(crate) struct Line {
     /// Packets really observed before scaling, modulo 2^32: what statistics under sampling rest on.
     observed: [AtomicU32; 2],
     /// Bits of `WATCH_*`, written by the control thread only.
-    pub(crate) watch: AtomicU32,
-    /// Spill slot plus one, or 0.
-    spill: AtomicU32,
-    /// The second the trip counts are about.
+    pub(crate) watch: AtomicU16,
+    /// Detail slot plus one, or 0.
+    spill: AtomicU16,
+    /// The tick that the next four are about.
     epoch: AtomicU32,
-    trip_packets: AtomicU32,
-    /// In units of 64 bytes.
-    trip_bytes: AtomicU32,
+    tick_packets: [AtomicU32; 2],
+    tick_bytes: [AtomicU32; 2],
 }
 
 const _: () = assert!(size_of::<Line>() == 64, "a host costs one cache line per worker");
 
-/// Class counters of a host: `[class - 1][direction]`, total excluded.
-#[derive(Debug, Default)]
-pub(crate) struct Spill {
-    packets: [[AtomicU64; 2]; Class::ALL.len() - 1],
-    bytes: [[AtomicU64; 2]; Class::ALL.len() - 1],
-    flows: [AtomicU64; 2],
+/// How the columns of detailed counters are laid out: packets and bytes by class and direction, then what evidence needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    classes: usize,
 }
 
-/// A reading of a host's counters, summed over shards.
+/// Columns per direction behind those of the classes.
+#[derive(Debug, Clone, Copy)]
+enum Extra {
+    /// Packets really observed.
+    Observed,
+    /// Flow records.
+    Flows,
+    /// Sum of the squares of the observed packets' sizes.
+    Squares,
+    /// Packets of flow records times how long ago their middle was, in milliseconds.
+    Age,
+    /// Bytes that went into the squares, as observed.
+    SquareBytes,
+}
+
+const EXTRAS: usize = 5;
+
+impl Layout {
+    pub(crate) const fn new(rules: usize) -> Self {
+        Self { classes: Class::ALL.len() + rules }
+    }
+
+    pub(crate) const fn len(self) -> usize {
+        self.classes * 4 + EXTRAS * 2
+    }
+
+    const fn class(class: usize, d: usize, bytes: bool) -> usize {
+        class * 4 + d * 2 + bytes as usize
+    }
+
+    const fn extra(self, extra: Extra, d: usize) -> usize {
+        self.classes * 4 + extra as usize * 2 + d
+    }
+}
+
+/// Readings of a host or cell, summed over shards; columns as in [`Layout`]. Two of them make a difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Counts {
+    layout: Layout,
+    columns: Box<[u64]>,
+    /// Observed packets, modulo 2^32; the difference of two readings is in the columns.
+    observed: [u32; 2],
+}
+
+impl Counts {
+    pub(crate) fn zero(layout: Layout) -> Self {
+        Self { layout, columns: vec![0; layout.len()].into(), observed: [0; 2] }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.columns.fill(0);
+        self.observed = [0; 2];
+    }
+
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.columns.copy_from_slice(&other.columns);
+        self.observed = other.observed;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.columns.iter_mut().zip(&other.columns).for_each(|(a, b)| *a = a.wrapping_add(*b));
+    }
+
+    /// Takes one direction of `other` away, but never more than there is.
+    pub(crate) fn subtract(&mut self, other: &Self, direction: Direction) {
+        for column in self.columns_of(direction) {
+            self.columns[column] = self.columns[column].saturating_sub(other.columns[column]);
+        }
+    }
+
+    /// Forgets one direction.
+    pub(crate) fn erase(&mut self, direction: Direction) {
+        for column in self.columns_of(direction) {
+            self.columns[column] = 0;
+        }
+    }
+
+    fn columns_of(&self, direction: Direction) -> impl Iterator<Item = usize> + use<> {
+        let (d, classes, all) = (direction as usize, self.layout.classes * 4, self.layout.len());
+        (0..all).filter(move |i| if *i < classes { i / 2 % 2 == d } else { (i - classes) % 2 == d })
+    }
+
+    /// What was added since an earlier reading; of what only began to be counted since then, no class has more than the total.
+    pub(crate) fn since(&mut self, earlier: &Self) {
+        let (totals, rest) = self.columns.split_at_mut(4);
+        totals.iter_mut().zip(&earlier.columns).for_each(|(a, b)| *a = a.wrapping_sub(*b));
+        // Detail begins anew when another host had it in between.
+        rest.iter_mut().zip(&earlier.columns[4..]).for_each(|(a, b)| *a = a.saturating_sub(*b));
+        for direction in Direction::ALL {
+            let column = self.layout.extra(Extra::Observed, direction as usize);
+            let (now, before) = (self.observed[direction as usize], earlier.observed[direction as usize]);
+            self.columns[column] = now.wrapping_sub(before).into();
+        }
+        for class in 1..self.layout.classes {
+            for column in 0..4 {
+                self.columns[class * 4 + column] = self.columns[class * 4 + column].min(self.columns[column]);
+            }
+        }
+    }
+
+    /// Units of a measure.
+    pub(crate) fn units(&self, direction: Direction, class: Class, unit: Unit) -> u64 {
+        let d = direction as usize;
+        let column = match unit {
+            Unit::Packets => Layout::class(class.index(), d, false),
+            Unit::Bytes => Layout::class(class.index(), d, true),
+            Unit::Flows => self.layout.extra(Extra::Flows, d),
+        };
+        self.columns.get(column).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn packets(&self, direction: Direction) -> u64 {
+        self.units(direction, Class::Total, Unit::Packets)
+    }
+
+    pub(crate) fn bytes(&self, direction: Direction) -> u64 {
+        self.units(direction, Class::Total, Unit::Bytes)
+    }
+
+    /// Packets that one observed packet stands for; at least 1.
+    #[allow(clippy::cast_precision_loss, reason = "a sampling rate")]
+    pub(crate) fn weight(&self, direction: Direction) -> f64 {
+        let observed = self.columns[self.layout.extra(Extra::Observed, direction as usize)];
+        (self.packets(direction) as f64 / observed.max(1) as f64).max(1.0)
+    }
+
+    /// Bytes that one observation stands for, before scaling by sampling, as packet sizes show it: (sum L^2) / (sum L).
+    #[allow(clippy::cast_precision_loss, reason = "a mean size")]
+    pub(crate) fn observation_bytes(&self, direction: Direction) -> Option<f64> {
+        let column = |extra| self.columns[self.layout.extra(extra, direction as usize)];
+        let (squares, bytes) = (column(Extra::Squares), column(Extra::SquareBytes));
+        (bytes > 0).then(|| (squares as f64 / bytes as f64).max(20.0))
+    }
+
+    /// How far back the tick's traffic goes, in milliseconds: twice the mean age of its records' middles, weighed by how
+    /// much of the traffic records are.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean")]
+    pub(crate) fn reach_ms(&self, direction: Direction) -> u64 {
+        let d = direction as usize;
+        let age = self.columns[self.layout.extra(Extra::Age, d)] as f64;
+        (2.0 * age / self.packets(direction).max(1) as f64) as u64
+    }
+}
+
+/// Detailed counters of one host or cell in one shard, and what they were when the present tick began.
+#[derive(Debug)]
+pub(crate) struct Detail {
+    columns: Box<[AtomicU64]>,
+    /// The tick that `begin` is about.
+    epoch: AtomicU32,
+    begin: Box<[AtomicU64]>,
+}
+
+impl Detail {
+    fn new(layout: Layout) -> Self {
+        let zeros = || (0..layout.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { columns: zeros(), epoch: AtomicU32::new(0), begin: zeros() }
+    }
+
+    #[inline]
+    fn count(&self, layout: Layout, d: usize, sample: &Sample, rules: u32) {
+        let observed = sample.observed_packets();
+        let mut bits = u32::from(classes_of(sample)) | rules << Class::ALL.len();
+        while bits != 0 {
+            let class = bits.trailing_zeros() as usize;
+            bits &= bits - 1;
+            bump(&self.columns[Layout::class(class, d, false)], sample.packets);
+            bump(&self.columns[Layout::class(class, d, true)], sample.bytes);
+        }
+        let column = |extra| &self.columns[layout.extra(extra, d)];
+        bump(column(Extra::Observed), observed);
+        let mean = sample.bytes / sample.packets.max(1);
+        let bytes = observed.saturating_mul(mean);
+        bump(column(Extra::Squares), bytes.saturating_mul(mean));
+        bump(column(Extra::SquareBytes), bytes);
+        if sample.origin == Origin::FlowRecord {
+            bump(column(Extra::Flows), 1);
+            let age = u64::from(sample.age_ms) + u64::from(sample.duration_ms / 2);
+            bump(column(Extra::Age), sample.packets.saturating_mul(age));
+        }
+    }
+
+    /// Remembers the counters at the first sample of a tick.
+    #[inline]
+    fn begin(&self, tick: u32) {
+        if self.epoch.load(Ordering::Relaxed) == tick {
+            return;
+        }
+        self.begin.iter().zip(&self.columns).for_each(|(b, c)| b.store(c.load(Ordering::Relaxed), Ordering::Relaxed));
+        self.epoch.store(tick, Ordering::Release);
+    }
+
+    /// For another host.
+    fn reset(&self) {
+        self.columns.iter().chain(&self.begin).for_each(|c| c.store(0, Ordering::Relaxed));
+    }
+}
+
+/// A reading of a host's counters since the start, summed over shards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Packets per direction.
@@ -74,21 +284,22 @@ pub struct Totals {
     pub observed: [u32; 2],
 }
 
-/// A reading of a host's class counters, summed over shards.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Classes {
-    pub(crate) packets: [[u64; 2]; Class::ALL.len() - 1],
-    pub(crate) bytes: [[u64; 2]; Class::ALL.len() - 1],
-    pub(crate) flows: [u64; 2],
+/// When a host is worth looking at in a tick, and when it gets detail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trip {
+    /// Packets in a tick in this shard.
+    pub(crate) packets: u32,
+    /// Bytes in a tick in this shard.
+    pub(crate) bytes: u32,
+    /// Whether anything has a threshold at all.
+    pub(crate) is_on: bool,
 }
 
-/// When a host gets a spill slot: more than this in one second in one shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpillTrip {
-    /// Packets in a second.
-    pub packets: u32,
-    /// Units of 64 bytes in a second.
-    pub bytes64: u32,
+/// A host passed its trip count in this tick: its counters in this shard when the tick began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hot {
+    pub(crate) host: HostId,
+    pub(crate) begin: Totals,
 }
 
 /// Traffic seen by one worker, by where it went. One writer.
@@ -108,16 +319,39 @@ impl Traffic {
     }
 }
 
+/// The counters of a cell in one shard.
+#[derive(Debug)]
+pub(crate) struct CellLine {
+    /// Bits of `WATCH_*`, written by the control thread only.
+    pub(crate) watch: AtomicU16,
+    /// The tick in which it was last written.
+    touched: AtomicU32,
+    /// Of its hosts, in [`crate::networks::Membership::kinds`].
+    pub(crate) kind: u32,
+    detail: Detail,
+}
+
+/// Cells are allocated in chunks of this many, by their first packet.
+const CHUNK: usize = 64;
+
+type CellChunk = Box<[OnceLock<CellLine>]>;
+type Slot = (Detail, AtomicU32);
+
 /// Slabs of 256 hosts whose lines are allocated together: 2 MiB, a huge page.
 const SLABS_PER_CHUNK: usize = 128;
 
 /// The counters of one worker. See the module.
 pub struct Shard {
+    layout: Layout,
+    rules: Box<[TrafficRule]>,
     chunks: Box<[OnceLock<HugeSlice<Line>>]>,
     /// The tick in which a slab was last written, so that quiet slabs are not scanned.
     touched: Box<[AtomicU32]>,
-    spills: Box<[OnceLock<Box<Spill>>]>,
+    cells: Box<[OnceLock<CellChunk>]>,
+    /// Detail, and whose it is.
+    spills: Box<[OnceLock<Slot>]>,
     spills_used: AtomicU32,
+    spill_hand: AtomicU32,
     /// To our networks.
     pub incoming: Traffic,
     /// From our networks.
@@ -126,13 +360,19 @@ pub struct Shard {
     pub internal: Traffic,
     /// Neither end is ours.
     pub other: Traffic,
-    /// Own hosts without counters: the IPv6 table is full.
+    /// Own hosts without counters of their own: every place is taken. Counted in their cells.
     pub overflow: Traffic,
     /// Matched a filter in force: excluded from the host's counters.
     pub filtered: Traffic,
+    /// Whitelisted: not counted for anybody.
+    pub whitelisted: Traffic,
+    /// Told by an exporter inside the network of traffic that one at the border tells of as well.
+    pub duplicate: Traffic,
     /// Samples of captured hosts that did not fit the ring to the control thread.
     pub capture_drops: AtomicU64,
-    /// Hosts that asked for class counters when all slots were taken.
+    /// Hosts over their trip count that did not fit the ring to the control thread: the next second's scan finds them.
+    pub hot_drops: AtomicU64,
+    /// Hosts that asked for detail when all of it was in use.
     pub spill_refusals: AtomicU64,
 }
 
@@ -143,53 +383,36 @@ impl std::fmt::Debug for Shard {
 }
 
 impl Shard {
-    /// For `slab_capacity` slabs of hosts.
-    #[must_use]
-    pub fn new(slab_capacity: usize) -> Self {
+    /// For `slab_capacity` slabs of hosts and `cell_capacity` cells.
+    pub(crate) fn new(slab_capacity: usize, cell_capacity: usize, rules: &[TrafficRule]) -> Self {
         Self {
+            layout: Layout::new(rules.len()),
+            rules: rules.into(),
             chunks: (0..slab_capacity.div_ceil(SLABS_PER_CHUNK)).map(|_| OnceLock::new()).collect(),
             touched: (0..slab_capacity).map(|_| AtomicU32::new(0)).collect(),
+            cells: (0..cell_capacity.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
             spills: (0..MAX_SPILLS).map(|_| OnceLock::new()).collect(),
             spills_used: AtomicU32::new(0),
+            spill_hand: AtomicU32::new(0),
             incoming: Traffic::default(),
             outgoing: Traffic::default(),
             internal: Traffic::default(),
             other: Traffic::default(),
             overflow: Traffic::default(),
             filtered: Traffic::default(),
+            whitelisted: Traffic::default(),
+            duplicate: Traffic::default(),
             capture_drops: AtomicU64::new(0),
+            hot_drops: AtomicU64::new(0),
             spill_refusals: AtomicU64::new(0),
         }
     }
 
-    /// Adds what another shard counted in all; its hosts are not taken over.
-    pub(crate) fn absorb(&self, other: &Self) {
-        let pairs = [
-            (&self.incoming, &other.incoming),
-            (&self.outgoing, &other.outgoing),
-            (&self.internal, &other.internal),
-            (&self.other, &other.other),
-            (&self.overflow, &other.overflow),
-            (&self.filtered, &other.filtered),
-        ];
-        for (sum, more) in pairs {
-            bump(&sum.packets, more.packets.load(Ordering::Relaxed));
-            bump(&sum.bytes, more.bytes.load(Ordering::Relaxed));
-        }
-        bump(&self.capture_drops, other.capture_drops.load(Ordering::Relaxed));
-        bump(&self.spill_refusals, other.spill_refusals.load(Ordering::Relaxed));
-    }
-
-    /// The host's line, allocating its chunk.
+    /// The host's line, allocating its slab.
     #[inline]
     pub(crate) fn line(&self, host: HostId) -> &Line {
         let chunk = &self.chunks[host.slab() / SLABS_PER_CHUNK];
         &chunk.get_or_init(|| HugeSlice::new(SLABS_PER_CHUNK * 256))[Self::place(host)]
-    }
-
-    /// The host's line, if its chunk is allocated.
-    fn existing_line(&self, host: HostId) -> Option<&Line> {
-        Some(&self.chunks[host.slab() / SLABS_PER_CHUNK].get()?[Self::place(host)])
     }
 
     const fn place(host: HostId) -> usize {
@@ -202,74 +425,162 @@ impl Shard {
         prefetch(self.line(host));
     }
 
-    /// Adds one sample to a host's line.
+    /// Adds what another shard counted in all; its hosts are not taken over.
+    pub(crate) fn absorb(&self, other: &Self) {
+        let pairs = [
+            (&self.incoming, &other.incoming),
+            (&self.outgoing, &other.outgoing),
+            (&self.internal, &other.internal),
+            (&self.other, &other.other),
+            (&self.overflow, &other.overflow),
+            (&self.filtered, &other.filtered),
+            (&self.whitelisted, &other.whitelisted),
+            (&self.duplicate, &other.duplicate),
+        ];
+        for (sum, more) in pairs {
+            bump(&sum.packets, more.packets.load(Ordering::Relaxed));
+            bump(&sum.bytes, more.bytes.load(Ordering::Relaxed));
+        }
+        for (sum, more) in [
+            (&self.capture_drops, &other.capture_drops),
+            (&self.hot_drops, &other.hot_drops),
+            (&self.spill_refusals, &other.spill_refusals),
+        ] {
+            bump(sum, more.load(Ordering::Relaxed));
+        }
+    }
+
+    /// A cell's line, allocating it.
     #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "observed is modulo 2^32, trips saturate")]
+    pub(crate) fn cell(&self, cell: CellId, kind: impl FnOnce() -> u32) -> &CellLine {
+        let chunk = self.cells[cell.0 as usize / CHUNK].get_or_init(|| (0..CHUNK).map(|_| OnceLock::new()).collect());
+        chunk[cell.0 as usize % CHUNK].get_or_init(|| CellLine {
+            watch: AtomicU16::new(0),
+            touched: AtomicU32::new(0),
+            kind: kind(),
+            detail: Detail::new(self.layout),
+        })
+    }
+
+    fn existing_cell(&self, cell: CellId) -> Option<&CellLine> {
+        self.cells.get(cell.0 as usize / CHUNK)?.get()?[cell.0 as usize % CHUNK].get()
+    }
+
+    /// The traffic rules that a sample certainly matches, as bits.
+    #[inline]
+    pub(crate) fn rules_of(&self, sample: &Sample) -> u32 {
+        let matches = |rule: &TrafficRule| rule.pattern.matches(sample) == Match::Yes;
+        self.rules.iter().enumerate().filter(|(_, r)| matches(r)).fold(0, |bits, (i, _)| bits | 1 << i)
+    }
+
+    /// Adds one sample to a cell.
+    #[inline]
+    pub(crate) fn count_cell(&self, line: &CellLine, direction: Direction, sample: &Sample, tick: u32, rules: u32) {
+        if line.touched.load(Ordering::Relaxed) != tick {
+            line.touched.store(tick, Ordering::Relaxed);
+        }
+        line.detail.count(self.layout, direction as usize, sample, rules);
+    }
+
+    /// Adds one sample to a host's line; tells when it passes its trip count in this tick.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "observed is modulo 2^32")]
     pub(crate) fn count(
         &self,
-        line: &Line,
         host: HostId,
         direction: Direction,
         sample: &Sample,
-        tick: Tick,
-        trip: Option<SpillTrip>,
-    ) {
+        tick: u32,
+        rules: u32,
+        trip: Trip,
+    ) -> Option<Hot> {
+        let line = self.line(host);
         let d = direction as usize;
+        if line.epoch.load(Ordering::Relaxed) != tick {
+            line.epoch.store(tick, Ordering::Relaxed);
+            for counter in line.tick_packets.iter().chain(&line.tick_bytes) {
+                counter.store(0, Ordering::Relaxed);
+            }
+        }
         bump(&line.packets[d], sample.packets);
         bump(&line.bytes[d], sample.bytes);
         bump32(&line.observed[d], sample.observed_packets() as u32);
+        let packets = saturate(&line.tick_packets[d], sample.packets);
+        let bytes = saturate(&line.tick_bytes[d], sample.bytes);
         let touched = &self.touched[host.slab()];
-        if touched.load(Ordering::Relaxed) != tick.number {
-            touched.store(tick.number, Ordering::Relaxed);
+        if touched.load(Ordering::Relaxed) != tick {
+            touched.store(tick, Ordering::Relaxed);
         }
-        if let Some(trip) = trip {
-            let slot = match line.spill.load(Ordering::Relaxed) {
-                0 => self.trip(line, sample, tick, trip),
-                slot => slot,
-            };
-            if let Some(spill) = self.spill(slot) {
-                count_classes(spill, d, sample);
-            }
+        if !trip.is_on {
+            return None;
         }
+        if packets.1 > trip.packets / 8 || bytes.1 > trip.bytes / 8 || line.spill.load(Ordering::Relaxed) != 0 {
+            self.count_spill(line, host, d, sample, tick, rules);
+        }
+        let passes = |(before, after): (u32, u32), trip: u32| before < trip && after >= trip;
+        (passes(packets, trip.packets) || passes(bytes, trip.bytes))
+            .then(|| Hot { host, begin: begin_of(line, sample.sampling_rate) })
     }
 
-    /// Counts towards the trip and takes a spill slot when it is passed; returns the slot plus one, or 0.
-    #[allow(clippy::cast_possible_truncation, reason = "saturated to 32 bits before")]
-    fn trip(&self, line: &Line, sample: &Sample, tick: Tick, trip: SpillTrip) -> u32 {
-        if line.epoch.load(Ordering::Relaxed) != tick.second {
-            line.epoch.store(tick.second, Ordering::Relaxed);
-            line.trip_packets.store(0, Ordering::Relaxed);
-            line.trip_bytes.store(0, Ordering::Relaxed);
-        }
-        let add = |counter: &AtomicU32, by: u64| {
-            let sum = counter.load(Ordering::Relaxed).saturating_add(by.min(u64::from(u32::MAX)) as u32);
-            counter.store(sum, Ordering::Relaxed);
-            sum
+    fn count_spill(&self, line: &Line, host: HostId, d: usize, sample: &Sample, tick: u32, rules: u32) {
+        let slot = match line.spill.load(Ordering::Relaxed) {
+            0 => self.take_spill(line, host, tick),
+            slot => Some(slot),
         };
-        if add(&line.trip_packets, sample.packets) < trip.packets
-            && add(&line.trip_bytes, sample.bytes >> 6) < trip.bytes64
-        {
-            return 0;
+        if let Some((detail, _)) = slot.and_then(|slot| self.spill(slot)) {
+            detail.begin(tick);
+            detail.count(self.layout, d, sample, rules);
         }
-        let used = self.spills_used.load(Ordering::Relaxed);
-        if used as usize >= MAX_SPILLS {
-            bump(&self.spill_refusals, 1);
-            return 0;
-        }
-        self.spills_used.store(used + 1, Ordering::Relaxed);
-        self.spills[used as usize].get_or_init(Box::default);
-        line.spill.store(used + 1, Ordering::Release);
-        used + 1
     }
 
-    fn spill(&self, slot: u32) -> Option<&Spill> {
-        self.spills.get((slot as usize).checked_sub(1)?)?.get().map(|spill| &**spill)
+    /// Gives a host detail: a fresh one, or that of a host that has been quiet.
+    #[allow(clippy::cast_possible_truncation, reason = "slots are at most 2^16 - 1")]
+    fn take_spill(&self, line: &Line, host: HostId, tick: u32) -> Option<u16> {
+        let used = self.spills_used.load(Ordering::Relaxed) as usize;
+        let index = if used < MAX_SPILLS {
+            self.spills_used.store(used as u32 + 1, Ordering::Relaxed);
+            used
+        } else {
+            let hand = self.spill_hand.load(Ordering::Relaxed) as usize;
+            self.spill_hand.store(((hand + SPILL_SEARCH) % MAX_SPILLS) as u32, Ordering::Relaxed);
+            let is_quiet = |i: &usize| {
+                let epoch = self.spills[*i].get().map_or(tick, |(detail, _)| detail.epoch.load(Ordering::Relaxed));
+                tick.wrapping_sub(epoch) > SPILL_QUIET
+            };
+            let Some(quiet) = (hand..hand + SPILL_SEARCH).map(|i| i % MAX_SPILLS).find(is_quiet) else {
+                bump(&self.spill_refusals, 1);
+                return None;
+            };
+            quiet
+        };
+        let (detail, owner) = self.spills[index].get_or_init(|| (Detail::new(self.layout), AtomicU32::new(u32::MAX)));
+        let previous = owner.swap(host.0, Ordering::Relaxed);
+        if previous != u32::MAX && previous != host.0 {
+            self.line(HostId(previous)).spill.store(0, Ordering::Release);
+            detail.reset();
+        }
+        line.spill.store(index as u16 + 1, Ordering::Release);
+        Some(index as u16 + 1)
+    }
+
+    fn spill(&self, slot: u16) -> Option<&Slot> {
+        self.spills.get(usize::from(slot).checked_sub(1)?)?.get()
     }
 
     /// Whether the slab was written in tick `since` or later (ticks wrap).
     pub(crate) fn touched_since(&self, slab: usize, since: u32) -> bool {
         self.chunks[slab / SLABS_PER_CHUNK].get().is_some()
             && self.touched[slab].load(Ordering::Relaxed).wrapping_sub(since) < u32::MAX / 2
+    }
+
+    /// Whether the cell was written in tick `since` or later (ticks wrap).
+    pub(crate) fn cell_touched_since(&self, cell: CellId, since: u32) -> bool {
+        self.existing_cell(cell)
+            .is_some_and(|line| line.touched.load(Ordering::Relaxed).wrapping_sub(since) < u32::MAX / 2)
+    }
+
+    fn existing_line(&self, host: HostId) -> Option<&Line> {
+        Some(&self.chunks[host.slab() / SLABS_PER_CHUNK].get()?[Self::place(host)])
     }
 
     /// Adds this shard's reading of a host to `totals`.
@@ -283,59 +594,99 @@ impl Shard {
         }
     }
 
-    /// Adds this shard's class counters of a host to `classes`; false if it has none here.
-    pub(crate) fn read_classes(&self, host: HostId, classes: &mut Classes) -> bool {
-        let Some(line) = self.existing_line(host) else { return false };
-        let Some(spill) = self.spill(line.spill.load(Ordering::Acquire)) else { return false };
-        for d in 0..2 {
-            for class in 0..Class::ALL.len() - 1 {
-                let add = |sum: &mut u64, counter: &AtomicU64| *sum = sum.wrapping_add(counter.load(Ordering::Relaxed));
-                add(&mut classes.packets[class][d], &spill.packets[class][d]);
-                add(&mut classes.bytes[class][d], &spill.bytes[class][d]);
-            }
-            classes.flows[d] = classes.flows[d].wrapping_add(spill.flows[d].load(Ordering::Relaxed));
+    /// Adds this shard's reading of a host, detail included, to `counts`.
+    pub(crate) fn read_host(&self, host: HostId, counts: &mut Counts) {
+        let Some(line) = self.existing_line(host) else { return };
+        if let Some((detail, _)) = self.spill(line.spill.load(Ordering::Acquire)) {
+            add_detail(&detail.columns, 4, counts);
         }
-        true
+        let mut totals = Totals::default();
+        self.read(host, &mut totals);
+        add_totals(&totals, counts);
+    }
+
+    /// Adds what this shard's counters of a host were when tick `tick` began, as far as that is known: `begin` if the host passed
+    /// its trip count, else as they are now.
+    pub(crate) fn read_begin(&self, host: HostId, tick: u32, begin: Option<&Totals>, counts: &mut Counts) {
+        let Some(line) = self.existing_line(host) else { return };
+        if let Some((detail, _)) = self.spill(line.spill.load(Ordering::Acquire)) {
+            let is_known = begin.is_some() && detail.epoch.load(Ordering::Acquire) == tick;
+            add_detail(if is_known { &detail.begin } else { &detail.columns }, 4, counts);
+        }
+        let mut totals = Totals::default();
+        match begin {
+            Some(begin) => totals = *begin,
+            None => self.read(host, &mut totals),
+        }
+        add_totals(&totals, counts);
+    }
+
+    /// Adds this shard's reading of a cell to `counts`.
+    pub(crate) fn read_cell(&self, cell: CellId, counts: &mut Counts) {
+        if let Some(line) = self.existing_cell(cell) {
+            add_detail(&line.detail.columns, 0, counts);
+            for direction in Direction::ALL {
+                let d = direction as usize;
+                let column = &line.detail.columns[self.layout.extra(Extra::Observed, d)];
+                #[allow(clippy::cast_possible_truncation, reason = "modulo 2^32")]
+                let observed = column.load(Ordering::Relaxed) as u32;
+                counts.observed[d] = counts.observed[d].wrapping_add(observed);
+            }
+        }
     }
 }
 
-/// When something is counted: the control thread's tick and the second, both modulo 2^32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Tick {
-    pub(crate) number: u32,
-    pub(crate) second: u32,
+/// What a line was when the tick began; how many packets were observed since then follows from the sampling rate.
+#[allow(clippy::cast_possible_truncation, reason = "observed is modulo 2^32")]
+fn begin_of(line: &Line, sampling_rate: u32) -> Totals {
+    let minus = |counter: &AtomicU64, tick: &AtomicU32| {
+        counter.load(Ordering::Relaxed).wrapping_sub(tick.load(Ordering::Relaxed).into())
+    };
+    let packets = [0, 1].map(|d| minus(&line.packets[d], &line.tick_packets[d]));
+    let bytes = [0, 1].map(|d| minus(&line.bytes[d], &line.tick_bytes[d]));
+    let observed = [0, 1].map(|d| {
+        let seen = line.tick_packets[d].load(Ordering::Relaxed).div_ceil(sampling_rate.max(1));
+        line.observed[d].load(Ordering::Relaxed).wrapping_sub(seen)
+    });
+    Totals { packets, bytes, observed }
 }
 
-/// The classes a sample belongs to, as bits by class index (total is bit 0).
+/// Adds columns from `from` on.
+fn add_detail(columns: &[AtomicU64], from: usize, counts: &mut Counts) {
+    for (sum, column) in counts.columns.iter_mut().zip(columns).skip(from) {
+        *sum = sum.wrapping_add(column.load(Ordering::Relaxed));
+    }
+}
+
+/// The totals come from the line: detail begins later.
+fn add_totals(totals: &Totals, counts: &mut Counts) {
+    for d in 0..2 {
+        for (column, value) in [(0, totals.packets[d]), (1, totals.bytes[d])] {
+            let sum = &mut counts.columns[d * 2 + column];
+            *sum = sum.wrapping_add(value);
+        }
+        counts.observed[d] = counts.observed[d].wrapping_add(totals.observed[d]);
+    }
+}
+
+/// The fixed classes a sample belongs to, as bits by class index (total is bit 0).
 #[must_use]
 pub fn classes_of(sample: &Sample) -> u8 {
-    let mut bits = 1 << Class::Total as u8;
+    let bit = |class: Class| 1u8 << class.index();
+    let mut bits = bit(Class::Total);
     match sample.protocol {
         protocol::TCP => {
-            bits |= 1 << Class::Tcp as u8;
+            bits |= bit(Class::Tcp);
             if sample.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN {
-                bits |= 1 << Class::TcpSyn as u8;
+                bits |= bit(Class::TcpSyn);
             }
         }
-        protocol::UDP => bits |= 1 << Class::Udp as u8,
-        protocol::ICMP | protocol::ICMPV6 => bits |= 1 << Class::Icmp as u8,
+        protocol::UDP => bits |= bit(Class::Udp),
+        protocol::ICMP | protocol::ICMPV6 => bits |= bit(Class::Icmp),
         _ => {}
     }
     if sample.is_fragment() {
-        bits |= 1 << Class::IpFragments as u8;
+        bits |= bit(Class::IpFragments);
     }
     bits
-}
-
-fn count_classes(spill: &Spill, d: usize, sample: &Sample) {
-    let bits = classes_of(sample) >> 1;
-    for class in 0..Class::ALL.len() - 1 {
-        if bits & (1 << class) != 0 {
-            bump(&spill.packets[class][d], sample.packets);
-            bump(&spill.bytes[class][d], sample.bytes);
-        }
-    }
-    if sample.origin == collectors::Origin::FlowRecord {
-        bump(&spill.flows[d], 1);
-    }
 }

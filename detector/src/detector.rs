@@ -1,8 +1,8 @@
 //! [`Detector`]: the control thread's side: reads the shards, finds who is over a threshold, collects buckets.
 //!
-//! [`Detector::step`] is called every 50 to 100 ms with the time as an argument. It looks only at slabs that were written since
-//! the step before, so an idle installation costs nothing whatever its size. The previous reading of every host is kept here; the
-//! shards only grow.
+//! [`Detector::step`] is called every 50 to 100 ms with the time as an argument. In each tick it looks only at hosts on the hot
+//! list, at those that were over a threshold lately, and at cells that were written; every second it scans what has been
+//! written since the second before, for averages and baselines. An idle installation costs nothing whatever its size.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,15 +11,23 @@ use std::time::Duration;
 
 use collectors::Time;
 
-use crate::attack::{Attack, Bucket, Crossing, Event, MAX_RECORDS, Rates, other_direction};
-use crate::config::{Class, Config, Measure, Thresholds, Unit};
-use crate::counters::{Classes, Shard, SpillTrip, Totals, WATCH_CAPTURE, WATCH_FILTERS};
+use crate::attack::{Attack, Bucket, Crossing, Event, Phase, Rates};
+use crate::baseline::Baselines;
+use crate::checks::{Checks, Passed};
+use crate::config::{Config, Thresholds, Unit};
+use crate::counters::{Counts, Hot, Layout, Shard, Totals, Trip};
+use crate::exporters::Exporters;
 use crate::hosts::{HostId, Hosts, Lookup};
-use crate::meter::{Command, Filter, Meter, MeterConfig, Pulse, Remote};
+use crate::life::{self, Ended};
+use crate::meter::{Command, Meter, MeterConfig, Pulse, Remote, Whitelist};
 use crate::networks::{Membership, Networks};
-use crate::rate::{Level, Tally};
+use crate::prefixes::{Crossed, Explained, Prefixes, Scope};
+use crate::scan::Scan;
 use crate::target::{Direction, Prefix, Target};
+use crate::tracks::Tracks;
 
+mod capture;
+mod filters;
 mod reconfigure;
 
 pub use reconfigure::Reconfigured;
@@ -28,17 +36,47 @@ pub use reconfigure::Reconfigured;
 pub const MAX_ATTACKS: usize = 10_000;
 /// Without any telemetry for this long, time stands still for attacks (decision 7).
 const SILENCE: Duration = Duration::from_secs(3);
-/// A residual counts as unbroken while its threshold is crossed again within this time.
-const UNBROKEN: Duration = Duration::from_secs(3);
 /// After buckets without a rule, the next one is opened 1, 2, 4 ... 2^(n-1) seconds later.
 const LONGEST_FRUITLESS: u32 = 7;
-/// An attack fades below this share of its threshold.
-const CLEAR_SHARE: f64 = 0.7;
-
+/// A host is forgotten when it has not been hot for this long: rhythms of exporters are learned within it.
+const LINGER: Duration = Duration::from_secs(30);
+/// An attack that has lasted this long is looked at with fewer samples than asked for.
+const SCARCE: Duration = Duration::from_secs(3);
 /// A worker that does not take a filter over for this long is not waited for.
 const LONGEST_SETTLING: Duration = Duration::from_secs(1);
+/// The tick that trip counts are made for.
+const TICK_MS: u64 = 50;
+/// A host under an attacked prefix gets an alarm of its own only if this share of the attack goes to it.
+const OWN_ALARM_SHARE: u64 = 2;
 
-/// New filters of a host on their way to the workers: what is counted meanwhile says nothing about what they leave over.
+/// What the detector itself has seen, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Alarms raised since the start.
+    pub alarms: u64,
+    /// Buckets that did not fill in time.
+    pub orphaned: u64,
+    /// Alarms not raised because [`MAX_ATTACKS`] were active.
+    pub attacks_refused: u64,
+    /// Hosts with traffic in the last full second.
+    pub active_hosts: u64,
+    /// Hosts that were looked at in the last tick.
+    pub hot_hosts: u64,
+    /// Hosts that could not be looked at: too many at once.
+    pub tracks_refused: u64,
+    /// IPv6 hosts that lost their counters after a long quiet.
+    pub hosts_aged: u64,
+}
+
+/// A host on the hot list, with its counters in one worker's shard when the tick began, where that is known.
+#[derive(Debug, Clone, Copy)]
+struct Begin {
+    host: HostId,
+    worker: usize,
+    totals: Option<Totals>,
+}
+
+/// New filters of a target on their way to the workers.
 #[derive(Debug)]
 struct Settling {
     /// Commands each worker has to have carried out.
@@ -46,77 +84,43 @@ struct Settling {
     since: Time,
 }
 
-/// A host that is, or just was, over one of its thresholds.
-#[derive(Debug, Default)]
-struct Track {
-    levels: BTreeMap<(Direction, Measure), Level>,
-}
-
-/// What the detector itself has seen, for metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Alarms raised since the start.
-    pub alarms: u64,
-    /// Buckets dropped because they did not fill.
-    pub orphaned: u64,
-    /// Alarms not raised because [`MAX_ATTACKS`] were active.
-    pub attacks_refused: u64,
-    /// Hosts with traffic in the last step.
-    pub active_hosts: u64,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Detector {
     config: Config,
     hosts: Arc<Hosts>,
-    membership: Membership,
-    whitelist: Networks,
-    /// The lowest threshold of any group per direction and total measure: a cheap first look.
-    lowest: [[u64; 2]; 2],
-    has_classes: bool,
+    layout: Layout,
+    /// Per group, in force now.
+    checks: Vec<Checks>,
+    /// Whose alarms are silenced, per direction.
+    silenced: [Networks; 2],
+    /// When the next whitelist entry expires.
+    whitelist_until: Option<Time>,
     pulse: Arc<Pulse>,
     remotes: Vec<Remote>,
     seed: u64,
     /// Shards that workers are leaving, since when; and what those before them counted.
     left: Vec<(Time, Arc<Shard>)>,
     base: Arc<Shard>,
-    previous: Vec<Option<Box<[Totals]>>>,
-    previous_classes: BTreeMap<HostId, Classes>,
-    tracks: BTreeMap<HostId, Track>,
-    settling: BTreeMap<HostId, Settling>,
+    tracks: Tracks,
+    prefixes: Prefixes,
+    scan: Scan,
+    baselines: Baselines,
+    exporters: Exporters,
     attacks: BTreeMap<Target, Attack>,
+    ended: Ended,
+    settling: BTreeMap<Target, Settling>,
+    hot_drops: u64,
+    /// Whether hosts did not fit the hot list in the last tick.
+    overflowed: bool,
+    /// Kept for its memory.
+    hot: Vec<Begin>,
+    scratch: Counts,
     last: Option<Time>,
     last_traffic: Time,
+    traffic: u64,
     silent: bool,
     statistics: Statistics,
-}
-
-/// What one tick added to a host.
-#[derive(Debug, Clone, Copy)]
-struct Delta {
-    totals: Totals,
-    classes: Option<Classes>,
-}
-
-impl Delta {
-    fn units(&self, direction: Direction, measure: Measure) -> u64 {
-        let d = direction as usize;
-        match (measure.class, measure.unit, &self.classes) {
-            (Class::Total, Unit::Packets, _) => self.totals.packets[d],
-            (Class::Total, Unit::Bytes, _) => self.totals.bytes[d],
-            (_, _, None) => 0,
-            (_, Unit::Flows, Some(classes)) => classes.flows[d],
-            (class, Unit::Packets, Some(classes)) => classes.packets[class as usize - 1][d],
-            (class, Unit::Bytes, Some(classes)) => classes.bytes[class as usize - 1][d],
-        }
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "a sampling rate")]
-    fn weight(&self, direction: Direction) -> f64 {
-        let d = direction as usize;
-        self.totals.packets[d] as f64 / f64::from(self.totals.observed[d].max(1))
-    }
 }
 
 impl Detector {
@@ -124,196 +128,269 @@ impl Detector {
     #[must_use]
     pub fn new(config: Config, workers: usize, seed: u64) -> (Self, Vec<Meter>) {
         let networks = Networks::new(&config.networks);
-        let hosts = Arc::new(Hosts::new(&networks, config.max_ipv6_hosts, seed));
-        let pulse = Arc::new(Pulse { tick: AtomicU32::new(2), second: AtomicU32::new(0) });
-        let meter_config = meter_config(&config, workers.max(1));
-        let (meters, remotes) = (0..workers.max(1))
-            .map(|worker| Meter::new(worker, meter_config, Arc::clone(&hosts), Arc::clone(&pulse)))
-            .unzip();
-        let lowest = Direction::ALL.map(|direction| {
-            [Unit::Packets, Unit::Bytes].map(|unit| lowest(&config, direction, Measure { class: Class::Total, unit }))
-        });
-        let detector = Self {
-            membership: Membership::new(&config.groups),
-            whitelist: Networks::new(&config.whitelist),
-            lowest,
-            has_classes: meter_config.spill.is_some(),
-            previous: (0..hosts.slab_capacity()).map(|_| None).collect(),
+        let membership = Membership::new(&config.groups);
+        let v6_lengths = &config.prefix_lengths.1;
+        let hosts = Arc::new(Hosts::new(&networks, membership, v6_lengths, config.max_ipv6_hosts, seed));
+        let pulse = Arc::new(Pulse { tick: AtomicU32::new(2) });
+        let meter_config = meter_config(&config, &hosts, workers.max(1));
+        let whitelist = Arc::new(whitelist(&config, Time(0)));
+        let make = |worker| {
+            let (hosts, pulse) = (Arc::clone(&hosts), Arc::clone(&pulse));
+            Meter::new(worker, meter_config.clone(), hosts, pulse, Arc::clone(&whitelist))
+        };
+        let (meters, remotes): (Vec<Meter>, Vec<Remote>) = (0..workers.max(1)).map(make).unzip();
+        let layout = Layout::new(config.rules.len());
+        let mut detector = Self {
+            layout,
+            checks: config.groups.iter().map(|g| Checks::new(&g.thresholds)).collect(),
+            silenced: [Networks::default(), Networks::default()],
+            whitelist_until: None,
+            prefixes: Prefixes::new(&config, layout),
+            scan: Scan::new(hosts.slab_capacity(), config.average),
+            baselines: Baselines::new(config.learning, seed),
             config,
             hosts,
             pulse,
             remotes,
             seed,
             left: Vec::new(),
-            base: Arc::new(Shard::new(0)),
-            previous_classes: BTreeMap::new(),
-            tracks: BTreeMap::new(),
-            settling: BTreeMap::new(),
+            base: Arc::new(Shard::new(0, 0, &[])),
+            tracks: Tracks::default(),
+            exporters: Exporters::default(),
             attacks: BTreeMap::new(),
+            ended: Ended::default(),
+            settling: BTreeMap::new(),
+            hot_drops: 0,
+            overflowed: false,
+            hot: Vec::new(),
+            scratch: Counts::zero(layout),
             last: None,
             last_traffic: Time::default(),
+            traffic: 0,
             silent: false,
             statistics: Statistics::default(),
         };
+        detector.silence(Time(0));
         (detector, meters)
     }
 
     /// One tick: `now` must not go back; a step that does nothing but repeat the time is allowed.
-    #[allow(clippy::cast_possible_truncation, reason = "seconds modulo 2^32")]
     pub fn step(&mut self, now: Time) -> Vec<Event> {
         let Some(start) = self.last.replace(now) else {
             self.last_traffic = now;
+            self.scan.begin(now);
+            self.expire_whitelist(now);
             return Vec::new();
         };
-        let span = now.since(start);
-        if span.is_zero() {
+        if now.since(start).is_zero() {
             return self.collect(now);
         }
         let mut events = self.collect(now);
         let ended = self.pulse.tick.load(Ordering::Relaxed);
-        self.pulse.second.store((now.0 / 1_000_000_000) as u32, Ordering::Relaxed);
         self.pulse.tick.store(ended.wrapping_add(1), Ordering::Release);
         self.remotes.iter_mut().for_each(Remote::deliver);
         self.fold_shards(now);
-        let settled = self.settled(now);
-        let deltas = self.read(ended.wrapping_sub(1), span);
-        if self.statistics.active_hosts > 0 {
-            self.last_traffic = now;
-        }
+        let unsettled = self.settle(now);
+        self.expire_whitelist(now);
+        self.learn(now, &mut events);
+        self.register_cells(now);
+        let hot = self.hot_hosts(ended);
+        self.read_hosts(ended, start, now, &hot);
+        self.hot = hot;
+        unsettled.iter().for_each(|target| self.restart(*target, now));
+        self.evaluate_hosts(now, &mut events);
+        self.evaluate_prefixes(ended, start, now, &unsettled, &mut events);
         self.watch_silence(now, &mut events);
-        self.evaluate(start, now, &deltas, &mut events);
-        settled.iter().for_each(|host| drop(self.settling.remove(host)));
-        self.fade(now, span, &deltas, &mut events);
+        self.advance_attacks(now, now.since(start), &mut events);
+        self.scan_if_due(now);
         events
     }
 
-    /// Reads every host of the slabs written since tick `since`; returns those that matter in this tick.
-    fn read(&mut self, since: u32, span: Duration) -> BTreeMap<HostId, Delta> {
-        let mut deltas = BTreeMap::new();
-        let mut active = 0;
-        let attacked: Vec<HostId> = self.attacks.keys().filter_map(|t| self.host_id(t.prefix)).collect();
-        for slab in 0..self.hosts.slab_count() {
-            if !self.remotes.iter().any(|r| r.shard.touched_since(slab, since)) {
-                continue;
+    /// Takes in new cells; those of attacked prefixes are watched from now on.
+    fn register_cells(&mut self, now: Time) {
+        let new = self.prefixes.register(&self.config, &self.hosts, now);
+        if new.is_empty() {
+            return;
+        }
+        let wide: Vec<Target> = self.attacks.keys().filter(|t| !t.prefix.is_host()).copied().collect();
+        for target in wide.into_iter().filter(|t| new.iter().any(|(_, p)| p.overlaps(&t.prefix))) {
+            self.watch_prefix(target.prefix);
+        }
+    }
+
+    /// The hosts to look at, sorted, each with what its shards' counters were when the tick began, where that is known.
+    fn hot_hosts(&mut self, tick: u32) -> Vec<Begin> {
+        let mut hot = std::mem::take(&mut self.hot);
+        hot.clear();
+        let mut drops = 0;
+        for (worker, remote) in self.remotes.iter_mut().enumerate() {
+            while let Ok(Hot { host, begin }) = remote.hot.pop() {
+                hot.push(Begin { host, worker, totals: Some(begin) });
             }
-            let previous = self.previous[slab].get_or_insert_with(|| vec![Totals::default(); 256].into());
-            for place in 0..256 {
-                #[allow(clippy::cast_possible_truncation, reason = "slabs are at most 2^17")]
-                let host = HostId((slab as u32) << 8 | place as u32);
-                let mut totals = Totals::default();
-                self.remotes.iter().for_each(|r| r.shard.read(host, &mut totals));
-                let before = std::mem::replace(&mut previous[place], totals);
-                if before == totals {
-                    continue;
+            drops += remote.shard.hot_drops.load(Ordering::Relaxed);
+        }
+        self.overflowed = drops != self.hot_drops;
+        if self.overflowed {
+            // Too many at once for the ring: whoever was written in this tick may be over its threshold.
+            self.hot_drops = drops;
+            for slab in (0..self.hosts.slab_count()).filter(|s| self.is_touched(*s, tick)) {
+                let slab = u32::try_from(slab).unwrap_or(u32::MAX);
+                let of = |place| Begin { host: HostId::new(slab, place), worker: usize::MAX, totals: None };
+                hot.extend((0..256).map(of));
+            }
+        }
+        // A host may have passed several trip counts: the first of each worker stays, they are all about one moment.
+        hot.sort_by_key(|b| (b.host, b.worker));
+        hot.dedup_by_key(|b| (b.host, b.worker));
+        hot
+    }
+
+    fn is_touched(&self, slab: usize, since: u32) -> bool {
+        self.remotes.iter().any(|r| r.shard.touched_since(slab, since))
+    }
+
+    /// Reads the hot hosts and those still active, and adds the tick to their levels.
+    fn read_hosts(&mut self, tick: u32, start: Time, now: Time, hot: &[Begin]) {
+        let mut hosts = std::mem::take(&mut self.tracks.active);
+        hosts.extend(hot.iter().map(|b| b.host));
+        hosts.sort_unstable();
+        hosts.dedup();
+        let Self { hosts: all, remotes, tracks, checks, layout, scratch, .. } = self;
+        let mut rest = hot;
+        hosts.retain(|host| {
+            // Both are sorted: what is about this host stands in front.
+            rest = &rest[rest.partition_point(|b| b.host < *host)..];
+            let begins = &rest[..rest.iter().take_while(|b| b.host == *host).count()];
+            let group = || all.prefix(*host).map_or(0, |p| all.membership().group_of(p.version(), p.bits()));
+            let Some(track) = tracks.of(*host, *layout, now, group, checks) else { return false };
+            if !begins.is_empty() {
+                track.last_hot = now;
+            }
+            if track.tick != tick.wrapping_sub(1) {
+                // It was not looked at when the tick began.
+                track.reading.clear();
+                for (worker, remote) in remotes.iter().enumerate() {
+                    let begin = begins.iter().find(|b| b.worker == worker).and_then(|b| b.totals.as_ref());
+                    remote.shard.read_begin(*host, tick, begin, &mut track.reading);
                 }
-                active += 1;
-                let classes =
-                    if self.has_classes { read_classes(&self.remotes, &mut self.previous_classes, host) } else { None };
-                let delta = Delta { totals: difference(&totals, &before), classes };
-                if may_be_over(&self.lowest, &delta, span)
-                    || self.tracks.contains_key(&host)
-                    || attacked.contains(&host)
+            }
+            track.tick = tick;
+            scratch.clear();
+            remotes.iter().for_each(|r| r.shard.read_host(*host, scratch));
+            track.delta.copy_from(scratch);
+            track.delta.since(&track.reading);
+            std::mem::swap(&mut track.reading, scratch);
+            track.levels.add(&checks[track.group], start, now, Some(&track.delta));
+            true
+        });
+        self.statistics.hot_hosts = hosts.len() as u64;
+        self.statistics.tracks_refused = self.tracks.refused;
+        self.tracks.active = hosts;
+    }
+
+    /// Raises alarms of hosts that have passed a threshold with certainty.
+    fn evaluate_hosts(&mut self, now: Time, events: &mut Vec<Event>) {
+        let mut passed: Vec<(HostId, Target, usize, Passed)> = Vec::new();
+        let tolerance = self.config.burst_tolerance;
+        for host in &self.tracks.active {
+            let Some(track) = self.tracks.get(*host) else { continue };
+            for direction in Direction::ALL {
+                let checks = &self.checks[track.group];
+                if let Some(over) = track.levels.passed(checks, direction, tolerance, now)
+                    && let Some(prefix) = self.hosts.prefix(*host)
                 {
-                    deltas.insert(host, delta);
+                    passed.push((*host, Target { prefix, direction }, track.group, over));
                 }
             }
         }
-        self.statistics.active_hosts = active;
-        deltas
-    }
-
-    fn host_id(&self, prefix: Prefix) -> Option<HostId> {
-        match self.hosts.find(prefix.version(), prefix.bits()) {
-            Lookup::Host(host) => Some(host),
-            Lookup::Foreign | Lookup::Full => None,
-        }
-    }
-
-    fn watch_silence(&mut self, now: Time, events: &mut Vec<Event>) {
-        let silent = now.since(self.last_traffic) > SILENCE;
-        if silent != self.silent && !(silent && self.attacks.is_empty()) {
-            self.silent = silent;
-            events.push(if silent { Event::Silence } else { Event::SilenceOver });
-        }
-    }
-
-    /// Adds the tick to the levels of every host that is, or may be, over a threshold.
-    fn evaluate(&mut self, start: Time, now: Time, deltas: &BTreeMap<HostId, Delta>, events: &mut Vec<Event>) {
-        let mut candidates: Vec<HostId> = deltas.keys().copied().collect();
-        candidates.extend(self.tracks.keys());
-        candidates.sort_unstable();
-        candidates.dedup();
-        for host in candidates {
-            let Some(prefix) = self.hosts.prefix(host) else { continue };
-            if self.whitelist.contain(&prefix) || self.settling.contains_key(&host) {
-                continue;
+        for (host, target, group, over) in passed {
+            let is_silenced = self.silenced[target.direction as usize].contain(&target.prefix);
+            if !is_silenced && !self.is_part_of_wider(target, &over) {
+                self.crossed(Crossed { target, scope: Scope::Host, group, passed: over }, now, events);
             }
-            let quiet = Delta { totals: Totals::default(), classes: None };
-            let delta = deltas.get(&host).copied().unwrap_or(quiet);
-            self.evaluate_host(host, prefix, start, now, &delta, events);
+            if let Some(track) = self.tracks.get_mut(host) {
+                track.levels.restart(&self.checks[group], target.direction, now);
+            }
         }
+        let attacked = |host: HostId| {
+            let prefix = self.hosts.prefix(host);
+            prefix.is_some_and(|prefix| {
+                Direction::ALL.iter().any(|d| self.attacks.contains_key(&Target { prefix, direction: *d }))
+            })
+        };
+        let mut active = std::mem::take(&mut self.tracks.active);
+        let tracks = &self.tracks;
+        let overflowed = self.overflowed;
+        active.retain(|h| {
+            // After an overflow the next tick is the first that is known from its beginning.
+            tracks.get(*h).is_some_and(|t| !t.levels.is_empty() || (overflowed && t.last_hot == now) || attacked(*h))
+        });
+        self.tracks.active = active;
     }
 
-    fn evaluate_host(
-        &mut self,
-        host: HostId,
-        prefix: Prefix,
-        start: Time,
-        now: Time,
-        delta: &Delta,
-        events: &mut Vec<Event>,
-    ) {
-        let group = self.membership.group_of(prefix.version(), prefix.bits());
-        let mut track = self.tracks.remove(&host).unwrap_or_default();
-        let mut fired: BTreeMap<Direction, (Measure, u64, Level)> = BTreeMap::new();
-        for (&(direction, measure), &threshold) in &self.config.groups[group].thresholds {
-            let units = delta.units(direction, measure);
-            let level = track.levels.entry((direction, measure)).or_insert_with(|| Level::new(start));
-            let tally = Tally { units, weight: delta.weight(direction), span: now.since(start) };
-            level.add(start, measure.unit, tally, threshold);
-            if level.is_over(threshold, self.config.burst_tolerance) {
-                // Of several measures that pass at once, the one furthest over its threshold names the attack.
-                let excess = |l: &Level, t: u64| u128::from(l.evidence(now).rate) * 1000 / u128::from(t.max(1));
-                let better = fired.get(&direction).is_none_or(|(_, t, l)| excess(level, threshold) > excess(l, *t));
-                if better {
-                    fired.insert(direction, (measure, threshold, level.clone()));
+    /// Whether a prefix around the host is under attack already, and the host is only a part of that.
+    fn is_part_of_wider(&self, target: Target, over: &Passed) -> bool {
+        let around =
+            |t: &&Target| !t.prefix.is_host() && t.direction == target.direction && t.prefix.contains(&target.prefix);
+        !self.attacks.contains_key(&target)
+            && self.attacks.iter().filter(|(t, _)| around(t)).any(|(_, attack)| {
+                let whole = match over.check.measure.unit {
+                    Unit::Packets => attack.packets_per_second.max(attack.evidence.rate),
+                    Unit::Bytes => attack.bytes_per_second,
+                    Unit::Flows => u64::MAX,
+                };
+                over.evidence.rate < whole / OWN_ALARM_SHARE
+            })
+    }
+
+    /// What hosts under attack, or suspected to be, had in this tick: it does not count for what is above them.
+    fn explained(&self) -> Explained {
+        let mut explained = Explained::new();
+        for host in &self.tracks.active {
+            let Some(track) = self.tracks.get(*host) else { continue };
+            let Some(prefix) = self.hosts.prefix(*host) else { continue };
+            for direction in Direction::ALL {
+                let is_attacked = self.attacks.contains_key(&Target { prefix, direction });
+                let checks = &self.checks[track.group];
+                if is_attacked || track.levels.is_suspect(checks, direction, self.config.burst_tolerance) {
+                    let cell = self.hosts.cell_of(*host);
+                    explained.entry(cell).or_default().push((direction, track.delta.clone()));
                 }
             }
         }
-        for (direction, (measure, threshold, level)) in fired {
-            track.levels.iter_mut().filter(|((d, _), _)| *d == direction).for_each(|(_, l)| *l = Level::new(now));
-            let target = Target { prefix, direction };
-            self.crossed(host, target, group, measure, threshold, &level, now, events);
-        }
-        track.levels.retain(|_, level| !level.is_empty());
-        if !track.levels.is_empty() {
-            self.tracks.insert(host, track);
+        explained
+    }
+
+    fn evaluate_prefixes(&mut self, tick: u32, start: Time, now: Time, unsettled: &[Target], events: &mut Vec<Event>) {
+        let alarmed: Vec<Target> = self.attacks.keys().filter(|t| !t.prefix.is_host()).copied().collect();
+        let explained = self.explained();
+        let shards = self.remotes.iter().map(|r| &*r.shard);
+        self.prefixes.read(shards, tick, &explained, &alarmed);
+        let silenced = &self.silenced;
+        let is_silenced =
+            |target: Target| unsettled.contains(&target) || silenced[target.direction as usize].contain(&target.prefix);
+        let crossed = self.prefixes.evaluate(start, now, &alarmed, is_silenced);
+        for crossing in crossed {
+            self.crossed(crossing, now, events);
         }
     }
 
     /// A threshold was crossed with certainty: a new attack, or one that goes on in spite of its filters.
-    #[allow(clippy::too_many_arguments, reason = "one call, all of one event")]
-    fn crossed(
-        &mut self,
-        host: HostId,
-        target: Target,
-        group: usize,
-        measure: Measure,
-        threshold: u64,
-        level: &Level,
-        now: Time,
-        events: &mut Vec<Event>,
-    ) {
+    fn crossed(&mut self, crossed: Crossed, now: Time, events: &mut Vec<Event>) {
+        let Crossed { target, scope, group, passed } = crossed;
         let limits = self.config.bucket;
+        let crossing =
+            Crossing { measure: passed.check.measure, threshold: passed.check.threshold, evidence: passed.evidence };
         if let Some(attack) = self.attacks.get_mut(&target) {
             attack.last_crossing = now;
             attack.last_active = now;
-            attack.crossing = Crossing { measure, threshold, evidence: level.evidence(now) };
-            attack.over_since.get_or_insert(level.since);
+            attack.crossing = crossing;
+            attack.measured = passed.measured;
+            attack.over_since.get_or_insert(passed.since);
             if attack.bucket.is_none() && now >= attack.next_bucket {
                 attack.bucket = Some(Bucket::new(now, &limits));
                 events.push(Event::Residual(target));
-                self.open_bucket(host, target, level.since);
+                self.open_bucket(target, passed.since);
             }
             return;
         }
@@ -322,162 +399,154 @@ impl Detector {
             return;
         }
         self.statistics.alarms += 1;
-        let evidence = level.evidence(now);
+        let (returns, hold) = self.ended.returns(&self.config, target, now);
         let attack = Attack {
             target,
+            scope,
             group: self.config.groups[group].name.clone(),
-            measure,
-            crossing: Crossing { measure, threshold, evidence },
-            threshold,
-            evidence,
-            started: level.since,
+            threshold_key: scoped_key(&self.config, scope, &passed),
+            measure: passed.check.measure,
+            crossing,
+            threshold: passed.check.threshold,
+            evidence: passed.evidence,
+            phase: Phase::Active,
+            returns,
+            hold,
+            started: passed.since,
             detected: now,
             packets_per_second: 0,
             bytes_per_second: 0,
             peak_packets_per_second: 0,
             peak_bytes_per_second: 0,
-            over_since: Some(level.since),
+            packets: 0,
+            bytes: 0,
+            tops: Default::default(),
+            measured: passed.measured.clone(),
+            over_since: Some(passed.since),
             bucket: Some(Bucket::new(now, &limits)),
             filters: Vec::new(),
             last_crossing: now,
             last_active: now,
+            longest_pause: Duration::ZERO,
+            reading: None,
             next_bucket: now,
             fruitless: 0,
             rates: Rates::default(),
         };
         self.attacks.insert(target, attack);
         events.push(Event::Alarm(target));
-        self.open_bucket(host, target, level.since);
+        self.open_bucket(target, passed.since);
     }
 
-    /// Asks every worker for what it remembers of the target and for what comes.
-    fn open_bucket(&mut self, host: HostId, target: Target, since: Time) {
-        let limit = self.config.bucket.mirror_samples.max(MAX_RECORDS).saturating_mul(2);
-        for remote in &mut self.remotes {
-            // A full ring loses the look-back only; the bucket then fills from live traffic.
-            remote.send(Command::LookBack { host, target, since, limit });
-            remote.shard.line(host).watch.fetch_or(WATCH_CAPTURE, Ordering::Release);
-        }
+    fn host_of(&self, target: Target) -> Option<HostId> {
+        if target.prefix.is_host() { self.host_id(target.prefix) } else { None }
     }
 
-    fn close_capture(&self, target: Target) {
-        let Some(host) = self.host_id(target.prefix) else { return };
-        let other_open = self.attacks.get(&other_direction(target)).is_some_and(|a| a.bucket.is_some());
-        if !other_open {
-            for remote in &self.remotes {
-                remote.shard.line(host).watch.fetch_and(!WATCH_CAPTURE, Ordering::Release);
-            }
+    fn host_id(&self, prefix: Prefix) -> Option<HostId> {
+        match self.hosts.find(prefix.version(), prefix.bits()) {
+            Lookup::Host(host) => Some(host),
+            Lookup::Foreign | Lookup::Full(_) => None,
         }
     }
 
-    /// Takes what workers captured into the open buckets; cheap, so call it often while [`Detector::is_collecting`].
-    pub fn collect(&mut self, now: Time) -> Vec<Event> {
-        let limits = self.config.bucket;
-        for remote in &mut self.remotes {
-            while let Ok(sample) = remote.captured.pop() {
-                // Both directions of a host go into its bucket; one host at both ends is one sample.
-                let ends = if sample.destination == sample.source { 1 } else { 2 };
-                for bits in [sample.destination, sample.source].into_iter().take(ends) {
-                    let prefix = Prefix::host_of(sample.version, bits);
-                    for target in Direction::ALL.map(|direction| Target { prefix, direction }) {
-                        let Some(attack) = self.attacks.get_mut(&target) else { continue };
-                        let counts = attack.counts_in_bucket(&sample, &limits);
-                        if let Some(bucket) = &mut attack.bucket {
-                            bucket.add(&sample, counts, &limits);
-                        }
-                    }
-                }
-            }
+    /// Notices when nothing arrives at all.
+    fn watch_silence(&mut self, now: Time, events: &mut Vec<Event>) {
+        let all =
+            |s: &Shard| [&s.incoming, &s.outgoing, &s.internal, &s.other].map(|t| t.packets.load(Ordering::Relaxed));
+        let traffic = self.remotes.iter().flat_map(|r| all(&r.shard)).fold(0u64, u64::wrapping_add);
+        if traffic != self.traffic {
+            (self.traffic, self.last_traffic) = (traffic, now);
         }
-        let mut events = Vec::new();
-        let mut closed = Vec::new();
-        for (target, attack) in &mut self.attacks {
-            let Some(bucket) = attack
-                .bucket
-                .take_if(|b| b.is_full(now) || (!self.silent && now.since(b.opened) >= limits.collection_timeout))
-            else {
-                continue;
-            };
-            closed.push(*target);
-            if bucket.is_full(now) {
-                events.push(Event::BucketFull(*target, bucket));
-            } else {
-                self.statistics.orphaned += 1;
-                events.push(Event::Orphaned(*target, bucket));
-            }
+        let silent = now.since(self.last_traffic) > SILENCE;
+        if silent != self.silent && !(silent && self.attacks.is_empty()) {
+            self.silent = silent;
+            events.push(if silent { Event::Silence } else { Event::SilenceOver });
         }
-        for target in closed {
-            self.close_capture(target);
-        }
-        events
     }
 
     /// Updates the rates of attacks and ends those that have faded.
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "rates for people and a hysteresis; float to integer casts saturate"
-    )]
-    fn fade(&mut self, now: Time, span: Duration, deltas: &BTreeMap<HostId, Delta>, events: &mut Vec<Event>) {
-        let seconds = span.as_secs_f64();
-        let keep = (-seconds).exp();
+    fn advance_attacks(&mut self, now: Time, span: Duration, events: &mut Vec<Event>) {
         let mut over = Vec::new();
         for (target, attack) in &mut self.attacks {
-            let host = self.hosts.find(target.prefix.version(), target.prefix.bits());
-            let delta = if let Lookup::Host(host) = host { deltas.get(&host) } else { None };
-            let d = target.direction as usize;
-            let hits = attack.filters.iter().fold((0u64, 0u64), |sum, f| {
-                let hits = f.hits();
-                (sum.0.wrapping_add(hits.0), sum.1.wrapping_add(hits.1))
-            });
-            let filtered =
-                (hits.0.saturating_sub(attack.rates.filter_hits.0), hits.1.saturating_sub(attack.rates.filter_hits.1));
-            attack.rates.filter_hits = hits;
-            let ewma = |rate: &mut f64, units: u64| *rate = *rate * keep + units as f64 / seconds * (1.0 - keep);
-            let seen = |f: fn(&Delta, usize) -> u64| delta.map_or(0, |delta| f(delta, d));
-            ewma(&mut attack.rates.packets, seen(|x, d| x.totals.packets[d]) + filtered.0);
-            ewma(&mut attack.rates.bytes, seen(|x, d| x.totals.bytes[d]) + filtered.1);
-            let measured = delta.map_or(0, |delta| delta.units(target.direction, attack.measure));
-            let of_filters = match attack.measure.unit {
-                Unit::Packets => filtered.0,
-                Unit::Bytes => filtered.1,
-                Unit::Flows => 0,
+            let delta = if target.prefix.is_host() {
+                let host = self.hosts.find(target.prefix.version(), target.prefix.bits());
+                let track = if let Lookup::Host(host) = host { self.tracks.get(host) } else { None };
+                track.map(|t| t.delta.clone())
+            } else {
+                let reading = self.prefixes.reading(target.prefix);
+                let earlier = attack.reading.replace(reading.clone());
+                earlier.map(|earlier| {
+                    let mut delta = reading;
+                    delta.since(&earlier);
+                    delta
+                })
             };
-            ewma(&mut attack.rates.units, measured + of_filters);
-            attack.packets_per_second = attack.rates.packets as u64;
-            attack.bytes_per_second = attack.rates.bytes as u64;
-            attack.peak_packets_per_second = attack.peak_packets_per_second.max(attack.packets_per_second);
-            attack.peak_bytes_per_second = attack.peak_bytes_per_second.max(attack.bytes_per_second);
-            if self.silent {
-                attack.last_active = attack.last_active.after(span);
-            }
-            if attack.rates.units >= attack.threshold as f64 * CLEAR_SHARE {
-                attack.last_active = now;
-            }
-            if now.since(attack.last_crossing) > UNBROKEN {
-                attack.over_since = None;
-            }
-            if now.since(attack.last_active) >= self.config.clear_after {
+            let is_silent = self.silent || self.exporters.are_silent(attack.tops.main_exporters(), now, SILENCE);
+            life::advance(attack, &self.config, now, span, delta.as_ref(), is_silent);
+            if life::is_over(attack, now) {
                 over.push(*target);
             }
         }
         for target in over {
-            self.end(target, events);
+            self.end(target, now, events);
         }
     }
 
     /// Ends an attack.
-    fn end(&mut self, target: Target, events: &mut Vec<Event>) {
+    fn end(&mut self, target: Target, now: Time, events: &mut Vec<Event>) {
         self.set_filters(target, Vec::new());
         if let Some(mut attack) = self.attacks.remove(&target) {
             self.close_capture(target);
+            self.ended.add(&self.config, target, now, attack.returns);
             if let Some(bucket) = attack.bucket.take() {
                 self.statistics.orphaned += 1;
                 events.push(Event::Orphaned(target, bucket));
             }
+            attack.phase = Phase::Fading;
             events.push(Event::Over(Box::new(attack)));
         }
+    }
+
+    /// Once a second: averages of all hosts, baselines, and what has to be forgotten.
+    fn scan_if_due(&mut self, now: Time) {
+        if !self.scan.is_due(now) {
+            return;
+        }
+        let attacked: Vec<Prefix> = self.attacks.keys().map(|t| t.prefix).collect();
+        let shards: Vec<&Shard> = self.remotes.iter().map(|r| &*r.shard).collect();
+        let tick = self.pulse.tick.load(Ordering::Relaxed);
+        let seconds = self.scan.seconds(now);
+        let active = self.scan.run(now, tick, &self.hosts, &shards, &attacked, &self.config, &mut self.baselines);
+        self.statistics.active_hosts = active;
+        if self.config.learning.is_on {
+            self.prefixes.learn(now, seconds, &attacked, &mut self.baselines);
+        }
+        self.statistics.hosts_aged += self.scan.age(now, &self.hosts, &attacked);
+        let tracks = std::mem::take(&mut self.tracks.active);
+        let is_active = |host: HostId| tracks.binary_search(&host).is_ok();
+        self.tracks.retain(|t| is_active(t.host) || now.since(t.last_hot) < LINGER);
+        self.tracks.active = tracks;
+        self.adapt(now);
+    }
+
+    /// Raises thresholds to what is usual, inside the operator's bounds (`adaptive_thresholds_percent`).
+    fn adapt(&mut self, now: Time) {
+        let learning = self.config.learning;
+        if learning.adaptive_percent == 0 || !self.scan.is_minute(now) {
+            return;
+        }
+        for (checks, group) in self.checks.iter_mut().zip(&self.config.groups) {
+            for check in &mut checks.0 {
+                let Some(configured) = group.thresholds.get(&(check.direction, check.measure)) else { continue };
+                let usual = self.baselines.usual_host(now, &group.name, check.direction, check.measure.unit);
+                let is_total = check.measure.class == crate::Class::Total;
+                let wanted =
+                    usual.filter(|_| is_total).map_or(0, |u| u.saturating_mul(learning.adaptive_percent) / 100);
+                let most = configured.saturating_mul(learning.adaptive_limit);
+                check.threshold = wanted.clamp(*configured, most.max(*configured));
+            }
+        }
+        self.prefixes.adapt(&self.config, &self.baselines);
     }
 
     /// Says whether a bucket led to a rule. If not, the next one is opened later each time: the traffic will hardly have changed.
@@ -486,50 +555,6 @@ impl Detector {
         attack.fruitless = if found { 0 } else { (attack.fruitless + 1).min(LONGEST_FRUITLESS) };
         let wait = if found { Duration::ZERO } else { Duration::from_secs(1 << attack.fruitless.saturating_sub(1)) };
         attack.next_bucket = now.after(wait);
-    }
-
-    /// Puts filters into force for a target in place of its earlier ones: what they match is no longer counted for it.
-    pub fn set_filters(&mut self, target: Target, filters: Vec<Arc<Filter>>) {
-        let Some(attack) = self.attacks.get_mut(&target) else { return };
-        attack.rates.filter_hits = filters.iter().fold((0, 0), |sum, f| {
-            let hits = f.hits();
-            (sum.0 + hits.0, sum.1 + hits.1)
-        });
-        attack.filters = filters;
-        // What is left has to cross the threshold anew.
-        attack.over_since = None;
-        let Some(host) = self.host_id(target.prefix) else { return };
-        // Both directions of a host share its line.
-        let all: Arc<[Arc<Filter>]> = Direction::ALL
-            .iter()
-            .filter_map(|&direction| self.attacks.get(&Target { direction, ..target }))
-            .flat_map(|a| a.filters.iter().cloned())
-            .collect();
-        for remote in &mut self.remotes {
-            let empty = all.is_empty();
-            // A full ring cannot happen with one command per filter change and a worker that serves every 20 ms; if it does,
-            // the worker goes on counting what it should not, which errs towards detecting.
-            let sent = remote.send(Command::Filters(host, Arc::clone(&all)));
-            let watch = &remote.shard.line(host).watch;
-            if sent && !empty {
-                watch.fetch_or(WATCH_FILTERS, Ordering::Release);
-            } else if empty {
-                watch.fetch_and(!WATCH_FILTERS, Ordering::Release);
-            }
-        }
-        let sent = self.remotes.iter().map(Remote::sent).collect();
-        self.settling.insert(host, Settling { sent, since: self.last.unwrap_or_default() });
-        if let Some(track) = self.tracks.get_mut(&host) {
-            track.levels.retain(|(direction, _), _| *direction != target.direction);
-        }
-    }
-
-    /// Hosts whose filters every worker has taken over by now. What the current tick counted may be older than that.
-    fn settled(&self, now: Time) -> Vec<HostId> {
-        let has_settled = |s: &Settling| {
-            now.since(s.since) >= LONGEST_SETTLING || self.remotes.iter().zip(&s.sent).all(|(r, n)| r.has_served(*n))
-        };
-        self.settling.iter().filter(|(_, s)| has_settled(s)).map(|(host, _)| *host).collect()
     }
 
     /// Attacks in progress.
@@ -559,10 +584,28 @@ impl Detector {
         Some(totals)
     }
 
+    /// Averages of hosts over `average_calculation_time`, the largest first, at most `count`.
+    #[must_use]
+    pub fn top(&self, direction: Direction, unit: Unit, count: usize) -> Vec<(Prefix, crate::scan::Average)> {
+        self.scan.top(&self.hosts, direction, unit, count)
+    }
+
+    /// What is ordinary.
+    #[must_use]
+    pub const fn baselines(&self) -> &Baselines {
+        &self.baselines
+    }
+
     /// What the detector has seen.
     #[must_use]
     pub const fn statistics(&self) -> Statistics {
         self.statistics
+    }
+
+    /// Whether anything of our own, or of others, has been counted since the start.
+    #[must_use]
+    pub const fn has_traffic(&self) -> bool {
+        self.traffic > 0
     }
 
     /// The configuration in force.
@@ -570,68 +613,89 @@ impl Detector {
     pub const fn config(&self) -> &Config {
         &self.config
     }
-}
 
-/// A cheap first look: whether any measure can be over the lowest threshold there is.
-fn may_be_over(lowest: &[[u64; 2]; 2], delta: &Delta, span: Duration) -> bool {
-    let over = |units: u64, threshold: u64| u128::from(units) * 1_000_000_000 > u128::from(threshold) * span.as_nanos();
-    delta.classes.is_some()
-        || (0..2).any(|d| over(delta.totals.packets[d], lowest[d][0]) || over(delta.totals.bytes[d], lowest[d][1]))
-}
-
-fn difference(now: &Totals, before: &Totals) -> Totals {
-    let sub = |f: fn(&Totals) -> [u64; 2]| [0, 1].map(|d| f(now)[d].wrapping_sub(f(before)[d]));
-    Totals {
-        packets: sub(|t| t.packets),
-        bytes: sub(|t| t.bytes),
-        observed: [0, 1].map(|d| now.observed[d].wrapping_sub(before.observed[d])),
+    /// Puts the whitelist into force as it is at `now`.
+    fn silence(&mut self, now: Time) {
+        let silent = |direction: Direction| {
+            let about_hosts = self.config.whitelist.iter().filter(|w| w.is_active(now) && !w.is_about_traffic());
+            let of = about_hosts.filter(|w| w.direction.is_none_or(|d| d == direction));
+            Networks::new(&of.flat_map(|w| w.networks.iter().copied()).collect::<Vec<_>>())
+        };
+        self.silenced = [silent(Direction::Incoming), silent(Direction::Outgoing)];
+        let ends = self.config.whitelist.iter().filter_map(|w| w.expires).filter(|end| *end > now);
+        self.whitelist_until = ends.min();
     }
-}
 
-/// What the classes of a host grew by; `None` if no shard has class counters for it.
-fn read_classes(remotes: &[Remote], previous: &mut BTreeMap<HostId, Classes>, host: HostId) -> Option<Classes> {
-    let mut classes = Classes::default();
-    let found = remotes.iter().filter(|r| r.shard.read_classes(host, &mut classes)).count() > 0;
-    if !found {
-        return None;
-    }
-    let before = previous.insert(host, classes).unwrap_or_default();
-    for d in 0..2 {
-        for class in 0..classes.packets.len() {
-            classes.packets[class][d] = classes.packets[class][d].wrapping_sub(before.packets[class][d]);
-            classes.bytes[class][d] = classes.bytes[class][d].wrapping_sub(before.bytes[class][d]);
+    fn expire_whitelist(&mut self, now: Time) {
+        if self.whitelist_until.is_none_or(|end| now < end) {
+            return;
         }
-        classes.flows[d] = classes.flows[d].wrapping_sub(before.flows[d]);
+        self.silence(now);
+        let whitelist = Arc::new(whitelist(&self.config, now));
+        for remote in &mut self.remotes {
+            remote.send(Command::Whitelist(Arc::clone(&whitelist)));
+        }
     }
-    Some(classes)
 }
 
-/// The lowest threshold of a measure over all groups; `u64::MAX` if none has it.
-fn lowest(config: &Config, direction: Direction, measure: Measure) -> u64 {
-    config.groups.iter().filter_map(|g| g.thresholds.get(&(direction, measure))).min().copied().unwrap_or(u64::MAX)
+const fn other(target: Target) -> Target {
+    crate::attack::other_direction(target)
 }
 
-/// How meters count under these thresholds: class counters start well below the smallest class threshold (decision 24).
-fn meter_config(config: &Config, workers: usize) -> MeterConfig {
-    let smallest = |wanted: &dyn Fn(&Measure) -> bool| -> Option<u64> {
-        let of = |t: &Thresholds| t.iter().filter(|((_, m), _)| wanted(m)).map(|(_, v)| *v).min();
-        config.groups.iter().filter_map(|g| of(&g.thresholds)).min()
+/// The key of a threshold: `threshold_pps`, `threshold_prefix_pps`, `threshold_network_mbps_outgoing`.
+fn scoped_key(config: &Config, scope: Scope, passed: &Passed) -> String {
+    let key = config.key(passed.check.direction, passed.check.measure);
+    match scope {
+        Scope::Host | Scope::Group => key,
+        Scope::Prefix => key.replacen("threshold_", "threshold_prefix_", 1),
+        Scope::Network => key.replacen("threshold_", "threshold_network_", 1),
+    }
+}
+
+/// Whitelisted traffic at a time.
+fn whitelist(config: &Config, now: Time) -> Whitelist {
+    let about_traffic = || config.whitelist.iter().filter(|w| w.is_active(now) && w.is_about_traffic());
+    let is_plain = |w: &&crate::Whitelisted| w.networks.is_empty() && w.pattern.is_none();
+    let remote = |direction: Direction| {
+        let of = about_traffic().filter(is_plain).filter(|w| w.direction.is_none_or(|d| d == direction));
+        Networks::new(&of.flat_map(|w| w.remote.iter().copied()).collect::<Vec<_>>())
     };
-    let needs_spill = |m: &Measure| m.class != Class::Total || m.unit == Unit::Flows;
-    let share = |v: Option<u64>, unit: u64| {
-        u32::try_from(v.map_or(u64::MAX, |v| v / 8 / workers as u64 / unit)).unwrap_or(u32::MAX)
+    Whitelist {
+        remote: [remote(Direction::Incoming), remote(Direction::Outgoing)],
+        others: about_traffic().filter(|w| !is_plain(w)).cloned().collect(),
+    }
+}
+
+/// How meters count under these thresholds: the trip count of a host is below its smallest threshold, shared by the workers.
+fn meter_config(config: &Config, hosts: &Hosts, workers: usize) -> MeterConfig {
+    let smallest = |thresholds: &Thresholds, is_bytes: bool| -> Option<u64> {
+        let of = thresholds.iter().filter(|((_, m), _)| (m.unit == Unit::Bytes) == is_bytes);
+        of.map(|(_, v)| *v).min()
     };
-    let packets = smallest(&|m| needs_spill(m) && m.unit != Unit::Bytes);
-    let bytes = smallest(&|m| needs_spill(m) && m.unit == Unit::Bytes);
-    let spill = (packets.is_some() || bytes.is_some())
-        .then(|| SpillTrip { packets: share(packets, 1), bytes64: share(bytes, 64) });
+    // Four fifths of what the threshold allows in a tick: steady traffic at half the threshold never trips.
+    let share = |per_second: Option<u64>| {
+        let per_tick = per_second.map(|v| v.saturating_mul(TICK_MS) / 1250 / workers as u64);
+        per_tick.map_or(u32::MAX, |v| u32::try_from(v.max(1)).unwrap_or(u32::MAX))
+    };
+    let trip = |kind: &crate::networks::Kind| {
+        let thresholds = &config.groups[kind.group].thresholds;
+        Trip {
+            packets: share(smallest(thresholds, false)),
+            bytes: share(smallest(thresholds, true)),
+            is_on: !thresholds.is_empty(),
+        }
+    };
     // A record is large from a tenth of a second's threshold on.
-    let large = |unit: Unit| smallest(&|m| m.unit == unit).map_or(u64::MAX, |v| v / 10);
+    let large = |is_bytes: bool| {
+        config.groups.iter().filter_map(|g| smallest(&g.thresholds, is_bytes)).min().map_or(u64::MAX, |v| v / 10)
+    };
     MeterConfig {
         process: [config.process_incoming, config.process_outgoing],
         process_internal: config.process_internal,
-        spill,
-        spread_packets: large(Unit::Packets),
-        spread_bytes: large(Unit::Bytes),
+        trips: hosts.membership().kinds().iter().map(trip).collect(),
+        spread_packets: large(false),
+        spread_bytes: large(true),
+        rules: config.rules.as_slice().into(),
+        learns: true,
     }
 }

@@ -4,23 +4,37 @@
 //! (conjunction of conditions on header fields). This crate knows no announcement and no configuration file.
 
 pub mod attack;
+pub mod baseline;
+mod checks;
 pub mod config;
 pub mod counters;
 pub mod detector;
+mod exporters;
 pub mod hosts;
+mod life;
 pub mod meter;
 pub mod networks;
 pub mod pattern;
+pub mod prefixes;
 pub mod rate;
+pub mod scan;
 pub mod spread;
+mod table;
 pub mod target;
+pub mod tops;
+pub mod tracks;
 
-pub use attack::{Attack, Bucket, Crossing, Event, rate_text};
-pub use config::{BucketLimits, Class, Config, HostGroup, Measure, Thresholds, Unit};
+pub use attack::{Attack, Bucket, Crossing, Event, Phase, rate_text};
+pub use baseline::{Baselines, Learned};
+pub use config::{
+    BucketLimits, Class, Config, HostGroup, Learning, Measure, Thresholds, TrafficRule, Unit, Whitelisted,
+};
 pub use detector::{Detector, Reconfigured, Statistics};
 pub use hosts::{HostId, Hosts, Lookup};
 pub use meter::{Filter, Meter};
 pub use networks::{Membership, Networks};
 pub use pattern::{BitTest, Bits, Condition, Match, Pattern, PatternError, Ranges};
-pub use rate::{Evidence, lower_bound};
+pub use prefixes::Scope;
+pub use rate::{Evidence, Recorded, lower_bound};
 pub use target::{Direction, Prefix, Target};
+pub use tops::{Composition, Share, Tops};

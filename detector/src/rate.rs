@@ -5,106 +5,293 @@
 //! * **Volume**: a leaky bucket. It gains what is measured, leaks at the threshold, and trips when more than
 //!   `threshold * burst_tolerance` has gathered (decision 6). A burst above the threshold is tolerated; a lasting excess is not.
 //! * **Evidence**: under 1:N sampling a count is a Poisson variable, so one sample times N is not an attack. A CUSUM test on the
-//!   packets really observed trips when their number would arise by chance with a probability of about 1e-9. Two
-//!   alternatives run side by side (1.2 and 3 times the threshold), so that small excesses are found as well as large ones at once.
+//!   observations trips when their number would arise by chance with a probability of about 1e-9. Four alternatives run side
+//!   by side (1.25 to 10 times the threshold), so that small excesses are found as well as large ones at once.
 //!   Unsampled counts are exact and need no such test.
 //!
-//! Bytes are weighed as packets of 1500 octets: the number of independent observations behind a byte count is at least
-//! `bytes / 1500`, so the bound holds for any mix of packet sizes up to that.
+//! # Bytes
+//! An observation of bytes is not worth as much as one of packets: 500 packets of 64 octets and one of 1500 are not alike. With
+//! packet sizes L the number of equivalent observations is (sum L)^2 / (sum L^2), so each stands for (sum L^2) / (sum L)
+//! octets; where the squares are not known, 1500 octets are taken for one.
+//!
+//! # Records that are late
+//! A flow record tells of traffic that has passed already. An exporter that sends a second's records at once does not show
+//! twenty times the rate for a twentieth of a second: [`Tally::reach`] says how far back the records of a tick go, and the
+//! threshold is credited for that time too, as far as it has not been. A burst from a second exporter may tell of the same time
+//! again, so what is left of the credit is kept until as much time has passed as usually lies between bursts. Traffic that
+//! arrives without pauses gets no such credit, and an attack is seen with the first burst that holds enough of it: the
+//! credit is for time, not for traffic.
 
 use std::time::Duration;
 
 use collectors::Time;
 
-use crate::config::Unit;
-
-/// Alternatives of the CUSUM test, as multiples of the threshold.
-const ALTERNATIVES: [f64; 2] = [1.2, 3.0];
+/// Alternatives of the CUSUM test, as multiples of the threshold, and their natural logarithms.
+const ALTERNATIVES: [(f64, f64); 4] = [
+    (1.25, 0.223_143_551_314_209_76),
+    (2.0, std::f64::consts::LN_2),
+    (4.0, 2.0 * std::f64::consts::LN_2),
+    (10.0, std::f64::consts::LN_10),
+];
 /// ln(1e9): the evidence that trips.
 const CERTAIN: f64 = 20.7;
-/// Octets that count as one observation.
-const OBSERVATION_BYTES: f64 = 1500.0;
-/// Below this many packets per observation a count is taken as exact.
-const EXACT: f64 = 1.001;
+/// Octets that count as one observation when packet sizes are not known.
+pub(crate) const OBSERVATION_BYTES: f64 = 1500.0;
+/// Below this many units per observation a count of packets is taken as exact.
+pub(crate) const EXACT: f64 = 1.001;
+/// Records are credited for at most this much time before their arrival.
+pub(crate) const LONGEST_REACH: Duration = Duration::from_secs(60);
+/// Longest pause between bursts that is credited.
+const LONGEST_GAP: Duration = Duration::from_secs(10);
 
 /// What was measured in one tick.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
     /// Units of the measure: packets, bytes or flows.
     pub(crate) units: u64,
-    /// Packets that one observed packet stands for; at least 1.
-    pub(crate) weight: f64,
-    pub(crate) span: Duration,
+    /// Units that one independent observation stands for; 0 when the count is exact.
+    pub(crate) scale: f64,
+    /// How far back from the end of the tick the traffic goes; zero for packets.
+    pub(crate) reach: Duration,
 }
 
 /// How sure an alarm is.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Evidence {
     /// Measured rate over the window, in units of the measure per second.
     pub rate: u64,
     /// The true rate is above this with a probability of 1 - 1e-6; equal to `rate` when nothing is sampled.
     pub lower_bound: u64,
-    /// Observations (sampled packets, or for bytes their equivalent in packets of 1500 octets) in the window.
+    /// Independent observations in the window: sampled packets, or what they are worth for bytes.
     pub observed: u64,
     /// Length of the window in milliseconds: since the excess began.
     pub window_ms: u64,
 }
 
+/// One tick of a measure, as an alarm rested on it.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Tick {
+    /// Nanoseconds since the Unix epoch.
+    pub start: u64,
+    /// The end, likewise.
+    pub end: u64,
+    /// Units measured.
+    pub units: u64,
+    /// Units that one observation stands for; 0: exact.
+    pub scale: f64,
+    /// How far back the traffic goes, in milliseconds.
+    pub reach_ms: u64,
+}
+
+/// Ticks that are remembered at most; of longer excesses the first ones are taken together.
+const REMEMBERED: usize = 512;
+
+/// Everything an alarm rested on, from the last tick in which nothing had gathered.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Recorded {
+    /// Excess at the beginning, in units times nanoseconds: negative while time is credited.
+    pub excess: f64,
+    /// The evidence at the beginning, by alternative.
+    pub cusum: [f64; ALTERNATIVES.len()],
+    /// What is known of the rhythm of arrivals: last one in nanoseconds since the epoch, longest pause and credit in nanoseconds.
+    pub arrivals: Option<[u64; 3]>,
+    /// Up to when the threshold had been credited.
+    pub until: u64,
+    /// What was measured.
+    pub ticks: Vec<Tick>,
+}
+
+impl Recorded {
+    /// Whether this raises an alarm, and on what evidence.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "a volume that was an integer when it was written")]
+    pub fn decide(&self, threshold: u64, burst_tolerance: Duration) -> Option<Evidence> {
+        let first = self.ticks.first()?;
+        let mut level = Level::new(Time(first.start));
+        (level.excess, level.cusum, level.until) = (self.excess as i128, self.cusum, Time(self.until));
+        if let Some([last, gap, credit]) = self.arrivals {
+            level.arrived = Some(Time(last));
+            (level.gap, level.credit) = (Duration::from_nanos(gap), Duration::from_nanos(credit));
+        }
+        for tick in &self.ticks {
+            let tally = Tally { units: tick.units, scale: tick.scale, reach: Duration::from_millis(tick.reach_ms) };
+            level.add(Time(tick.start), Time(tick.end), tally, threshold);
+        }
+        let end = Time(self.ticks.last()?.end);
+        level.is_over(threshold, burst_tolerance).then(|| level.evidence(end))
+    }
+}
+
 /// The state of one measure of one target.
 #[derive(Debug, Clone)]
 pub(crate) struct Level {
-    /// Excess over the threshold, in units times nanoseconds.
+    /// Excess over the threshold, in units times nanoseconds; negative while time is credited.
     excess: i128,
     cusum: [f64; ALTERNATIVES.len()],
-    weight: f64,
+    scale: f64,
+    /// Up to when the threshold has been credited.
+    until: Time,
+    /// When traffic last arrived, and the longest pause of late.
+    arrived: Option<Time>,
+    gap: Duration,
+    /// Time before the last arrival that later bursts may still tell of.
+    credit: Duration,
     /// When the excess began, and what was seen since.
     pub(crate) since: Time,
     units: u64,
     observed: f64,
+    recorded: Recorded,
 }
 
 impl Level {
     pub(crate) const fn new(now: Time) -> Self {
-        Self { excess: 0, cusum: [0.0; ALTERNATIVES.len()], weight: 1.0, since: now, units: 0, observed: 0.0 }
+        Self {
+            excess: 0,
+            cusum: [0.0; ALTERNATIVES.len()],
+            scale: 0.0,
+            until: Time(0),
+            arrived: None,
+            gap: Duration::ZERO,
+            credit: Duration::ZERO,
+            since: now,
+            units: 0,
+            observed: 0.0,
+            recorded: Recorded {
+                excess: 0.0,
+                cusum: [0.0; ALTERNATIVES.len()],
+                arrivals: None,
+                until: 0,
+                ticks: Vec::new(),
+            },
+        }
     }
 
-    /// Adds one tick that began at `start`. `threshold` is in units per second.
+    /// What an alarm rests on.
+    pub(crate) fn recorded(&self) -> Recorded {
+        self.recorded.clone()
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a volume, to within a packet")]
+    fn record(&mut self, start: Time, end: Time, tally: Tally) {
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let recorded = &mut self.recorded;
+        if self.excess <= 0 && self.cusum.iter().all(|s| *s <= 0.0) {
+            // Nothing has gathered: what came before does not matter.
+            recorded.ticks.clear();
+            (recorded.excess, recorded.cusum, recorded.until) = (self.excess as f64, self.cusum, self.until.0);
+            recorded.arrivals = self.arrived.map(|last| [last.0, nanos(self.gap), nanos(self.credit)]);
+        }
+        if recorded.ticks.len() >= REMEMBERED {
+            let first = recorded.ticks.remove(0);
+            let second = &mut recorded.ticks[0];
+            second.start = first.start;
+            second.units = second.units.saturating_add(first.units);
+        }
+        let reach_ms = u64::try_from(tally.reach.as_millis()).unwrap_or(u64::MAX);
+        recorded.ticks.push(Tick { start: start.0, end: end.0, units: tally.units, scale: tally.scale, reach_ms });
+    }
+
+    /// Begins anew at `now`, with what is known of the rhythm of arrivals.
+    pub(crate) fn restart(&mut self, now: Time) {
+        let Self { scale, arrived, gap, credit, .. } = *self;
+        *self = Self { scale, arrived, gap, credit, until: now, ..Self::new(now) };
+    }
+
+    /// Adds a tick from `start` to `end`. `threshold` is in units per second.
     #[allow(clippy::cast_precision_loss, reason = "statistics, not accounting")]
-    pub(crate) fn add(&mut self, start: Time, unit: Unit, tally: Tally, threshold: u64) {
-        if self.is_empty() {
-            *self = Self { weight: self.weight, ..Self::new(start) };
+    pub(crate) fn add(&mut self, start: Time, end: Time, tally: Tally, threshold: u64) {
+        if tally.units > 0 || !self.is_empty() {
+            self.record(start, end, tally);
         }
-        let span = i128::try_from(tally.span.as_nanos()).unwrap_or(i128::MAX);
-        let gained = i128::from(tally.units).saturating_mul(1_000_000_000);
-        let leaked = i128::from(threshold).saturating_mul(span);
-        self.excess = self.excess.saturating_add(gained).saturating_sub(leaked).max(0);
+        let reach = tally.reach.min(LONGEST_REACH);
+        let is_first = self.arrived.is_none() && tally.units > 0;
+        // Ticks in which nothing arrived may have been left out.
+        let idle = if self.until == Time(0) { Duration::ZERO } else { start.since(self.until) };
+        self.leak(idle, threshold);
+        if self.is_empty() && tally.units > 0 {
+            let reached = Time(end.0.saturating_sub(u64::try_from(reach.as_nanos()).unwrap_or(u64::MAX)));
+            self.slide(reached.min(start), end, !reach.is_zero());
+        }
+        let before = if is_first { reach } else { Duration::ZERO };
+        self.arrive(end, tally, reach);
+        self.until = end;
+        self.excess = self.excess.saturating_add(i128::from(tally.units).saturating_mul(1_000_000_000));
         if tally.units > 0 {
-            self.weight = tally.weight.max(1.0);
-        }
-        let scale = match unit {
-            Unit::Packets => self.weight,
-            Unit::Bytes => self.weight * OBSERVATION_BYTES,
-            Unit::Flows => 1.0,
-        };
-        let observed = tally.units as f64 / scale;
-        let expected = threshold as f64 * tally.span.as_secs_f64() / scale;
-        for (sum, c) in self.cusum.iter_mut().zip(ALTERNATIVES) {
-            *sum = (*sum + observed * c.ln() - expected * (c - 1.0)).max(0.0);
+            self.scale = tally.scale;
         }
         self.units = self.units.saturating_add(tally.units);
-        self.observed += observed;
+        if self.scale > 0.0 {
+            let observed = tally.units as f64 / self.scale;
+            self.cusum.iter_mut().zip(ALTERNATIVES).for_each(|(sum, (_, ln))| *sum += observed * ln);
+            self.observed += observed;
+        }
+        self.leak(end.since(start) + before, threshold);
+    }
+
+    /// Moves the beginning of the window that the evidence is about. What earlier bursts told of the same time stays in it.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a count"
+    )]
+    fn slide(&mut self, since: Time, end: Time, keeps: bool) {
+        let whole = end.since(self.since).as_secs_f64();
+        let share = if keeps && whole > 0.0 { (end.since(since).as_secs_f64() / whole).min(1.0) } else { 0.0 };
+        self.units = (self.units as f64 * share) as u64;
+        self.observed *= share;
+        self.since = if share < 1.0 || self.units == 0 { since } else { self.since.max(since) };
+    }
+
+    /// Time passes at the threshold.
+    #[allow(clippy::cast_precision_loss, reason = "statistics, not accounting")]
+    fn leak(&mut self, span: Duration, threshold: u64) {
+        let nanos = |span: Duration| i128::try_from(span.as_nanos()).unwrap_or(i128::MAX);
+        let volume = |span| i128::from(threshold).saturating_mul(nanos(span));
+        self.excess = self.excess.saturating_sub(volume(span)).max(-volume(self.credit));
+        if self.scale > 0.0 {
+            let per_second = threshold as f64 / self.scale;
+            let (expected, slack) = (per_second * span.as_secs_f64(), per_second * self.credit.as_secs_f64());
+            for (sum, (c, _)) in self.cusum.iter_mut().zip(ALTERNATIVES) {
+                *sum = (*sum - expected * (c - 1.0)).max(-slack * (c - 1.0));
+            }
+        } else {
+            self.cusum = [0.0; ALTERNATIVES.len()];
+        }
+    }
+
+    /// Learns the rhythm of arrivals: for how much time before now later bursts may still tell something.
+    fn arrive(&mut self, end: Time, tally: Tally, reach: Duration) {
+        if tally.units == 0 {
+            return;
+        }
+        self.gap = match self.arrived {
+            None => reach.min(LONGEST_GAP),
+            // A longer pause counts at once, a shorter one little by little: exporters interleave.
+            Some(last) => end.since(last).max(self.gap.saturating_sub(end.since(last) / 2)).min(LONGEST_GAP),
+        };
+        self.arrived = Some(end);
+        // Twice the pause: several exporters may say their say one after the other.
+        self.credit = reach.min(self.gap * 2);
     }
 
     /// Nothing has gathered: the target is within its threshold.
     pub(crate) fn is_empty(&self) -> bool {
-        self.excess == 0 && self.cusum.iter().all(|s| *s == 0.0)
+        self.excess <= 0 && self.cusum.iter().all(|s| *s <= 0.0)
     }
 
     /// Whether both tests trip.
     pub(crate) fn is_over(&self, threshold: u64, burst_tolerance: Duration) -> bool {
         let tolerated =
             i128::from(threshold).saturating_mul(i128::try_from(burst_tolerance.as_nanos()).unwrap_or(i128::MAX));
-        self.excess > tolerated && (self.weight <= EXACT || self.cusum.iter().any(|s| *s >= CERTAIN))
+        self.excess > tolerated && (self.scale == 0.0 || self.cusum.iter().any(|s| *s >= CERTAIN))
+    }
+
+    /// Whether half the evidence of an alarm has gathered: from here on nothing is learned.
+    pub(crate) fn is_suspect(&self, threshold: u64, burst_tolerance: Duration) -> bool {
+        let tolerated = burst_tolerance / 2;
+        let tolerated = i128::from(threshold).saturating_mul(i128::try_from(tolerated.as_nanos()).unwrap_or(i128::MAX));
+        self.excess > tolerated && (self.scale == 0.0 || self.cusum.iter().any(|s| *s >= CERTAIN / 2.0))
     }
 
     /// What the alarm rests on.
@@ -117,11 +304,12 @@ impl Level {
     pub(crate) fn evidence(&self, now: Time) -> Evidence {
         let window = now.since(self.since);
         let rate = self.units as f64 / window.as_secs_f64().max(1e-3);
-        let bound = if self.weight <= EXACT { 1.0 } else { lower_bound(self.observed) };
+        let bound = if self.scale == 0.0 { 1.0 } else { lower_bound(self.observed) };
+        let observed = if self.scale == 0.0 { self.units } else { self.observed.ceil() as u64 };
         Evidence {
             rate: rate as u64,
             lower_bound: (rate * bound) as u64,
-            observed: self.observed.ceil() as u64,
+            observed,
             window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -139,18 +327,27 @@ pub fn lower_bound(count: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "made-up numbers")]
 mod tests {
     use super::*;
 
-    const TICK: Duration = Duration::from_millis(100);
     const TOLERANCE: Duration = Duration::from_millis(300);
+    const THRESHOLD: u64 = 20_000;
+
+    fn at(tick: u64) -> Time {
+        Time(1_000_000_000_000 + tick * 100_000_000)
+    }
+
+    fn packets(units: u64, weight: f64) -> Tally {
+        Tally { units, scale: if weight > 1.0 { weight } else { 0.0 }, reach: Duration::ZERO }
+    }
 
     /// Ticks until `per_tick` units trip a threshold of 20,000 per second, within a minute.
     fn ticks_to_alarm(per_tick: u64, weight: f64) -> Option<u64> {
-        let mut level = Level::new(Time(0));
+        let mut level = Level::new(at(0));
         (1..=600).find(|i| {
-            level.add(Time(i * 100_000_000), Unit::Packets, Tally { units: per_tick, weight, span: TICK }, 20_000);
-            level.is_over(20_000, TOLERANCE)
+            level.add(at(i - 1), at(*i), packets(per_tick, weight), THRESHOLD);
+            level.is_over(THRESHOLD, TOLERANCE)
         })
     }
 
@@ -164,21 +361,21 @@ mod tests {
 
     #[test]
     fn one_sample_times_ten_thousand_is_not_an_attack() {
-        let mut level = Level::new(Time(0));
-        level.add(Time(0), Unit::Packets, Tally { units: 10_000, weight: 10_000.0, span: TICK }, 20_000);
-        assert!(level.excess > 0 && !level.is_over(20_000, TOLERANCE));
-        level.add(Time(1), Unit::Packets, Tally { units: 10_000, weight: 10_000.0, span: TICK }, 20_000);
-        assert!(!level.is_over(20_000, TOLERANCE), "two samples in 0.2 s happen by chance");
+        let mut level = Level::new(at(0));
+        level.add(at(0), at(1), packets(10_000, 10_000.0), THRESHOLD);
+        assert!(level.excess > 0 && !level.is_over(THRESHOLD, TOLERANCE));
+        level.add(at(1), at(2), packets(10_000, 10_000.0), THRESHOLD);
+        assert!(!level.is_over(THRESHOLD, TOLERANCE), "two samples in 0.2 s happen by chance");
     }
 
     #[test]
     fn under_sampling_a_large_attack_trips_within_a_second() {
         // 10x the threshold at 1:1000: 20 samples per tick of 100 ms.
         let ticks = ticks_to_alarm(20_000, 1000.0).expect("a tenfold excess is found");
-        assert!(ticks <= 3, "took {ticks} ticks");
+        assert!(ticks <= 2, "took {ticks} ticks");
         // 2x at 1:1000: 4 samples per tick.
         let ticks = ticks_to_alarm(4_000, 1000.0).expect("a twofold excess is found");
-        assert!((20..=60).contains(&ticks), "took {ticks} ticks");
+        assert!((20..=40).contains(&ticks), "took {ticks} ticks");
     }
 
     #[test]
@@ -188,5 +385,57 @@ mod tests {
             let ours = count * lower_bound(count);
             assert!((ours - bound).abs() / bound < 0.05, "{count}: {ours}");
         }
+    }
+
+    /// Exporters that send what they gathered at once, `seconds` of it, each at its own phase (in ticks).
+    fn bursts(rate: f64, seconds: u64, phases: &[u64], ticks: u64) -> Option<(u64, Evidence)> {
+        let mut level = Level::new(at(0));
+        (1..=ticks).find_map(|i| {
+            let due = phases.iter().filter(|p| i % (seconds * 10) == **p % (seconds * 10)).count() as f64;
+            let share = rate * seconds as f64 / phases.len() as f64;
+            let reach = if due > 0.0 { Duration::from_secs(seconds) } else { Duration::ZERO };
+            level.add(at(i - 1), at(i), Tally { units: (due * share) as u64, scale: 0.0, reach }, THRESHOLD);
+            level.is_over(THRESHOLD, TOLERANCE).then(|| (i, level.evidence(at(i))))
+        })
+    }
+
+    #[test]
+    fn records_sent_at_once_count_for_the_time_they_tell_of() {
+        for (seconds, phases) in
+            [(1, &[3][..]), (5, &[7]), (1, &[3, 6]), (5, &[7, 8]), (5, &[3, 20, 41]), (10, &[50, 51, 99])]
+        {
+            assert_eq!(
+                bursts(18_000.0, seconds, phases, 1200),
+                None,
+                "0.9 of the threshold every {seconds} s: {phases:?}"
+            );
+            let last = phases.iter().max().expect("some") + 10 * seconds;
+            let (tick, evidence) = bursts(60_000.0, seconds, phases, 1200).expect("3x is found");
+            assert!(tick <= last, "3x every {seconds} s from {phases:?}: tick {tick}");
+            assert!((25_000..=90_000).contains(&evidence.rate), "{evidence:?}");
+        }
+    }
+
+    #[test]
+    fn old_records_without_pauses_do_not_hide_an_attack() {
+        // Half the threshold in records of long flows, every tick; then ten times the threshold in records of fresh ones.
+        let mut level = Level::new(at(0));
+        let old = Tally { units: 1_000, scale: 0.0, reach: Duration::from_secs(60) };
+        (1..=300).for_each(|i| level.add(at(i - 1), at(i), old, THRESHOLD));
+        let both = Tally { units: 21_000, scale: 0.0, reach: Duration::from_secs(3) };
+        let alarm = (301..=400).find(|i| {
+            level.add(at(i - 1), at(*i), both, THRESHOLD);
+            level.is_over(THRESHOLD, TOLERANCE)
+        });
+        assert!(alarm.is_some_and(|i| i <= 302), "{alarm:?}");
+    }
+
+    #[test]
+    fn a_long_download_in_one_record_is_no_excess() {
+        // 2 GB over ten minutes, told at once, against 1000 mbps; the reach is cut at a minute.
+        let mut level = Level::new(at(0));
+        let tally = Tally { units: 2_000_000_000, scale: 0.0, reach: Duration::from_secs(600) };
+        level.add(at(0), at(1), tally, 125_000_000);
+        assert!(!level.is_over(125_000_000, TOLERANCE));
     }
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use collectors::{Sample, Time};
 
-use crate::hosts::HostId;
+use crate::hosts::{CellId, HostId};
 use crate::target::Direction;
 
 /// Records being spread at once, per worker. When all places are taken, only the first slice of a record is counted and the
@@ -21,7 +21,8 @@ const LONGEST_MS: u32 = 3_600_000;
 
 #[derive(Debug)]
 struct Pending {
-    host: HostId,
+    host: Option<HostId>,
+    cell: CellId,
     direction: Direction,
     sample: Sample,
     next: Time,
@@ -38,7 +39,13 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// Takes a record over; returns the slice to count now, or `None` if the record is too short to spread.
-    pub(crate) fn take(&mut self, host: HostId, direction: Direction, sample: &Sample) -> Option<Sample> {
+    pub(crate) fn take(
+        &mut self,
+        host: Option<HostId>,
+        cell: CellId,
+        direction: Direction,
+        sample: &Sample,
+    ) -> Option<Sample> {
         let slices = sample.duration_ms.min(LONGEST_MS).div_ceil(SLICE_MS);
         if slices < 2 {
             return None;
@@ -46,21 +53,24 @@ impl Spread {
         let slice = Sample {
             packets: (sample.packets / u64::from(slices)).max(1),
             bytes: (sample.bytes / u64::from(slices)).max(1),
+            // A slice is about now: it reaches back no further.
+            duration_ms: 0,
+            age_ms: 0,
             ..*sample
         };
         if self.pending.len() < MAX_SPREAD {
             let next = sample.time.after(std::time::Duration::from_millis(SLICE_MS.into()));
-            self.pending.push_back(Pending { host, direction, sample: slice, next, slices_left: slices - 1 });
+            self.pending.push_back(Pending { host, cell, direction, sample: slice, next, slices_left: slices - 1 });
         }
         Some(slice)
     }
 
-    /// The same records under new indices of their hosts; those of hosts that have none are dropped.
-    pub(crate) fn rehosted(mut self, find: impl Fn(Direction, &Sample) -> Option<HostId>) -> Self {
+    /// The same records under new indices of their hosts; those of addresses that are no longer ours are dropped.
+    pub(crate) fn rehosted(mut self, find: impl Fn(Direction, &Sample) -> Option<(Option<HostId>, CellId)>) -> Self {
         self.pending.retain_mut(|pending| {
-            let host = find(pending.direction, &pending.sample);
-            host.is_some_and(|host| {
-                pending.host = host;
+            let found = find(pending.direction, &pending.sample);
+            found.is_some_and(|(host, cell)| {
+                (pending.host, pending.cell) = (host, cell);
                 true
             })
         });
@@ -68,7 +78,7 @@ impl Spread {
     }
 
     /// Counts every slice that is due by `now`.
-    pub(crate) fn release(&mut self, now: Time, mut count: impl FnMut(HostId, Direction, &Sample)) {
+    pub(crate) fn release(&mut self, now: Time, mut count: impl FnMut(Option<HostId>, CellId, Direction, &Sample)) {
         if self.pending.is_empty() || now < self.due {
             return;
         }
@@ -85,7 +95,7 @@ impl Spread {
                 bytes: pending.sample.bytes.saturating_mul(factor),
                 ..pending.sample
             };
-            count(pending.host, pending.direction, &sample);
+            count(pending.host, pending.cell, pending.direction, &sample);
             pending.slices_left -= due;
             pending.next = pending.next.after(std::time::Duration::from_millis(u64::from(SLICE_MS) * factor));
         }
@@ -103,11 +113,12 @@ mod tests {
         let mut spread = Spread::default();
         let mut sample = Sample::empty(Time::from_seconds(100, 0), IpVersion::V4, Origin::FlowRecord);
         (sample.packets, sample.bytes, sample.duration_ms) = (100_000, 150_000_000, 10_000);
-        let first = spread.take(HostId(1), Direction::Incoming, &sample).expect("long enough to spread");
+        let first =
+            spread.take(Some(HostId(1)), CellId(0), Direction::Incoming, &sample).expect("long enough to spread");
         assert_eq!((first.packets, first.bytes), (1000, 1_500_000));
         let mut total = first.packets;
         for second in 1..=10 {
-            spread.release(Time::from_seconds(100 + second, 0), |_, _, s| {
+            spread.release(Time::from_seconds(100 + second, 0), |_, _, _, s| {
                 assert!(s.packets <= 10_000, "a second holds a tenth of the record");
                 total += s.packets;
             });

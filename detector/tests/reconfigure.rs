@@ -69,7 +69,7 @@ fn attacks_on_what_is_no_longer_watched_are_over() {
     for change in [
         (|c| c.networks.remove(0)) as fn(&mut detector::Config) -> _,
         |c| {
-            c.whitelist.push(p("203.0.113.9/32"));
+            c.whitelist.push(detector::Whitelisted { networks: vec![p("203.0.113.9/32")], ..Default::default() });
             c.networks[0]
         },
         |c| {

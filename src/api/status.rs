@@ -106,6 +106,20 @@ pub struct AttackStatus {
     pub bytes_per_second: u64,
     /// Highest rate.
     pub peak_packets_per_second: u64,
+    /// A host, a prefix, a network or a group's sum.
+    pub scope: detector::Scope,
+    /// Active, fading or frozen.
+    pub phase: detector::Phase,
+    /// Packets since it was detected, filtered ones included.
+    pub packets: u64,
+    /// IP bytes since it was detected, filtered ones included.
+    pub bytes: u64,
+    /// Highest rate.
+    pub peak_bytes_per_second: u64,
+    /// What the alarm rests on.
+    pub evidence: detector::Evidence,
+    /// What it is made of, most first.
+    pub composition: detector::Composition,
 }
 
 /// A rule or blackhole.

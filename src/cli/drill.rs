@@ -98,7 +98,8 @@ fn plan(config: &Config, target: Prefix, pps: Option<u64>) -> Result<(SocketAddr
     if !Networks::new(&config.detector.networks).contain(&target) {
         bail!("{target} is outside networks_list: the canary must be one of your addresses");
     }
-    if Networks::new(&config.detector.whitelist).contain(&target) {
+    let is_silenced = |w: &detector::Whitelisted| !w.is_about_traffic() && Networks::new(&w.networks).contain(&target);
+    if config.detector.whitelist.iter().any(is_silenced) {
         bail!("{target} is in networks_whitelist: it never alarms");
     }
     if Networks::new(&config.mitigation.protected).overlap(&target) {

@@ -209,7 +209,7 @@ fn print_text(text: &str) -> Result<()> {
 /// Capture files as arguments.
 #[derive(Debug, clap::Args)]
 struct Captures {
-    /// Capture files (pcap or pcapng) of flow exports or of packets.
+    /// Capture files (pcap or pcapng) of flow exports or of packets; replay takes case files as well.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }

@@ -1,27 +1,39 @@
 //! `floodwall replay`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
+use crate::case::Case;
 use crate::replay::replay_with;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     captures: super::Captures,
-    /// The configuration file.
+    /// The configuration file; a case file needs none.
     #[arg(long, value_name = "FILE.toml")]
-    config: PathBuf,
+    config: Option<PathBuf>,
+    /// Write a case file for every bucket that is mined into this directory.
+    #[arg(long, value_name = "DIR")]
+    cases: Option<PathBuf>,
     /// Print one JSON object at the end.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let Some(config) = super::load(&args.config)? else { return Ok(ExitCode::FAILURE) };
     let files = &args.captures.files;
+    let cases = files.iter().filter(|f| Case::is_one(f)).count();
+    if cases > 0 {
+        if cases < files.len() {
+            bail!("captures and case files cannot be mixed: replay them one after the other");
+        }
+        return decide(files, args.json);
+    }
+    let config = args.config.as_ref().context("a capture needs --config FILE.toml; only a case file goes without")?;
+    let Some(config) = super::load(config)? else { return Ok(ExitCode::FAILURE) };
     let mut start = None;
     let outcome = replay_with(
         files,
@@ -38,6 +50,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             }
         },
     )?;
+    if let Some(directory) = &args.cases {
+        write_cases(&outcome.cases, directory)?;
+    }
     if args.json {
         super::print_json(&outcome)?;
         return Ok(ExitCode::SUCCESS);
@@ -57,4 +72,57 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         println!("not understood: {reason} {count}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_cases(cases: &[Case], directory: &Path) -> Result<()> {
+    for case in cases {
+        let path = case.write(directory)?;
+        eprintln!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
+/// Decides cases anew; fails if one comes to something else.
+fn decide(files: &[PathBuf], json: bool) -> Result<ExitCode> {
+    let mut all_same = true;
+    let mut results = Vec::new();
+    for path in files {
+        let case = Case::read(path)?;
+        let replayed = case.decide()?;
+        all_same &= replayed.same;
+        if json {
+            results.push(serde_json::json!({ "case": path, "replayed": replayed, "recorded": case.decision }));
+            continue;
+        }
+        let detection = &case.detection;
+        println!("{}: {} {} of host group {}", path.display(), case.prefix, case.direction, detection.group);
+        match replayed.evidence {
+            Some(e) => println!(
+                "  alarm: {} {} per second (at least {} for sure) from {} observations in {} ms; {} is {}",
+                e.rate,
+                detection.unit,
+                e.lower_bound,
+                e.observed,
+                e.window_ms,
+                detection.threshold_key,
+                detection.threshold
+            ),
+            None => println!("  no alarm from what was measured"),
+        }
+        println!(
+            "  {} samples, {} of ordinary traffic: {}",
+            case.mining.sample.len(),
+            case.mining.baseline.len(),
+            replayed.verdict
+        );
+        for (rule, coverage) in &replayed.rules {
+            println!("  {:5.1} %  {rule}", coverage * 100.0);
+        }
+        case.decision.actions.iter().for_each(|action| println!("  then: {action}"));
+        println!("  {}", if replayed.same { "the same decision" } else { "ANOTHER DECISION than the recorded one" });
+    }
+    if json {
+        super::print_json(&results)?;
+    }
+    Ok(if all_same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

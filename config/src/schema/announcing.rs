@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use detector::Prefix;
 use mitigation::bgp::profile::{FragmentSupport, Kind, Profile};
 use mitigation::{
     Action, Community, ConnectionMode, ExaBgp, ExtendedCommunity, LargeCommunity, Mode, OnShutdown, Rung, UnicastForm,
 };
 
-use super::{Key, Value, addresses, bgp, community, group, large_community, main, prefixes};
+use super::{Key, Value, addresses, bgp, community, group, large_community, main};
 
 /// Of `[main]`.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[allow(missing_docs, reason = "each field is a key; the meanings stand once, below")]
 pub struct Safety {
-    pub networks_whitelist_remote: Vec<Prefix>,
     pub shortest_prefix_ipv4: u64,
     pub shortest_prefix_ipv6: u64,
     pub probe_time: u64,
@@ -157,10 +155,6 @@ pub(super) fn main_keys() -> Vec<Key> {
 
 fn guard_keys() -> Vec<Key> {
     vec![
-        main("networks_whitelist_remote", "[]", "foreign prefixes that are never banned", |m, v| {
-            m.safety.networks_whitelist_remote = prefixes(v)?;
-            Ok(())
-        }),
         main(
             "shortest_prefix_ipv4",
             "24",
@@ -643,7 +637,6 @@ impl Safety {
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let length = |n: u64| u8::try_from(n).unwrap_or(u8::MAX);
         let share = |n: u64| n as f64 / 100.0;
-        config.remote_skiplist.clone_from(&self.networks_whitelist_remote);
         config.shortest_prefix = (length(self.shortest_prefix_ipv4), length(self.shortest_prefix_ipv6));
         config.probe_time = Duration::from_secs(self.probe_time);
         config.rule_reserve = share(self.rule_reserve_percent);

@@ -1,22 +1,26 @@
 //! A new configuration while everything runs: counters, attacks, buckets and filters stay.
 //!
-//! Thresholds, groups, switches and limits change in place. When the own networks change, hosts get new indices: every worker
-//! is handed a new meter through its own ring, takes its look-back and its spread records along, and goes on; what was counted
-//! stays in the totals. Up to one tick and 20 ms of evidence towards an alarm begins anew then, nothing else.
+//! Thresholds, switches and limits change in place. When the own networks, the groups' networks, the watched prefix lengths or the
+//! traffic rules change, hosts get new indices: every worker is handed a new meter through its own ring, takes its look-back and
+//! its spread records along, and goes on; what was counted stays in the totals. Up to one tick and 20 ms of evidence towards
+//! an alarm begins anew then, nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use collectors::Time;
 
-use super::{Detector, meter_config};
+use super::{Detector, Scan, meter_config, whitelist};
 use crate::attack::Event;
-use crate::config::{Class, Config, Measure, Unit};
-use crate::counters::Shard;
+use crate::checks::Checks;
+use crate::config::{Config, HostGroup};
+use crate::counters::{Counts, Layout, Shard};
 use crate::hosts::Hosts;
 use crate::meter::{Command, Meter};
 use crate::networks::{Membership, Networks};
-use crate::target::{Direction, Target};
+use crate::prefixes::{Prefixes, Scope};
+use crate::target::Target;
+use crate::tracks::Tracks;
 
 /// How long workers may take to leave a shard.
 const LEAVING: Duration = Duration::from_secs(1);
@@ -35,29 +39,36 @@ pub struct Reconfigured {
 impl Detector {
     /// Puts a configuration into force. `added` further workers will count; those that ended are noticed by themselves.
     pub fn reconfigure(&mut self, config: Config, added: usize) -> Reconfigured {
+        let now = self.last.unwrap_or_default();
         let relaid = !same_layout(&self.config, &config);
-        if self.config.groups != config.groups || self.config.burst_tolerance != config.burst_tolerance {
-            // What is left of old thresholds is no evidence against new ones.
-            self.tracks.clear();
-        }
-        self.membership = Membership::new(&config.groups);
-        self.whitelist = Networks::new(&config.whitelist);
-        self.lowest = Direction::ALL.map(|direction| {
-            [Unit::Packets, Unit::Bytes]
-                .map(|unit| super::lowest(&config, direction, Measure { class: Class::Total, unit }))
-        });
+        let anew = relaid
+            || self.config.groups != config.groups
+            || self.config.burst_tolerance != config.burst_tolerance
+            || self.config.learning != config.learning;
+        self.checks = config.groups.iter().map(|g| Checks::new(&g.thresholds)).collect();
         self.config = config;
+        self.silence(now);
+        self.scan.average_over(self.config.average);
+        self.baselines.set_learning(self.config.learning);
         let mut events = Vec::new();
-        self.end_what_is_not_watched(&mut events);
+        self.end_what_is_not_watched(now, &mut events);
         if relaid {
-            self.relay();
+            self.relay(now);
         }
-        let meters = (0..added).map(|_| self.add_worker()).collect();
-        let meter = meter_config(&self.config, self.remotes.len());
-        self.has_classes = meter.spill.is_some();
+        if anew {
+            // What is left of old thresholds is no evidence against new ones.
+            self.tracks = Tracks::default();
+            self.prefixes = Prefixes::new(&self.config, self.layout);
+            self.prefixes.register(&self.config, &self.hosts, now);
+            self.prefixes.prime(self.remotes.iter().map(|r| &*r.shard));
+        }
+        let meters = (0..added).map(|_| self.add_worker(now)).collect();
+        let meter = meter_config(&self.config, &self.hosts, self.remotes.len());
+        let whitelisted = Arc::new(whitelist(&self.config, now));
         for remote in &mut self.remotes {
             // Whoever's ring is full is asked again with every tick.
-            remote.configure(meter);
+            remote.configure(meter.clone());
+            remote.send(Command::Whitelist(Arc::clone(&whitelisted)));
         }
         if relaid || added > 0 {
             self.reopen_buckets();
@@ -65,26 +76,32 @@ impl Detector {
         Reconfigured { meters, events, relaid: relaid || added > 0 }
     }
 
-    fn add_worker(&mut self) -> Meter {
+    fn add_worker(&mut self, now: Time) -> Meter {
         let worker = self.remotes.len();
-        let config = meter_config(&self.config, worker + 1);
-        let (meter, remote) = Meter::new(worker, config, Arc::clone(&self.hosts), Arc::clone(&self.pulse));
+        let config = meter_config(&self.config, &self.hosts, worker + 1);
+        let whitelist = Arc::new(whitelist(&self.config, now));
+        let (meter, remote) = Meter::new(worker, config, Arc::clone(&self.hosts), Arc::clone(&self.pulse), whitelist);
         self.remotes.push(remote);
         meter
     }
 
     /// New indices for the hosts of new networks: each living worker becomes a new meter.
-    fn relay(&mut self) {
+    fn relay(&mut self, now: Time) {
         let networks = Networks::new(&self.config.networks);
-        self.hosts = Arc::new(Hosts::new(&networks, self.config.max_ipv6_hosts, self.seed));
-        self.previous = (0..self.hosts.slab_capacity()).map(|_| None).collect();
-        self.previous_classes.clear();
-        self.tracks.clear();
+        let membership = Membership::new(&self.config.groups);
+        let v6_lengths = &self.config.prefix_lengths.1;
+        self.hosts = Arc::new(Hosts::new(&networks, membership, v6_lengths, self.config.max_ipv6_hosts, self.seed));
+        self.layout = Layout::new(self.config.rules.len());
+        self.scratch = Counts::zero(self.layout);
+        self.scan = Scan::new(self.hosts.slab_capacity(), self.config.average);
+        self.scan.begin(now);
+        self.hot.clear();
+        self.hot_drops = 0;
         self.settling.clear();
-        let now = self.last.unwrap_or_default();
+        self.attacks.values_mut().for_each(|a| a.reading = None);
         for mut old in std::mem::take(&mut self.remotes) {
             if !old.is_abandoned() {
-                let meter = self.add_worker();
+                let meter = self.add_worker(now);
                 old.send(Command::Become(Box::new(meter)));
             }
             self.left.push((now, old.shard));
@@ -104,22 +121,33 @@ impl Detector {
     }
 
     /// Attacks on what is no longer ours, or never alarms any more, are over; others are measured by the new thresholds.
-    fn end_what_is_not_watched(&mut self, events: &mut Vec<Event>) {
+    fn end_what_is_not_watched(&mut self, now: Time, events: &mut Vec<Event>) {
         let networks = Networks::new(&self.config.networks);
+        let membership = Membership::new(&self.config.groups);
         let mut over: Vec<Target> = Vec::new();
         for (target, attack) in &mut self.attacks {
-            let group = &self.config.groups[self.membership.group_of(target.prefix.version(), target.prefix.bits())];
-            let threshold = group.thresholds.get(&(target.direction, attack.measure));
-            match threshold {
-                Some(threshold) if networks.contain(&target.prefix) && !self.whitelist.contain(&target.prefix) => {
+            let of_prefix = || self.config.groups.get(membership.group_of_prefix(&target.prefix));
+            let group: Option<&HostGroup> = match attack.scope {
+                Scope::Host | Scope::Prefix | Scope::Network => of_prefix(),
+                Scope::Group => self.config.groups.iter().find(|g| g.name == attack.group && g.is_total),
+            };
+            let thresholds = group.map(|g| match attack.scope {
+                Scope::Host | Scope::Group => &g.thresholds,
+                Scope::Prefix => &g.prefix_thresholds,
+                Scope::Network => &g.network_thresholds,
+            });
+            let threshold = thresholds.and_then(|t| t.get(&(target.direction, attack.measure)));
+            let is_silenced = self.silenced[target.direction as usize].contain(&target.prefix);
+            match (threshold, group) {
+                (Some(threshold), Some(group)) if networks.contain(&target.prefix) && !is_silenced => {
                     attack.group.clone_from(&group.name);
                     attack.threshold = *threshold;
                 }
-                Some(_) | None => over.push(*target),
+                _ => over.push(*target),
             }
         }
         for target in over {
-            self.end(target, events);
+            self.end(target, now, events);
         }
     }
 
@@ -132,9 +160,7 @@ impl Detector {
             .map(|a| (a.target, a.over_since.unwrap_or(a.started)))
             .collect();
         for (target, since) in open {
-            if let Some(host) = self.host_id(target.prefix) {
-                self.open_bucket(host, target, since);
-            }
+            self.open_bucket(target, since);
         }
     }
 
@@ -145,7 +171,14 @@ impl Detector {
     }
 }
 
-/// Whether hosts keep their indices.
+/// Whether hosts and cells keep their indices, and counters their columns.
 fn same_layout(old: &Config, new: &Config) -> bool {
-    old.networks == new.networks && old.max_ipv6_hosts == new.max_ipv6_hosts
+    let networks = |config: &Config| -> Vec<(bool, Vec<crate::Prefix>)> {
+        config.groups.iter().map(|g| (g.is_total, g.networks.clone())).collect()
+    };
+    old.networks == new.networks
+        && old.max_ipv6_hosts == new.max_ipv6_hosts
+        && old.rules == new.rules
+        && old.prefix_lengths == new.prefix_lengths
+        && networks(old) == networks(new)
 }

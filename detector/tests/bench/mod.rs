@@ -16,7 +16,7 @@ pub fn config(thresholds: &[(Direction, Class, Unit, u64)]) -> Config {
     let thresholds = thresholds.iter().map(|&(d, class, unit, value)| ((d, Measure { class, unit }), value)).collect();
     Config {
         networks: vec![p("203.0.113.0/24"), p("2001:db8::/32")],
-        groups: vec![HostGroup { name: "global".to_owned(), networks: Vec::new(), thresholds }],
+        groups: vec![HostGroup { name: "global".to_owned(), thresholds, ..HostGroup::default() }],
         clear_after: Duration::from_secs(5),
         ..Config::default()
     }

@@ -4,7 +4,8 @@ use collectors::sample::{fragment, protocol};
 use detector::{Condition, Direction, Pattern};
 
 /// What the routers can match. The strictest of the `flow_spec_*` switches and of a peer's profile holds (decision 14).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a capability of its own, named as the switch that sets it")]
 pub struct Capabilities {
     /// Source prefixes (`flow_spec_do_not_process_source_address_field` turns it off).

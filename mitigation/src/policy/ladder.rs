@@ -123,6 +123,10 @@ impl Policy {
         };
         // A covering prefix is the host group's own choice; it is what the announcement may be as wide as.
         let prefix = target.prefix.widened(length);
+        // Most hosts of a prefix under attack are well: all of it is taken down only where that was asked for.
+        if !target.prefix.is_host() && length >= target.prefix.version().bits() {
+            return false;
+        }
         let announcement = announcement.within(prefix);
         let route = Route::Unicast(prefix);
         if self.cases.get(&target).is_some_and(|c| c.mitigations.iter().any(|m| m.route == route)) {

@@ -1,6 +1,7 @@
 //! What can be shown: one file per category. Each runs on the control thread, between two ticks, and only looks.
 
 mod attacks;
+mod baseline;
 mod bgp;
 mod blackhole;
 mod enforcer;
@@ -56,6 +57,7 @@ pub struct Category {
 /// Every category: a new one is a file of this folder and a line here.
 pub const CATEGORIES: &[Category] = &[
     attacks::CATEGORY,
+    baseline::CATEGORY,
     bgp::CATEGORY,
     blackhole::CATEGORY,
     enforcer::CATEGORY,

@@ -1,0 +1,127 @@
+//! The life of attacks: rates, hysteresis, ends and returns.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use collectors::Time;
+
+use crate::attack::{Attack, Phase};
+use crate::config::{Config, Unit};
+use crate::counters::Counts;
+use crate::target::Target;
+
+/// An attack fades below this share of its threshold.
+const CLEAR_SHARE: f64 = 0.7;
+/// A residual counts as unbroken while its threshold is crossed again within this time.
+const UNBROKEN: Duration = Duration::from_secs(3);
+/// Ended attacks that are remembered, so that one that comes back is held longer.
+const REMEMBERED: usize = 1 << 16;
+/// An attack that pauses is over only after this many times its longest pause.
+const PAUSES: u32 = 3;
+
+/// Targets whose attacks have ended lately: when, and how often they had come back.
+#[derive(Debug, Default)]
+pub(crate) struct Ended(BTreeMap<Target, (Time, u32)>);
+
+impl Ended {
+    /// How often a target has come back, and for how long its attack has to be low now before it is over.
+    pub(crate) fn returns(&self, config: &Config, target: Target, now: Time) -> (u32, Duration) {
+        let recent = |(ended, _): &&(Time, u32)| now.since(*ended) <= config.longest_hold;
+        let returns = self.0.get(&target).filter(recent).map_or(0, |(_, returns)| returns + 1);
+        let hold = config.clear_after.saturating_mul(1u32.checked_shl(returns).unwrap_or(u32::MAX));
+        (returns, hold.clamp(config.clear_after, config.longest_hold.max(config.clear_after)))
+    }
+
+    pub(crate) fn add(&mut self, config: &Config, target: Target, now: Time, returns: u32) {
+        if self.0.len() >= REMEMBERED {
+            self.0.retain(|_, (ended, _)| now.since(*ended) <= config.longest_hold);
+        }
+        if self.0.len() >= REMEMBERED {
+            self.0.pop_first();
+        }
+        self.0.insert(target, (now, returns));
+    }
+}
+
+/// Adds a tick to an attack's figures. `delta` is what was counted, filtered traffic excluded; `is_silent` when no exporter
+/// that told of the attack says anything.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates for people and a hysteresis; float to integer casts saturate"
+)]
+pub(crate) fn advance(
+    attack: &mut Attack,
+    config: &Config,
+    now: Time,
+    span: Duration,
+    delta: Option<&Counts>,
+    is_silent: bool,
+) {
+    let seconds = span.as_secs_f64();
+    let keep = (-seconds).exp();
+    let hits = attack.filters.iter().fold((0u64, 0u64), |sum, f| {
+        let hits = f.hits();
+        (sum.0.wrapping_add(hits.0), sum.1.wrapping_add(hits.1))
+    });
+    let filtered =
+        (hits.0.saturating_sub(attack.rates.filter_hits.0), hits.1.saturating_sub(attack.rates.filter_hits.1));
+    attack.rates.filter_hits = hits;
+    let direction = attack.target.direction;
+    let packets = delta.map_or(0, |d| d.packets(direction)) + filtered.0;
+    let bytes = delta.map_or(0, |d| d.bytes(direction)) + filtered.1;
+    let measured = delta.map_or(0, |d| d.units(direction, attack.measure.class, attack.measure.unit));
+    let of_filters = match attack.measure.unit {
+        Unit::Packets => filtered.0,
+        Unit::Bytes => filtered.1,
+        Unit::Flows => 0,
+    };
+    if is_silent {
+        // Time stands still: neither rates nor the wait for the end go on.
+        attack.phase = Phase::Frozen;
+        attack.last_active = attack.last_active.after(span);
+        attack.last_crossing = attack.last_crossing.after(span);
+        return;
+    }
+    // Records may arrive in bursts: their traffic is shown over the time they tell of.
+    let reach = delta.map_or(0.0, |d| d.reach_ms(direction) as f64 / 1e3);
+    let time = seconds.max(reach);
+    let ewma =
+        |rate: &mut f64, units: u64| *rate = *rate * keep + units as f64 / time * (1.0 - (-time).exp().min(keep));
+    let decay = |rate: &mut f64| *rate *= keep;
+    if packets > 0 || reach == 0.0 {
+        ewma(&mut attack.rates.packets, packets);
+        ewma(&mut attack.rates.bytes, bytes);
+        ewma(&mut attack.rates.units, measured + of_filters);
+    } else {
+        let rates = &mut attack.rates;
+        [&mut rates.packets, &mut rates.bytes, &mut rates.units].into_iter().for_each(decay);
+    }
+    attack.packets = attack.packets.saturating_add(packets);
+    attack.bytes = attack.bytes.saturating_add(bytes);
+    attack.packets_per_second = attack.rates.packets as u64;
+    attack.bytes_per_second = attack.rates.bytes as u64;
+    attack.peak_packets_per_second = attack.peak_packets_per_second.max(attack.packets_per_second);
+    attack.peak_bytes_per_second = attack.peak_bytes_per_second.max(attack.bytes_per_second);
+    if attack.rates.units >= attack.threshold as f64 * CLEAR_SHARE {
+        let pause = now.since(attack.last_active);
+        if attack.phase == Phase::Fading && pause > attack.longest_pause {
+            attack.longest_pause = pause;
+            let longest = config.longest_hold.max(config.clear_after);
+            attack.hold = attack.hold.max(pause.saturating_mul(PAUSES)).min(longest);
+        }
+        attack.last_active = now;
+        attack.phase = Phase::Active;
+    } else {
+        attack.phase = Phase::Fading;
+    }
+    if now.since(attack.last_crossing) > UNBROKEN {
+        attack.over_since = None;
+    }
+}
+
+/// Whether an attack is over.
+pub(crate) fn is_over(attack: &Attack, now: Time) -> bool {
+    now.since(attack.last_active) >= attack.hold
+}
