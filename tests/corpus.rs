@@ -35,11 +35,11 @@ fn corpus(kind: &str) -> Vec<Recorded> {
 }
 
 impl Recorded {
-    /// Those who receive most, as own hosts.
-    fn networks(&self) -> Vec<String> {
-        let top = self.expected["stats"]["top_dst"].as_array().expect("top destinations");
+    /// The `count` hosts that receive most, as own ones.
+    fn networks(&self, count: usize) -> Vec<String> {
+        let top = self.expected["stats"]["top_dst"].as_array().expect("top destinations").iter().take(count);
         let prefix = |host: &str| if host.contains(':') { format!("\"{host}/128\"") } else { format!("\"{host}/32\"") };
-        top.iter().filter_map(|t| t[0].as_str()).map(prefix).collect()
+        top.filter_map(|t| t[0].as_str()).map(prefix).collect()
     }
 
     /// Packets per second to the one who receives most.
@@ -49,10 +49,12 @@ impl Recorded {
         packets / stats["duration_s"].as_f64().expect("a duration").max(0.001)
     }
 
-    /// Alarms of a replay with these keys of the global host group.
-    fn alarms(&self, folder: &Folder, thresholds: &str) -> Vec<String> {
-        let networks = self.networks().join(", ");
-        let config = format!("[main]\nnetworks_list = [{networks}]\n\n[hostgroup.global]\n{thresholds}");
+    /// Alarms of a replay with so many own hosts and these keys of the global host group.
+    fn alarms(&self, folder: &Folder, own_hosts: usize, thresholds: &str) -> Vec<String> {
+        let networks = self.networks(own_hosts).join(", ");
+        // Forged sources may be our own addresses.
+        let main = format!("[main]\nnetworks_list = [{networks}]\nprocess_internal_traffic_as_external = true\n");
+        let config = format!("{main}\n[hostgroup.global]\n{thresholds}");
         let config = folder.write(&format!("{}.toml", self.name), &config);
         let output = Command::new(FLOODWALL)
             .arg("replay")
@@ -77,7 +79,7 @@ const ORDINARY: &str = "threshold_pps = 20000\nthreshold_mbps = 1000\nban_for_pp
 fn ordinary_traffic_never_alarms() {
     let folder = Folder::new();
     for recorded in corpus("legit") {
-        assert_eq!(recorded.alarms(&folder, ORDINARY), [""; 0], "{}", recorded.name);
+        assert_eq!(recorded.alarms(&folder, usize::MAX, ORDINARY), [""; 0], "{}", recorded.name);
     }
 }
 
@@ -87,22 +89,21 @@ fn floods_alarm_and_scans_do_not() {
     for recorded in corpus("attacks") {
         let kind = recorded.expected["judgement"]["type"].as_str().expect("a judgement");
         if kind.contains("scan") {
-            assert_eq!(recorded.alarms(&folder, ORDINARY), [""; 0], "{}: {kind}", recorded.name);
+            assert_eq!(recorded.alarms(&folder, usize::MAX, ORDINARY), [""; 0], "{}: {kind}", recorded.name);
             continue;
         }
-        // A network whose threshold lies at a quarter of the flood; most of these captures are cut out of floods of 100,000 and
-        // more packets per second, but last for milliseconds.
-        let threshold = (recorded.rate() / 4.0).clamp(1.0, 20_000.0);
+        // A quarter of the flood; but some captures are milliseconds cut out of floods of 190,000 packets per second and more, and
+        // hold less than a threshold of that size tolerates as a burst: for those, what such a capture would be in a second.
+        let packets = recorded.expected["stats"]["top_dst"][0][1].as_f64().expect("a number");
+        let threshold = (recorded.rate() / 4.0).min(packets * 1.5).clamp(1.0, 20_000.0);
         let thresholds = format!("threshold_pps = {threshold:.0}\n");
-        let alarms = recorded.alarms(&folder, &thresholds);
+        let alarms = recorded.alarms(&folder, 1, &thresholds);
         println!(
             "{}: {kind}, {:.0} packets/s, threshold {threshold:.0}: {} alarms",
             recorded.name,
             recorded.rate(),
             alarms.len()
         );
-        let long_enough =
-            recorded.rate() * recorded.expected["stats"]["duration_s"].as_f64().unwrap_or(0.0) > threshold * 0.3;
-        assert_eq!(alarms.is_empty(), !long_enough, "{}: {kind}: {alarms:?}", recorded.name);
+        assert!(!alarms.is_empty(), "{}: {kind}: no alarm at {threshold:.0}", recorded.name);
     }
 }

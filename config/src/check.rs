@@ -464,6 +464,7 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
     let global = draft.groups.get("global").cloned().unwrap_or_default();
     let mut policy = |name: &str, group: &Group| GroupPolicy {
         enable_ban: group.enable_ban.or(global.enable_ban).unwrap_or(true),
+        enable_ban_of: [0, 1].map(|d| group.enable_ban_of[d].or(global.enable_ban_of[d]).unwrap_or(true)),
         // Where each group decides for itself, `global` speaks only for its own hosts, as in FastNetMon.
         enable_flow_spec: if main.flow_spec_per_hostgroup_management {
             group.enable_bgp_flow_spec.unwrap_or(false)

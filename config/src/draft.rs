@@ -94,6 +94,8 @@ pub struct Group {
     pub description: String,
     pub networks: Vec<Prefix>,
     pub enable_ban: Option<bool>,
+    /// By direction.
+    pub enable_ban_of: [Option<bool>; 2],
     pub enable_bgp_flow_spec: Option<bool>,
     pub enable_blackhole: Option<bool>,
     pub ladder: Ladder,

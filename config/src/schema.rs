@@ -539,6 +539,14 @@ fn group_keys() -> Vec<Key> {
                 Ok(())
             },
         ),
+        group("enable_ban_incoming", "true", "the same for attacks on this group", |g, v| {
+            g.enable_ban_of[Direction::Incoming as usize] = Some(v.switch()?);
+            Ok(())
+        }),
+        group("enable_ban_outgoing", "true", "the same for attacks from this group", |g, v| {
+            g.enable_ban_of[Direction::Outgoing as usize] = Some(v.switch()?);
+            Ok(())
+        }),
         group(
             "enable_bgp_flow_spec",
             "",

@@ -590,6 +590,24 @@ impl Detector {
         self.scan.top(&self.hosts, direction, unit, count)
     }
 
+    /// Averages of one own host over `average_calculation_time`; zero for one never seen.
+    #[must_use]
+    pub fn average(&self, host: Prefix) -> crate::scan::Average {
+        self.host_id(host).map(|host| self.scan.average(host)).unwrap_or_default()
+    }
+
+    /// The same, summed over the hosts of each network of `networks_list`, in the order of the configuration.
+    #[must_use]
+    pub fn network_averages(&self) -> Vec<(Prefix, crate::scan::Average)> {
+        self.scan.sums(&self.hosts, &self.config.networks)
+    }
+
+    /// The host group that a host or prefix belongs to.
+    #[must_use]
+    pub fn group_name(&self, prefix: &Prefix) -> &str {
+        &self.config.groups[self.hosts.membership().group_of_prefix(prefix)].name
+    }
+
     /// What is ordinary.
     #[must_use]
     pub const fn baselines(&self) -> &Baselines {

@@ -1,5 +1,6 @@
 //! `Scan`: once a second, every host that had traffic: averages, baselines, and IPv6 hosts that have gone quiet.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use collectors::Time;
@@ -191,14 +192,41 @@ impl Scan {
             Unit::Packets | Unit::Flows => average.packets[d],
             Unit::Bytes => average.bytes[d],
         };
-        let rows = (0u32..).zip(&self.rows).filter_map(|(slab, rows)| Some((slab, rows.as_ref()?)));
-        let all =
-            rows.flat_map(|(slab, rows)| (0u32..).zip(rows.iter()).map(move |(p, row)| (HostId::new(slab, p), row)));
-        let mut found: Vec<(HostId, Average)> =
-            all.filter(|(_, row)| of(&row.average) >= 1.0).map(|(host, row)| (host, row.average)).collect();
+        let mut found: Vec<(HostId, Average)> = self.averages().filter(|(_, average)| of(average) >= 1.0).collect();
         found.sort_by(|a, b| of(&b.1).total_cmp(&of(&a.1)).then(a.0.cmp(&b.0)));
         found.truncate(count);
         found.into_iter().filter_map(|(host, average)| Some((hosts.prefix(host)?, average))).collect()
+    }
+
+    /// Averages of a host.
+    pub(crate) fn average(&self, host: HostId) -> Average {
+        let rows = self.rows.get(host.slab()).and_then(Option::as_ref);
+        rows.map_or_else(Average::default, |rows| rows[host.place()].average)
+    }
+
+    /// Sums of the averages of the hosts in each network, in the order given; networks may overlap.
+    pub(crate) fn sums(&self, hosts: &Hosts, networks: &[Prefix]) -> Vec<(Prefix, Average)> {
+        let lengths: BTreeSet<u8> = networks.iter().map(Prefix::length).collect();
+        let mut sums: BTreeMap<Prefix, Average> = networks.iter().map(|n| (*n, Average::default())).collect();
+        for (host, average) in self.averages().filter(|(_, average)| *average != Average::default()) {
+            let Some(prefix) = hosts.prefix(host) else { continue };
+            for length in lengths.iter().filter(|l| **l <= prefix.length()) {
+                if let Some(sum) = sums.get_mut(&prefix.widened(*length)) {
+                    for d in 0..2 {
+                        sum.packets[d] += average.packets[d];
+                        sum.bytes[d] += average.bytes[d];
+                    }
+                }
+            }
+        }
+        networks.iter().map(|n| (*n, sums[n])).collect()
+    }
+
+    fn averages(&self) -> impl Iterator<Item = (HostId, Average)> {
+        let rows = (0u32..).zip(&self.rows).filter_map(|(slab, rows)| Some((slab, rows.as_ref()?)));
+        rows.flat_map(|(slab, rows)| {
+            (0u32..).zip(rows.iter()).map(move |(place, row)| (HostId::new(slab, place), row.average))
+        })
     }
 }
 

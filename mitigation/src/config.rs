@@ -249,6 +249,8 @@ impl Default for UnicastForm {
 pub struct GroupPolicy {
     /// Announce automatic decisions (`enable_ban`, default off: dry run, decision 4).
     pub enable_ban: bool,
+    /// The same by direction of the attack (`enable_ban_incoming`, `enable_ban_outgoing`, default on).
+    pub enable_ban_of: [bool; 2],
     /// Announce FlowSpec rules for this group (`enable_bgp_flow_spec`).
     pub enable_flow_spec: bool,
     /// Fall back to a blackhole (`enable_blackhole`).
@@ -267,6 +269,7 @@ impl Default for GroupPolicy {
     fn default() -> Self {
         Self {
             enable_ban: false,
+            enable_ban_of: [true; 2],
             enable_flow_spec: true,
             enable_blackhole: true,
             mode: Mode::Automatic,

@@ -25,7 +25,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         super::print_json(&serde_json::json!({ "valid": result.is_ok(), "problems": problems }))?;
     } else {
         match &result {
-            Ok(config) => println!("{}: valid. {}", args.config.display(), summary(config)),
+            Ok(config) => say!("{}: valid. {}", args.config.display(), summary(config)),
             Err(problems) => super::print_problems(&args.config, problems),
         }
     }

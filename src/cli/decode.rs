@@ -131,20 +131,20 @@ fn summary(statistics: &Statistics, by_protocol: BTreeMap<String, BTreeMap<u8, C
 }
 
 fn print(summary: &Summary) {
-    println!("datagrams       {}", summary.datagrams);
-    println!("records         {}", summary.records);
-    println!("option records  {}", summary.option_records);
-    println!("as exported     {} packets, {} bytes", summary.raw_packets, summary.raw_bytes);
-    println!("scaled          {} packets, {} bytes", summary.packets, summary.bytes);
+    say!("datagrams       {}", summary.datagrams);
+    say!("records         {}", summary.records);
+    say!("option records  {}", summary.option_records);
+    say!("as exported     {} packets, {} bytes", summary.raw_packets, summary.raw_bytes);
+    say!("scaled          {} packets, {} bytes", summary.packets, summary.bytes);
     let rates: Vec<String> = summary.rates.iter().map(|r| format!("1:{r}")).collect();
-    println!("sampling        {}", if rates.is_empty() { "-".to_owned() } else { rates.join(", ") });
+    say!("sampling        {}", if rates.is_empty() { "-".to_owned() } else { rates.join(", ") });
     for (version, protocols) in &summary.by_protocol {
         for (protocol, counts) in protocols {
-            println!("{version} protocol {protocol:3}  {} packets, {} bytes", counts.packets, counts.bytes);
+            say!("{version} protocol {protocol:3}  {} packets, {} bytes", counts.packets, counts.bytes);
         }
     }
     for (reason, count) in &summary.errors {
-        println!("not understood  {reason}: {count}");
+        say!("not understood  {reason}: {count}");
     }
 }
 

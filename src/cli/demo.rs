@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(crate::demo::run(args.sflow, args.once, &mut |line| println!("{line}")));
+    let result = runtime.block_on(crate::demo::run(args.sflow, args.once, &mut |line| say!("{line}")));
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
 }

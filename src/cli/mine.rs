@@ -227,15 +227,15 @@ fn conditions(candidate: &Candidate) -> String {
 }
 
 fn print(answer: &Answer) {
-    println!("{}", answer.reason);
+    say!("{}", answer.reason);
     answer.rules.iter().for_each(|rule| {
-        println!("  {}", rule.text);
-        println!("    {}", figures(rule));
+        say!("  {}", rule.text);
+        say!("    {}", figures(rule));
     });
     if !answer.ranking.is_empty() {
-        println!("ranking:");
+        say!("ranking:");
         for rule in &answer.ranking {
-            println!(
+            say!(
                 "- {} {} packets {} bytes: {} ({})",
                 rule.conditions,
                 rule.packets,
@@ -265,6 +265,6 @@ fn figures(rule: &Rule) -> String {
 fn print_flowspec(outcome: &Outcome) {
     for candidate in &outcome.rules {
         let rule = FlowSpec { pattern: candidate.pattern.clone(), actions: vec![Action::Discard] };
-        println!("{}", flowspec::json::to_value(&rule));
+        say!("{}", flowspec::json::to_value(&rule));
     }
 }

@@ -3,6 +3,11 @@
 //! Exit codes: 0 done and well; 1 a problem was found, or the command failed; 2 wrong usage.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
 
+/// A line on standard output. Once nobody reads any more the program ends, as it would by SIGPIPE.
+macro_rules! say {
+    ($($text:tt)*) => { crate::cli::write_line(format_args!($($text)*)) };
+}
+
 mod check;
 mod decode;
 mod demo;
@@ -180,6 +185,14 @@ fn print_problems(path: &Path, problems: &[config::Problem]) {
     }
     let plural = if problems.len() == 1 { "" } else { "s" };
     eprintln!("{} problem{plural}; nothing was started", problems.len());
+}
+
+/// See `say!`.
+fn write_line(text: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    if writeln!(std::io::stdout().lock(), "{text}").is_err() {
+        std::process::exit(0);
+    }
 }
 
 /// Writes JSON to standard output; a reader that went away is not an error.

@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         |entry| {
             if !args.json {
                 let start = *start.get_or_insert(entry.time);
-                println!("{:10.3} s  {}", entry.time - start, entry.report);
+                say!("{:10.3} s  {}", entry.time - start, entry.report);
             }
         },
     )?;
@@ -58,18 +58,22 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !outcome.events.iter().any(|e| matches!(e.report, crate::report::Report::Alarm { .. })) {
-        println!("no alarm");
+        say!("no alarm");
     }
     for mitigation in &outcome.mitigations {
-        println!("in force at the end: {mitigation}");
+        say!("in force at the end: {mitigation}");
     }
     let totals = &outcome.totals;
-    println!(
+    say!(
         "packets: {} incoming, {} outgoing, {} internal, {} other; {} filtered by rules",
-        totals.incoming.0, totals.outgoing.0, totals.internal.0, totals.other.0, totals.filtered.0
+        totals.incoming.0,
+        totals.outgoing.0,
+        totals.internal.0,
+        totals.other.0,
+        totals.filtered.0
     );
     for (reason, count) in &outcome.errors {
-        println!("not understood: {reason} {count}");
+        say!("not understood: {reason} {count}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -95,9 +99,9 @@ fn decide(files: &[PathBuf], json: bool) -> Result<ExitCode> {
             continue;
         }
         let detection = &case.detection;
-        println!("{}: {} {} of host group {}", path.display(), case.prefix, case.direction, detection.group);
+        say!("{}: {} {} of host group {}", path.display(), case.prefix, case.direction, detection.group);
         match replayed.evidence {
-            Some(e) => println!(
+            Some(e) => say!(
                 "  alarm: {} {} per second (at least {} for sure) from {} observations in {} ms; {} is {}",
                 e.rate,
                 detection.unit,
@@ -107,19 +111,19 @@ fn decide(files: &[PathBuf], json: bool) -> Result<ExitCode> {
                 detection.threshold_key,
                 detection.threshold
             ),
-            None => println!("  no alarm from what was measured"),
+            None => say!("  no alarm from what was measured"),
         }
-        println!(
+        say!(
             "  {} samples, {} of ordinary traffic: {}",
             case.mining.sample.len(),
             case.mining.baseline.len(),
             replayed.verdict
         );
         for (rule, coverage) in &replayed.rules {
-            println!("  {:5.1} %  {rule}", coverage * 100.0);
+            say!("  {:5.1} %  {rule}", coverage * 100.0);
         }
-        case.decision.actions.iter().for_each(|action| println!("  then: {action}"));
-        println!("  {}", if replayed.same { "the same decision" } else { "ANOTHER DECISION than the recorded one" });
+        case.decision.actions.iter().for_each(|action| say!("  then: {action}"));
+        say!("  {}", if replayed.same { "the same decision" } else { "ANOTHER DECISION than the recorded one" });
     }
     if json {
         super::print_json(&results)?;

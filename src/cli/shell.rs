@@ -186,13 +186,13 @@ struct Shell {
 
 impl Shell {
     fn greet(&mut self) {
-        println!("floodwall {}; ? shows what may follow, TAB completes, exit leaves", env!("CARGO_PKG_VERSION"));
+        say!("floodwall {}; ? shows what may follow, TAB completes, exit leaves", env!("CARGO_PKG_VERSION"));
         let compare = Request::Show { category: "compare".to_owned(), arguments: Vec::new() };
         match self.link.ask(compare, None) {
             Ok(Ok(answer)) => {
                 self.note(&answer.json);
                 if answer.json["differences"].as_array().is_some_and(|d| !d.is_empty()) {
-                    println!("your candidate has edits that are not committed: show | compare");
+                    say!("your candidate has edits that are not committed: show | compare");
                 }
             }
             Ok(Err(failure)) => eprintln!("{}", failure.text),
@@ -210,9 +210,9 @@ impl Shell {
         let rows: Vec<Vec<String>> =
             self.link.complete(before).into_iter().map(|(w, h)| vec![format!("  {w}"), h]).collect();
         if rows.is_empty() {
-            println!("  a value, or nothing: press Enter");
+            say!("  a value, or nothing: press Enter");
         } else {
-            println!("{}", table(&["  WORD", ""], &rows));
+            say!("{}", table(&["  WORD", ""], &rows));
         }
     }
 
@@ -221,7 +221,7 @@ impl Shell {
             "help" => {
                 let verbs = control::words::VERBS.iter().map(|(v, a, h)| vec![format!("{v} {a}"), (*h).to_owned()]);
                 let own = OWN.iter().map(|(w, h)| vec![(*w).to_owned(), (*h).to_owned()]);
-                return println!("{}", table(&["COMMAND", ""], &verbs.chain(own).collect::<Vec<_>>()));
+                return say!("{}", table(&["COMMAND", ""], &verbs.chain(own).collect::<Vec<_>>()));
             }
             "top" => return tell(super::top::run_on(&self.link.socket)),
             "doctor" => return tell(super::doctor::run_on(&self.link.socket)),
@@ -236,7 +236,7 @@ impl Shell {
                 self.note(outcome.as_ref().map_or_else(|f| &f.json, |a| &a.json));
                 match outcome {
                     Ok(answer) if options.json => tell(super::print_json(&answer.json).map(|()| ExitCode::SUCCESS)),
-                    Ok(answer) => println!("{}", answer.text),
+                    Ok(answer) => say!("{}", answer.text),
                     Err(failure) => eprintln!("{}", failure.text),
                 }
             }

@@ -31,7 +31,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let asked = Client::connect(&socket).and_then(|mut client| client.ask(&envelope));
     match asked {
         Ok(Ok(answer)) => {
-            println!("{}", answer.text);
+            say!("{}", answer.text);
             return Ok(ExitCode::SUCCESS);
         }
         Ok(Err(failure)) => eprintln!("the daemon refuses: {}; sending it SIGUSR2", failure.text),
@@ -51,6 +51,6 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         );
     }
     kill(Pid::from_raw(pid), Signal::SIGUSR2).with_context(|| format!("cannot send SIGUSR2 to process {pid}"))?;
-    println!("SIGUSR2 sent to process {pid}: everything is withdrawn; its log says so");
+    say!("SIGUSR2 sent to process {pid}: everything is withdrawn; its log says so");
     Ok(ExitCode::SUCCESS)
 }

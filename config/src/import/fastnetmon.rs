@@ -266,7 +266,7 @@ fn import_main(builder: &mut Builder, options: &[Option], is_community: bool, ha
                 let (path, on) = (["process_internal_traffic_as_external"], ["true".to_owned()]);
                 builder.map(option, Section::Main, &path, &on, Fate::Changed, "counted for both its hosts");
             }
-            "networks_list" | "networks_whitelist" => {
+            "networks_list" | "networks_whitelist" | "networks_whitelist_remote" => {
                 let values: Vec<String> = option.values.iter().map(|v| whole(v)).collect();
                 let key = option.key.clone();
                 builder.map(option, Section::Main, &[&key], &values, Fate::Mapped, "");
@@ -339,11 +339,8 @@ fn import_group(builder: &mut Builder, name: &str, options: &[Option], both_dire
                 let text = [option.values.join(" ")];
                 builder.map(option, Section::HostGroup, &[name, "description"], &text, Fate::Mapped, "");
             }
-            "enable_bgp_flow_spec" => {
+            "enable_bgp_flow_spec" | "enable_ban_incoming" | "enable_ban_outgoing" => {
                 builder.map(option, Section::HostGroup, &[name, path], &option.values, Fate::Mapped, "");
-            }
-            "enable_ban_incoming" | "enable_ban_outgoing" => {
-                builder.report(option, Fate::Changed, "set bgp NAME announce_incoming and announce_outgoing");
             }
             _ if is_threshold(path) => import_threshold(builder, name, options, option, both_directions),
             _ => rest(builder, option, path),

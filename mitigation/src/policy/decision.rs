@@ -29,6 +29,8 @@ pub enum DryRun {
     BanDisabled,
     /// `enable_ban` of the host group is off.
     GroupBanDisabled,
+    /// `enable_ban_incoming` or `enable_ban_outgoing` of the host group is off.
+    DirectionBanDisabled,
     /// `gobgp_flow_spec_announces` is off.
     FlowSpecDisabled,
     /// `enable_bgp_flow_spec` of the host group is off.
@@ -55,6 +57,9 @@ impl DryRun {
             Self::Halted => "withdraw-all is in force: announce again with set announcing enable",
             Self::BanDisabled => "dry run: set main enable_ban = true to announce",
             Self::GroupBanDisabled => "dry run: set enable_ban = true in the host group to announce",
+            Self::DirectionBanDisabled => {
+                "dry run: set enable_ban_incoming (or enable_ban_outgoing) = true in the host group to announce"
+            }
             Self::FlowSpecDisabled => "dry run: set main gobgp_flow_spec_announces = true to announce FlowSpec rules",
             Self::GroupFlowSpecDisabled => "dry run: set enable_bgp_flow_spec = true in the host group to announce",
             Self::AlertOnly => "alert only: set mitigation = \"automatic\" in the host group to announce",

@@ -347,6 +347,8 @@ impl Policy {
             Some(DryRun::BanDisabled)
         } else if !group.enable_ban {
             Some(DryRun::GroupBanDisabled)
+        } else if !group.enable_ban_of[m.target.direction as usize] {
+            Some(DryRun::DirectionBanDisabled)
         } else if m.is_rule() && !self.config.flow_spec_announces {
             Some(DryRun::FlowSpecDisabled)
         } else if m.is_rule() && !group.enable_flow_spec {

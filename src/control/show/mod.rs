@@ -8,6 +8,7 @@ mod enforcer;
 mod events;
 mod exporters;
 mod flowspec;
+mod host_counters;
 mod interfaces;
 mod single_host_counters;
 mod status;
@@ -64,6 +65,8 @@ pub const CATEGORIES: &[Category] = &[
     events::CATEGORY,
     exporters::CATEGORY,
     flowspec::CATEGORY,
+    host_counters::HOSTS,
+    host_counters::NETWORKS,
     interfaces::CATEGORY,
     single_host_counters::CATEGORY,
     status::CATEGORY,

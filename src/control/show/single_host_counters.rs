@@ -27,10 +27,14 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
     let name = prefix.to_string();
     let attacks: Vec<_> = view.status.attacks.iter().filter(|a| a.prefix == name).collect();
     let mitigations: Vec<_> = view.status.mitigations.iter().filter(|m| m.prefix == name).collect();
+    let average = view.pipeline.detector().average(prefix);
     let row = |direction: &str, d: usize| {
-        vec![direction.to_owned(), totals.packets[d].to_string(), totals.bytes[d].to_string()]
+        let rates = [format!("{:.0}", average.packets[d]), format!("{:.1}", f64::from(average.bytes[d]) * 8.0 / 1e6)];
+        [vec![direction.to_owned(), totals.packets[d].to_string(), totals.bytes[d].to_string()], rates.to_vec()]
+            .concat()
     };
-    let mut text = table(&["DIRECTION", "PACKETS", "BYTES"], &[row("incoming", 0), row("outgoing", 1)]);
+    let header = ["DIRECTION", "PACKETS", "BYTES", "PPS", "MBPS"];
+    let mut text = table(&header, &[row("incoming", 0), row("outgoing", 1)]);
     for a in &attacks {
         text.push_str(&format!(
             "\nattacked ({}): over {}, {} packets/s",
@@ -42,6 +46,14 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
         text.push_str(&format!("\n{}: {}{dry}", m.kind, m.route));
     }
     let side = |d: usize| json!({ "packets": totals.packets[d], "bytes": totals.bytes[d] });
-    let json = json!({ "host": address, "incoming": side(0), "outgoing": side(1), "attacks": attacks, "mitigations": mitigations });
+    let json = json!({
+        "host": address,
+        "group": view.pipeline.detector().group_name(&prefix),
+        "incoming": side(0),
+        "outgoing": side(1),
+        "rates": super::host_counters::rates(&average),
+        "attacks": attacks,
+        "mitigations": mitigations,
+    });
     Ok(Answer { text, json })
 }
