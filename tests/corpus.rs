@@ -2,6 +2,8 @@
 //!
 //! The corpus is found through `FLOODWALL_CORPUS` (default `../shared/corpus`); without it the tests say that they are skipped.
 
+#![allow(clippy::print_stdout, reason = "what was skipped, and figures")]
+
 mod support;
 
 use std::path::{Path, PathBuf};
