@@ -132,7 +132,7 @@ impl Detector {
         let v6_lengths = &config.prefix_lengths.1;
         let hosts = Arc::new(Hosts::new(&networks, membership, v6_lengths, config.max_ipv6_hosts, seed));
         let pulse = Arc::new(Pulse { tick: AtomicU32::new(2) });
-        let meter_config = meter_config(&config, &hosts, workers.max(1));
+        let meter_config = meter_config(&config, &hosts, workers);
         let whitelist = Arc::new(whitelist(&config, Time(0)));
         let make = |worker| {
             let (hosts, pulse) = (Arc::clone(&hosts), Arc::clone(&pulse));
@@ -686,6 +686,7 @@ fn whitelist(config: &Config, now: Time) -> Whitelist {
 
 /// How meters count under these thresholds: the trip count of a host is below its smallest threshold, shared by the workers.
 fn meter_config(config: &Config, hosts: &Hosts, workers: usize) -> MeterConfig {
+    let workers = workers.max(1);
     let smallest = |thresholds: &Thresholds, is_bytes: bool| -> Option<u64> {
         let of = thresholds.iter().filter(|((_, m), _)| (m.unit == Unit::Bytes) == is_bytes);
         of.map(|(_, v)| *v).min()

@@ -69,8 +69,8 @@ pub(crate) fn advance(
         (hits.0.saturating_sub(attack.rates.filter_hits.0), hits.1.saturating_sub(attack.rates.filter_hits.1));
     attack.rates.filter_hits = hits;
     let direction = attack.target.direction;
-    let packets = delta.map_or(0, |d| d.packets(direction)) + filtered.0;
-    let bytes = delta.map_or(0, |d| d.bytes(direction)) + filtered.1;
+    let packets = delta.map_or(0, |d| d.packets(direction)).saturating_add(filtered.0);
+    let bytes = delta.map_or(0, |d| d.bytes(direction)).saturating_add(filtered.1);
     let measured = delta.map_or(0, |d| d.units(direction, attack.measure.class, attack.measure.unit));
     let of_filters = match attack.measure.unit {
         Unit::Packets => filtered.0,
@@ -93,7 +93,7 @@ pub(crate) fn advance(
     if packets > 0 || reach == 0.0 {
         ewma(&mut attack.rates.packets, packets);
         ewma(&mut attack.rates.bytes, bytes);
-        ewma(&mut attack.rates.units, measured + of_filters);
+        ewma(&mut attack.rates.units, measured.saturating_add(of_filters));
     } else {
         let rates = &mut attack.rates;
         [&mut rates.packets, &mut rates.bytes, &mut rates.units].into_iter().for_each(decay);

@@ -222,7 +222,9 @@ impl Prefixes {
                 node.delta.add(counted);
                 node.is_touched = true;
                 if let Some((_, packets)) = node.networks.iter_mut().find(|(p, _)| p.overlaps(&prefix)) {
-                    *packets += counted.packets(Direction::Incoming) + counted.packets(Direction::Outgoing);
+                    for direction in Direction::ALL {
+                        *packets = packets.saturating_add(counted.packets(direction));
+                    }
                 }
             }
         }
@@ -244,8 +246,8 @@ impl Prefixes {
             }
             for direction in Direction::ALL {
                 let sums = &mut node.second[direction as usize];
-                sums[0] += node.delta.packets(direction);
-                sums[1] += node.delta.bytes(direction);
+                sums[0] = sums[0].saturating_add(node.delta.packets(direction));
+                sums[1] = sums[1].saturating_add(node.delta.bytes(direction));
             }
             let checks = node.raised.as_ref().unwrap_or(&self.checks[node.checks]);
             node.levels.add(checks, start, now, node.is_touched.then_some(&node.delta));
