@@ -470,7 +470,8 @@ fn packet_rate(attack: &Attack, samples: &[Sample]) -> f64 {
         return rate;
     }
     let of_target = samples.iter().filter(|s| attack.target.covers(s));
-    let (packets, bytes) = of_target.fold((0u64, 0u64), |(p, b), s| (p + s.packets, b + s.bytes));
+    let (packets, bytes) =
+        of_target.fold((0u128, 0u128), |(p, b), s| (p + u128::from(s.packets), b + u128::from(s.bytes)));
     rate * packets as f64 / bytes.max(1) as f64
 }
 

@@ -8,7 +8,7 @@ use crate::elements::{Field, Values};
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::packet::{self, LinkType};
-use crate::sample::{Fields, Origin, Sample, Time, protocol};
+use crate::sample::{Fields, MOST_UNITS, Origin, Sample, Time, protocol};
 use crate::template::{Named, Sampling};
 
 /// What a record is read with.
@@ -252,8 +252,8 @@ fn icmp(values: &Values<'_>, sample: &mut Sample, destination_port: u16) {
 fn count(sample: &mut Sample, values: &Values<'_>, packets: u64, bytes: u64) {
     let packets = packets.max(1);
     let rate = u64::from(sample.sampling_rate);
-    sample.packets = packets.saturating_mul(rate);
-    sample.bytes = bytes.saturating_mul(rate);
+    sample.packets = packets.saturating_mul(rate).min(MOST_UNITS);
+    sample.bytes = bytes.saturating_mul(rate).min(MOST_UNITS);
     // A division of 32 bits takes half as long.
     let mean = match (u32::try_from(bytes), u32::try_from(packets)) {
         (Ok(bytes), Ok(packets)) => u64::from(bytes / packets),
@@ -325,7 +325,7 @@ fn emit_section(values: &Values<'_>, context: &Context<'_>, statistics: &mut Sta
             sample.inside = context.exporter.settings.is_inside;
             sample.sampling_rate = rate;
             sample.packets = u64::from(rate);
-            sample.bytes = sample.bytes.saturating_mul(rate.into());
+            sample.bytes = sample.bytes.saturating_mul(rate.into()).min(MOST_UNITS);
             sample.input_interface = u16::try_from(values.get(Field::InputInterface).unwrap_or(0)).unwrap_or(u16::MAX);
             sample.dropped = is_dropped(values, context.exporter);
             out.push(sample);

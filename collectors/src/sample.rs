@@ -191,6 +191,10 @@ pub mod tcp_flags {
     pub const URG: u16 = 0x20;
 }
 
+/// Packets, or bytes, that one sample stands for at most: more than any record can truthfully tell of (281 terabytes), and few
+/// enough that sums over tens of thousands of samples stay far from overflow.
+pub const MOST_UNITS: u64 = 1 << 48;
+
 /// One packet header or flow record, and how much traffic it stands for.
 ///
 /// `packets` and `bytes` are already multiplied by the sampling rate. Addresses are left-aligned (see [`address_bits`]).
