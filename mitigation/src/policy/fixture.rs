@@ -57,7 +57,12 @@ pub(super) fn attack(host: &str, now: Time) -> Attack {
     let (mut detector, mut meters) = Detector::new(
         detector::Config {
             networks: vec![prefix("203.0.113.0/24")],
-            groups: vec![HostGroup { name: "global".to_owned(), networks: Vec::new(), thresholds, ..HostGroup::default() }],
+            groups: vec![HostGroup {
+                name: "global".to_owned(),
+                networks: Vec::new(),
+                thresholds,
+                ..HostGroup::default()
+            }],
             ..detector::Config::default()
         },
         1,
