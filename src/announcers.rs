@@ -103,6 +103,11 @@ impl Announcers {
         self.publish(now, pipeline.policy().config())
     }
 
+    /// Whether what was asked for at `since` would survive a crash, or the disk has had its time (decision 23).
+    pub(crate) fn is_settled(&self, now: Time, since: Time) -> bool {
+        self.store.as_ref().is_none_or(Store::is_durable) || now.since(since) >= DISK
+    }
+
     fn release(&mut self, now: Time, entries: &mut Vec<Entry>) {
         let durable = self.store.as_ref().is_none_or(Store::is_durable);
         if durable {

@@ -193,6 +193,8 @@ struct Control {
     exporters: Watch,
     statistics: collectors::worker::Reader,
     announcers: Announcers,
+    /// Orders carried out, whose callers wait for the store.
+    acted: Vec<(Time, tokio::sync::oneshot::Sender<Outcome>, Outcome)>,
     halt: Arc<Halt>,
     cases: mpsc::SyncSender<Case>,
     events: VecDeque<Entry>,
@@ -258,6 +260,7 @@ pub async fn start(
         exporters: Watch::default(),
         statistics,
         announcers,
+        acted: Vec::new(),
         halt: Arc::clone(&halt),
         cases: write_cases(config.state_directory.join("cases"))?,
         events: VecDeque::new(),
@@ -437,6 +440,7 @@ impl Control {
                 entries.extend(self.pipeline.collect(now));
             }
             let changed = self.announcers.offer(now, &self.pipeline, &mut entries);
+            self.answer_acted(now);
             self.announcers.journal(&entries);
             entries.into_iter().for_each(|entry| self.tell(entry));
             for case in self.pipeline.take_cases() {
@@ -472,7 +476,13 @@ impl Control {
             // Whoever asked may have gone.
             match next {
                 Job::Ask { request, caller, reply } => {
-                    let _ = reply.send(self.answer(clock::now(), &request, &caller));
+                    let now = clock::now();
+                    let outcome = self.answer(now, &request, &caller);
+                    if act::find(&request).is_some() && outcome.is_ok() {
+                        self.acted.push((now, reply, outcome));
+                    } else {
+                        let _ = reply.send(outcome);
+                    }
                 }
                 Job::Reconfigure { config, added, reply } => {
                     let now = clock::now();
@@ -485,6 +495,15 @@ impl Control {
                 }
             }
             job = self.jobs.try_recv().ok();
+        }
+    }
+
+    /// Tells callers that what they ordered is done: not before it would survive a crash.
+    fn answer_acted(&mut self, now: Time) {
+        let announcers = &self.announcers;
+        for (_, reply, outcome) in self.acted.extract_if(.., |(since, ..)| announcers.is_settled(now, *since)) {
+            // Whoever asked may have gone.
+            let _ = reply.send(outcome);
         }
     }
 
