@@ -19,12 +19,15 @@ const EXCHANGE: [f64; 3] = [2.0, 8.0, 40.0];
 const SHORTNESS: f64 = 0.004;
 /// The share of the sample that must have a condition for it to stand out, and how many times its ordinary share that must be.
 const STANDS_OUT: [(f64, f64); 2] = [(0.5, 8.0), (0.8, 5.0)];
-/// What is left is taken for ordinary traffic when it is no more than this many times as much.
-const REST: f64 = 0.7;
+/// What is left is taken for ordinary traffic when it is no more than this many times as much; of few samples, too few are left to
+/// count them.
+const REST: f64 = 1.4;
+const REST_OF_FEW: f64 = 0.7;
+const FEW: usize = 100;
 /// A further rule must cover this share of the excess.
 const MARGINAL: f64 = 0.01;
 /// What a share of the attack left over is worth, in shares of goodput, where link and host could bear it: capacities are guesses.
-const COVERAGE: f64 = 0.37;
+const COVERAGE: f64 = 0.35;
 /// What a further rule must be worth.
 const RULE: f64 = 0.0006;
 /// A rule may be as good by chance once in this many times.
@@ -247,7 +250,8 @@ impl Judge<'_> {
     /// Whether what is left exceeds the ordinary traffic clearly.
     fn is_too_much(&self, live: &RowSet) -> bool {
         let left: f64 = live.iter().take_while(|i| *i < self.columns.attack).map(|i| self.columns.share[i]).sum();
-        left * self.rates.captured > REST * self.rates.ordinary
+        let rest = if self.columns.attack < FEW { REST_OF_FEW } else { REST };
+        left * self.rates.captured > rest * self.rates.ordinary
     }
 
     /// Share of ordinary traffic that a rule may hit although no sample shows it: half a row.

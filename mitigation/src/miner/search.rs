@@ -222,13 +222,20 @@ impl<'a> Search<'a> {
         count: usize,
         next: &mut Vec<State>,
     ) {
-        proposals
-            .sort_by(|a, b| by(b).total_cmp(&by(a)).then_with(|| a.test.cmp(&b.test)).then(a.parent.cmp(&b.parent)));
+        let before = |a: &Proposal, b: &Proposal| {
+            by(b).total_cmp(&by(a)).then_with(|| a.test.cmp(&b.test)).then(a.parent.cmp(&b.parent))
+        };
         let most = next.len() + count;
-        for proposal in proposals.iter() {
+        // Few are needed: the next best is looked for until they are.
+        for done in 0..proposals.len() {
             if next.len() == most {
                 break;
             }
+            let Some(best) = (done..proposals.len()).min_by(|a, b| before(&proposals[*a], &proposals[*b])) else {
+                break;
+            };
+            proposals.swap(done, best);
+            let proposal = &proposals[done];
             let tests = beam[proposal.parent].tests.with(proposal.test);
             // Raw ends take many entries; widening finds rounder ones.
             let most_entries = self.can.max_entries.saturating_mul(ROUNDING);

@@ -90,9 +90,18 @@ struct Best {
 
 const WHOLE: u8 = u8::MAX;
 
+/// Sums over points before one.
+#[derive(Debug, Clone, Copy, Default)]
+struct Before {
+    mass: [Mass; 2],
+    rows: [u32; 2],
+}
+
 /// The tree over one rule's sources: halves come before the part that they make up.
 struct Tree<'a> {
     columns: &'a Columns,
+    points: Vec<Point>,
+    before: Vec<Before>,
     parts: Vec<Part>,
     /// What is spread over the whole address space.
     spread: [Mass; 2],
@@ -122,35 +131,34 @@ impl<'a> Tree<'a> {
         discount(&mut points, network, |s| s == Side::Attack, &mut spread);
         discount(&mut points, network, |s| s != Side::Attack, &mut spread);
         let dearest = EXCHANGE.into_iter().map(|e| judge.price(e)).fold(0.0, f64::max);
-        let mut tree = Self { columns, parts: Vec::with_capacity(256), spread, longest, dearest };
+        let before = sums(&points);
+        let all = 0..points.len();
+        let mut tree = Self { columns, points, before, parts: Vec::with_capacity(256), spread, longest, dearest };
         let (bits, length) = match columns.version {
             IpVersion::V4 => (0, 0),
             IpVersion::V6 => (0x2 << 124, 3),
         };
-        let _ = tree.grow(&points, bits, length);
+        let _ = tree.grow(all, bits, length);
         tree
     }
 
     /// Adds a part of the address space that holds these points, after its halves.
-    fn grow(&mut self, points: &[Point], bits: u128, length: u8) -> usize {
+    fn grow(&mut self, points: std::ops::Range<usize>, bits: u128, length: u8) -> usize {
         let space = self.columns.space_of(bits, length);
-        let mut mass = self.spread.map(|m| Mass { plus: m.plus * space, minus: m.minus * space });
-        let mut rows = [0u32; 2];
-        for point in points {
-            mass[0].add(point.side, point.weight);
-            if point.stays {
-                mass[1].add(point.side, point.weight);
-            }
-            rows[usize::from(point.side == Side::Attack)] += 1;
-        }
+        let (from, to) = (&self.before[points.start], &self.before[points.end]);
+        let mass: [Mass; 2] = std::array::from_fn(|of| Mass {
+            plus: space.mul_add(self.spread[of].plus, to.mass[of].plus - from.mass[of].plus),
+            minus: space.mul_add(self.spread[of].minus, to.mass[of].minus - from.mass[of].minus),
+        });
+        let rows = [to.rows[0] - from.rows[0], to.rows[1] - from.rows[1]];
         // No split brings more than all that is hit, or all of the attack.
         let take = mass[0].take(self.dearest).max(mass[1].take(self.dearest)).max(0.0);
         let could = (mass[0].plus - take).min((self.dearest * mass[0].minus).max(mass[0].plus - mass[1].plus));
         let splits = length < self.longest && rows.iter().any(|r| *r >= ROWS) && rows[0] > 0 && could > WORTH;
         let halves = splits.then(|| {
             let bit = 1u128 << (127 - length);
-            let (low, high) = points.split_at(points.partition_point(|p| p.bits & bit == 0));
-            (self.grow(low, bits, length + 1), self.grow(high, bits | bit, length + 1))
+            let at = points.start + self.points[points.clone()].partition_point(|p| p.bits & bit == 0);
+            (self.grow(points.start..at, bits, length + 1), self.grow(at..points.end, bits | bit, length + 1))
         });
         self.parts.push(Part { bits, length, mass, halves });
         self.parts.len() - 1
@@ -199,6 +207,22 @@ impl<'a> Tree<'a> {
     }
 }
 
+/// The sums before each point, and over all of them.
+fn sums(points: &[Point]) -> Vec<Before> {
+    let mut sum = Before::default();
+    let mut before = Vec::with_capacity(points.len() + 1);
+    before.push(sum);
+    for point in points {
+        sum.mass[0].add(point.side, point.weight);
+        if point.stays {
+            sum.mass[1].add(point.side, point.weight);
+        }
+        sum.rows[usize::from(point.side == Side::Attack)] += 1;
+        before.push(sum);
+    }
+    before
+}
+
 /// Takes the discount off the points of one side and spreads it.
 #[allow(clippy::cast_precision_loss, reason = "some hundred rows")]
 fn discount(points: &mut [Point], network: u32, is_side: fn(Side) -> bool, spread: &mut [Mass; 2]) {
@@ -238,6 +262,16 @@ pub(super) struct Apart {
     pub(super) value: f64,
 }
 
+/// What holds however the sources of a rule are told apart: what other rules match and are expected to, and the whole and the
+/// trimmed rule beside them.
+struct Base {
+    shares: Shares,
+    loss: f64,
+    unseen: f64,
+    rules: usize,
+    all: [(Shares, f64); 2],
+}
+
 impl Judge<'_> {
     /// The best way to tell the sources of one rule of a set apart, given the same rule trimmed: either every part is the rule or the
     /// trimmed one, whichever is better there; or the trimmed one holds everywhere, and the whole one where that pays.
@@ -260,12 +294,13 @@ impl Judge<'_> {
             let already = if beside_trimmed { trimmed.rows } else { RowSet::EMPTY };
             let tree = Tree::new(self, &own.and_not(&already), &trimmed.rows);
             let whole = tree.parts.last()?.mass;
+            let base = self.base((set, at), trimmed, &others.or(&already), beside_trimmed);
             for exchange in EXCHANGE {
                 let price = self.price(exchange);
                 let parts = tree.best(price, room - usize::from(beside_trimmed));
                 let parts = parts.into_iter().map(|part| (part, part.better(price))).collect();
                 let mut apart = Apart { parts, beside_trimmed, whole, value: 0.0 };
-                apart.value = self.expected(&apart, (set, at), trimmed, &others);
+                apart.value = self.expected(&apart, [rule, trimmed], &base);
                 if found.as_ref().is_none_or(|f| apart.value > f.value) {
                     found = Some(apart);
                 }
@@ -274,31 +309,37 @@ impl Judge<'_> {
         found
     }
 
-    /// Value that a set is expected to have with one rule told apart.
-    fn expected(&self, apart: &Apart, (set, at): (&[Rule], usize), trimmed: &Rule, others: &RowSet) -> f64 {
-        let base = if apart.beside_trimmed { others.or(&trimmed.rows) } else { *others };
-        let mut shares = self.columns.shares(&base);
+    /// What holds however the sources of a rule are told apart.
+    fn base(&self, (set, at): (&[Rule], usize), trimmed: &Rule, matched: &RowSet, beside_trimmed: bool) -> Base {
         let rest = set.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, r)| r);
-        let rest = rest.chain(apart.beside_trimmed.then_some(trimmed));
-        let (loss, mut unseen) = rest.fold((0.0, 0.0), |(loss, unseen), r| (loss + r.loss, unseen + r.unseen));
-        let whole = [&set[at], trimmed].map(|rule| self.columns.shares(&rule.rows.and_not(&base)));
+        let rest = rest.chain(beside_trimmed.then_some(trimmed));
+        let (loss, unseen) = rest.fold((0.0, 0.0), |(loss, unseen), r| (loss + r.loss, unseen + r.unseen));
+        let all = [&set[at], trimmed].map(|rule| self.whole(rule, matched));
+        Base {
+            shares: self.columns.shares(matched),
+            loss,
+            unseen,
+            rules: set.len() - usize::from(!beside_trimmed),
+            all,
+        }
+    }
+
+    /// What a rule matches beside what others do, and which share of its part of the attack that is.
+    fn whole(&self, rule: &Rule, matched: &RowSet) -> (Shares, f64) {
+        let beside = self.columns.shares(&rule.rows.and_not(matched));
+        (beside, beside.attack / self.columns.shares(&rule.rows).attack.max(f64::MIN_POSITIVE))
+    }
+
+    /// Value that a set is expected to have with one rule told apart.
+    fn expected(&self, apart: &Apart, rules: [&Rule; 2], base: &Base) -> f64 {
+        let (mut shares, mut unseen) = (base.shares, base.unseen);
         for (part, better) in &apart.parts {
-            let rule = [&set[at], trimmed][*better];
-            let (attack, hit) = self.expected_part(rule, (part.mass[*better], apart.whole[*better]), &whole[*better]);
+            let masses = (part.mass[*better], apart.whole[*better]);
+            let (attack, hit) = expected_part(rules[*better], masses, &base.all[*better]);
             shares.attack += attack;
             unseen += hit;
         }
-        let beside = usize::from(apart.beside_trimmed);
-        self.worth(&shares, (loss, unseen), set.len() - 1 + beside + apart.parts.len())
-    }
-
-    /// Shares of the attack and of ordinary traffic that a part of a rule is expected to match, when all of it matches `all`.
-    fn expected_part(&self, rule: &Rule, (mass, whole): (Mass, Mass), all: &Shares) -> (f64, f64) {
-        let kept = all.attack / self.columns.shares(&rule.rows).attack.max(f64::MIN_POSITIVE);
-        let of_attack = mass.plus / whole.plus.max(f64::MIN_POSITIVE);
-        let of_hit = mass.minus / whole.minus.max(f64::MIN_POSITIVE);
-        let hit = all.ordinary.max(all.connections);
-        (of_attack * (all.attack - kept * rule.loss), of_hit * (hit + kept * rule.unseen))
+        self.worth(&shares, (base.loss, unseen), base.rules + apart.parts.len())
     }
 
     /// The set with one rule told apart.
@@ -323,7 +364,7 @@ impl Judge<'_> {
         let test = Test::Source(prefix);
         let rows = self.columns.narrow(&rule.rows, &test);
         let shares = self.columns.shares(&rows.and_not(already));
-        let (attack, hit) = self.expected_part(rule, masses, &self.columns.shares(&rule.rows.and_not(already)));
+        let (attack, hit) = expected_part(rule, masses, &self.whole(rule, already));
         Rule {
             tests: if prefix.length() == 0 { rule.tests } else { rule.tests.with(test) },
             rows,
@@ -331,6 +372,14 @@ impl Judge<'_> {
             unseen: hit - shares.ordinary.max(shares.connections),
         }
     }
+}
+
+/// Shares of the attack and of ordinary traffic that a part of a rule is expected to match: see [`Judge::whole`].
+fn expected_part(rule: &Rule, (mass, whole): (Mass, Mass), (all, kept): &(Shares, f64)) -> (f64, f64) {
+    let of_attack = mass.plus / whole.plus.max(f64::MIN_POSITIVE);
+    let of_hit = mass.minus / whole.minus.max(f64::MIN_POSITIVE);
+    let hit = all.ordinary.max(all.connections);
+    (of_attack * (all.attack - kept * rule.loss), of_hit * (hit + kept * rule.unseen))
 }
 
 /// The rows of all rules of a set but one.
