@@ -1,4 +1,5 @@
 //! The daemon's announcements on real routers: the guide's rules, restarts, the kill switch, two daemons, faults.
+#![allow(clippy::print_stdout, reason = "what was measured belongs into the test's output")]
 
 mod support;
 
@@ -7,6 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
+use support::traffic::{self, Recording};
 use support::{FLOODWALL, Folder, Lab, Namespace, Process, has_lab, lab_peer, stopwatch, wait_for};
 
 const GUIDE: &str = r#""source_prefix": "4.0.0.0/32", "destination_prefix": "127.0.0.0/32", "destination_ports": [ 80 ],
@@ -88,7 +90,17 @@ fn held(lab: &Lab<'_>, peer: &str) -> Option<Vec<String>> {
 }
 
 fn becomes(lab: &Lab<'_>, peer: &str, seconds: u64, what: &str, right: impl Fn(&[String]) -> bool) -> Vec<String> {
-    wait_for(&format!("{what} at {peer} ({:?})", held(lab, peer)), seconds, || held(lab, peer).filter(|h| right(h)))
+    // Asking a router takes its time as well.
+    let began = stopwatch();
+    let mut last = None;
+    while began.elapsed() < Duration::from_secs(seconds) {
+        last = held(lab, peer);
+        if let Some(held) = last.take_if(|held| right(held)) {
+            return held;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{what} at {peer} did not happen within {seconds} s; it holds {last:?}");
 }
 
 #[test]
@@ -215,17 +227,20 @@ fn random(state: &mut u64, n: u64) -> u64 {
 
 #[test]
 fn after_random_faults_every_router_holds_exactly_what_it_should() {
-    if !has_lab(&["gobgpd", "gobgp", "bird", "birdc", "ip"]) {
+    if !has_lab(&["gobgpd", "gobgp", "bird", "birdc", "ip", "tcpreplay"]) {
         return;
     }
     let (ns, folder) = (Namespace::new(), Folder::new());
     let lab = Lab::up(&ns, &["gobgp", "bird"]);
-    let file = config(&folder, &["gobgp", "bird"], "");
+    let attacked = "enable_ban = true\nmirror = true\ninterfaces = [\"vx0\"]\nban_time = 3\nattack_end_delay = 2\nprobe_time = 1\n\
+                    blackhole_after = 600";
+    let file = config(&folder, &["gobgp", "bird"], attacked);
     let mut daemon = Some(Daemon::start(&ns, &folder, "one", &file));
+    let mut attacks = Attacks::new(&ns, &folder);
     let mut expected: std::collections::BTreeSet<u64> = std::collections::BTreeSet::new();
     let mut state = 2026;
     for step in 0..200 {
-        let what = random(&mut state, 20);
+        let what = random(&mut state, 24);
         let host = 10 + random(&mut state, 20);
         let address = format!("203.0.113.{host}");
         match (&daemon, what) {
@@ -238,20 +253,78 @@ fn after_random_faults_every_router_holds_exactly_what_it_should() {
                 expected.remove(&host);
             }
             (Some(running), 16) => {
-                running.done(&["set", "main", "ban_time", &(1000 + step).to_string()]);
+                running.done(&["set", "main", "max_rules", &(100 + step).to_string()]);
                 running.done(&["commit"]);
             }
             (Some(_), 17) => daemon.take().expect("runs").kill(),
             (_, 18) => lab.restart("bird"),
             (_, 19) if random(&mut state, 3) == 0 => lab.restart("gobgp"),
+            (_, 20 | 21) => attacks.start(random(&mut state, 3)),
+            (_, 22) => attacks.stop(random(&mut state, 3)),
             (None, _) => daemon = Some(Daemon::start(&ns, &folder, "one", &file)),
             _ => {}
         }
+        // Attacks need their time.
+        std::thread::sleep(Duration::from_millis(50));
     }
     let daemon = daemon.unwrap_or_else(|| Daemon::start(&ns, &folder, "one", &file));
-    let wanted: Vec<String> = expected.iter().map(|h| format!("203.0.113.{h}/32")).collect();
+    println!("attacks began {} times; the daemon announced {} rules", attacks.started, announced(&daemon));
+    assert!(attacks.started >= 5 && announced(&daemon) >= 3, "{}", daemon.process.log());
+    // One attack goes on: its rule is there, beside what was ordered, and no other.
+    (0..3).for_each(|host| attacks.stop(host));
+    attacks.start(0);
+    let ordered: Vec<String> = expected.iter().map(|h| format!("203.0.113.{h}/32")).collect();
+    let rest = |held: &[String]| held.iter().filter(|r| !r.contains("203.0.113.100/32")).cloned().collect::<Vec<_>>();
     for peer in ["bird", "gobgp"] {
-        becomes(&lab, peer, 120, &format!("exactly {wanted:?}"), |h| h == wanted);
+        let what = format!("exactly {ordered:?} and the rule of the attack");
+        becomes(&lab, peer, 120, &what, |h| h.len() == ordered.len() + 1 && rest(h) == ordered);
+    }
+    attacks.stop(0);
+    for peer in ["bird", "gobgp"] {
+        becomes(&lab, peer, 60, &format!("exactly {ordered:?}"), |h| h == ordered);
     }
     drop(daemon);
+}
+
+/// Rules that were announced by themselves since the first start.
+fn announced(daemon: &Daemon) -> usize {
+    let text = daemon.done(&["show", "flowspec", "history", "--json"]);
+    let lines: Value = serde_json::from_str(&text).expect("JSON");
+    let of_attacks =
+        |l: &&Value| l["event"] == "announce" && l["route"].as_str().is_some_and(|r| r.starts_with("flow"));
+    lines.as_array().expect("lines").iter().filter(of_attacks).count()
+}
+
+/// DNS amplification of the hosts 203.0.113.100, 101, 102, each by itself.
+struct Attacks<'a> {
+    ns: &'a Namespace,
+    folder: &'a Folder,
+    captures: Vec<PathBuf>,
+    running: [Option<Process>; 3],
+    started: usize,
+}
+
+impl<'a> Attacks<'a> {
+    fn new(ns: &'a Namespace, folder: &'a Folder) -> Self {
+        let capture = |last: u8| {
+            let mut recording = Recording::new(last.into());
+            recording.dns_amplification(traffic::host(last), 0.0, 1.0, 5000.0);
+            folder.capture(&format!("attack-{last}.pcap"), &mut recording)
+        };
+        Self { ns, folder, captures: (100..103).map(capture).collect(), running: [None, None, None], started: 0 }
+    }
+
+    fn start(&mut self, which: u64) {
+        let which = usize::try_from(which).expect("small");
+        if self.running[which].is_none() {
+            let mut command = self.ns.command("tcpreplay");
+            command.args(["-q", "-K", "-i", "vx1", "-p", "5000", "--loop", "0"]).arg(&self.captures[which]);
+            self.running[which] = Some(Process::start(self.folder, &format!("attack-{which}"), &mut command));
+            self.started += 1;
+        }
+    }
+
+    fn stop(&mut self, which: u64) {
+        self.running[usize::try_from(which).expect("small")] = None;
+    }
 }
