@@ -94,8 +94,13 @@ fn acl_files_are_those_of_the_article_and_roll_back() {
 
 #[test]
 fn what_discard_does_not_help_is_blackholed_probed_and_withdrawn() {
+    check(&["ladder", "--rtbh", "enforcer"]);
+}
+
+#[test]
+fn a_blackhole_in_the_routers_routing_table_ends_by_a_probe_as_well() {
     if has_lab(&["bird"]) {
-        check(&["ladder"]);
+        check(&["ladder", "--rtbh", "bird"]);
     }
 }
 

@@ -105,6 +105,7 @@ pub struct EnforcerPeer {
     pub ttl_security_hops: Option<u8>,
     pub allow: Vec<Allowed>,
     pub allow_sources: Vec<Allowed>,
+    pub blackholes: bool,
     pub max_rules: u64,
 }
 
@@ -120,6 +121,7 @@ impl Default for EnforcerPeer {
             ttl_security_hops: None,
             allow: Vec::new(),
             allow_sources: Vec::new(),
+            blackholes: false,
             max_rules: 10_000,
         }
     }
@@ -277,6 +279,7 @@ fn sources(draft: &Draft, needs_bgp: bool, report: &mut Report) -> Vec<Source> {
             local_address: peer.local_address,
             md5_password: peer.md5_auth_password.clone(),
             ttl_security_hops: peer.ttl_security_hops,
+            blackholes: peer.blackholes,
             accept: Accept {
                 destinations: peer.allow.clone(),
                 sources: peer.allow_sources.clone(),

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use collectors::Time;
-use detector::{Condition, Pattern};
 use mitigation::bgp::adj_rib_in::{Accept, AdjRibIn, Allowed};
 use mitigation::bgp::attribute::{Attributes, Update};
 use mitigation::bgp::nlri::{self, FlowNlri};
 use mitigation::enforce::{self, SourceStatus, Tables};
-use mitigation::{Action, Announcement, Route, Wanted};
+use mitigation::{Announcement, Route, Wanted};
 
 use super::{Running, View};
 
@@ -47,29 +46,35 @@ impl Local {
             local_address: None,
             md5_password: None,
             ttl_security_hops: None,
+            blackholes: true,
             accept: Accept { destinations: own.clone(), sources: own, max_rules },
         }];
         let tables = Tables::default();
         let running =
             Running::start(settings, tables.clone()).map_err(|e| anyhow!("enforce_here in [enforcer]: {e:#}"))?;
         tracing::info!("rules are carried out on this host");
-        Ok(Some(Self { running, tables, rib: AdjRibIn::new(max_rules), wanted: Arc::default(), seen: None }))
+        Ok(Some(Self {
+            running,
+            tables,
+            rib: AdjRibIn::new(max_rules).with_blackholes(true),
+            wanted: Arc::default(),
+            seen: None,
+        }))
     }
 
-    /// Makes the packet filter equal to what is wanted. A blackhole is a rule that drops all traffic to its prefix.
+    /// Makes the packet filter equal to what is wanted. A blackhole drops all traffic to its prefix; a diversion is for routers.
     pub(crate) fn carry_out(&mut self, now: Time, wanted: &Arc<Wanted>) {
         if Arc::ptr_eq(&self.wanted, wanted) || *self.wanted == **wanted {
             return;
         }
         let before = std::mem::replace(&mut self.wanted, Arc::clone(wanted));
         self.seen = None;
-        let gone = before.iter().filter(|(route, _)| !wanted.contains_key(*route));
-        let withdrawn = gone.filter_map(|(route, _)| flow(route)).collect();
-        let mut changed = self.rib.apply(now, &Update { flow_withdrawn: withdrawn, ..Update::default() });
+        let mut changed = false;
+        for route in before.keys().filter(|route| !wanted.contains_key(*route)) {
+            changed |= self.rib.apply(now, &withdraw(route));
+        }
         for (route, announcement) in wanted.iter().filter(|(route, a)| before.get(*route) != Some(a)) {
-            let Some(flow) = flow(route) else { continue };
-            let attributes = attributes(route, announcement);
-            changed |= self.rib.apply(now, &Update { flow_announced: vec![flow], attributes, ..Update::default() });
+            changed |= self.rib.apply(now, &announce(route, announcement));
         }
         let status = SourceStatus {
             name: NAME.to_owned(),
@@ -112,19 +117,23 @@ pub(crate) fn text(route: &Route) -> String {
     }
 }
 
-fn flow(route: &Route) -> Option<FlowNlri> {
-    let pattern = match route {
-        Route::FlowSpec(pattern) => pattern.clone(),
-        Route::Unicast(prefix) => Pattern::new(vec![Condition::Destination(*prefix, 0)]).ok()?,
-    };
-    let octets = nlri::encode(&pattern).ok()?;
-    Some(FlowNlri { version: pattern.version()?, octets, pattern })
+/// A route as it would arrive from a peer.
+fn announce(route: &Route, announcement: &Announcement) -> Update {
+    let mut attributes = Attributes::of_actions(announcement.actions.clone());
+    attributes.communities.clone_from(&announcement.communities);
+    Update {
+        announced: vec![route.clone()],
+        flow_announced: flow(route).into_iter().collect(),
+        attributes,
+        ..Update::default()
+    }
 }
 
-fn attributes(route: &Route, announcement: &Announcement) -> Attributes {
-    let actions = match route {
-        Route::FlowSpec(_) => announcement.actions.clone(),
-        Route::Unicast(_) => vec![Action::Discard],
-    };
-    Attributes::of_actions(actions)
+fn withdraw(route: &Route) -> Update {
+    Update { withdrawn: vec![route.clone()], flow_withdrawn: flow(route).into_iter().collect(), ..Update::default() }
+}
+
+fn flow(route: &Route) -> Option<FlowNlri> {
+    let Route::FlowSpec(pattern) = route else { return None };
+    Some(FlowNlri { version: pattern.version()?, octets: nlri::encode(pattern).ok()?, pattern: pattern.clone() })
 }

@@ -37,6 +37,7 @@ def main():
     parser.add_argument("--base", type=int, default=2000, help="atomic: rules that stand throughout")
     parser.add_argument("--telemetry", choices=["mirror", "sflow"], default="mirror")
     parser.add_argument("--profiles", default="generic,huawei,6wind,exabgp-text", help="own-speaker: router profiles, and ExaBGP's text")
+    parser.add_argument("--rtbh", choices=["enforcer", "bird"], default="enforcer", help="ladder: who carries blackholes out")
     args = parser.parse_args()
     for program in ("ip", "nft"):
         if not shutil.which(program):

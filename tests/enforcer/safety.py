@@ -52,16 +52,20 @@ def ladder(lab, args):
 
     The daemon stands behind the router and sees what the router lets through.
     """
-    config = lab.config([("detector", 65001, "10.9.1.2", "")])
+    own = args.rtbh == "enforcer"
+    config = lab.config([("detector", 65001, "10.9.1.2", "blackholes = true" if own else "")])
     lab.enforce(lab.path("enforcer.toml", open(config).read().replace("127.0.0.1:1179", "10.9.1.1:1179")))
-    rtbh_router(lab)
-    peers = peer("filter", 65100, "10.9.1.2", "10.9.1.1", 1179, "ipv4_unicast = false\nipv6_unicast = false")
-    peers += peer("rtbh", 65011, "10.9.1.2", "10.9.1.3", 1791, "ipv4_flowspec = false\nipv6_flowspec = false\nipv6_unicast = false")
+    peers = peer("filter", 65100, "10.9.1.2", "10.9.1.1", 1179, "" if own else "ipv4_unicast = false\nipv6_unicast = false")
+    if not own:
+        rtbh_router(lab)
+        peers += peer("rtbh", 65011, "10.9.1.2", "10.9.1.3", 1791, "ipv4_flowspec = false\nipv6_flowspec = false\nipv6_unicast = false")
     main = "ban_time = 8\nattack_end_delay = 2\nblackhole_after = 3\nprobe_time = 5"
     _, words = start_daemon(lab, run_config(lab, "tap", peers, main), ns="vic")
-    wait("both sessions", lambda: words("show", "bgp").lower().count("established") >= 2, 30, lambda: words("show", "bgp") + lab.log("bird") + lab.log("birdlog"))
-    blackholed = lambda: "203.0.113.9" in lab.exec("ip", "route", "show", "type", "blackhole")
-    rules = lambda: [r["rule"] for r in lab.status()["rules"] if r["state"] == "installed"]
+    wait("the sessions", lambda: words("show", "bgp").lower().count("established") >= (1 if own else 2), 30, lambda: words("show", "bgp") + lab.log("run"))
+    installed = lambda: [r["rule"] for r in lab.status()["rules"] if r["state"] == "installed"]
+    everything = "flow destination 203.0.113.9/32"
+    blackholed = lambda: everything in installed() if own else "203.0.113.9" in lab.exec("ip", "route", "show", "type", "blackhole")
+    rules = lambda: [rule for rule in installed() if rule != everything]
     events = lambda: [line["event"] for line in json.loads(words("show", "flowspec", "history", "--json") or "[]")]
     said = lambda: f"{words('show', 'flowspec', 'history')}\n{words('show', 'attacks')}\n{rules()}\n{lab.log('run')[-4000:]}"
 

@@ -252,6 +252,12 @@ fn peer_keys() -> Vec<Key> {
             },
         ),
         peer(
+            "blackholes",
+            "false",
+            "carry out its blackholes too (unicast routes with the community BLACKHOLE, RFC 7999) inside allow; other routes are not kept",
+            set!(blackholes, switch),
+        ),
+        peer(
             "max_rules",
             "10000",
             "rules it may announce at most; more are left out",

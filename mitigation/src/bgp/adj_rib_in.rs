@@ -1,5 +1,9 @@
 //! [`AdjRibIn`]: the FlowSpec rules that one peer has announced, and which of them may be used.
 //!
+//! Where it is asked to, it takes blackholes (unicast routes with BLACKHOLE, RFC 7999) as rules that discard all traffic to their
+//! prefix; they come before every rule, as a router drops by its routing table what its rules let pass. Other unicast routes are
+//! not kept.
+//!
 //! Rules are kept by their octets (RFC 4271 section 3.2: the NLRI is the route's identity). A peer's table is capped: rules beyond
 //! [`Accept::max_rules`] are counted and forgotten, and [`AdjRibIn::wants_refresh`] says when there is room to ask for them again.
 //! RFC 8955 section 6 validates a rule against unicast routes; a filter box has none, so an explicit [`Accept`] list takes its
@@ -11,11 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collectors::{IpVersion, Time};
-use detector::{Pattern, Prefix};
+use detector::{Condition, Pattern, Prefix};
 
 use super::attribute::{Attributes, Update};
 use super::nlri::{self, FlowNlri, NlriError};
+use crate::announcement::{Community, Route};
 use crate::config::Family;
+use crate::flowspec::Action;
 
 /// Stale rules go after this long at the latest, whatever restart time the peer asked for.
 pub const MAX_RESTART: Duration = Duration::from_secs(600);
@@ -72,7 +78,6 @@ impl Accept {
     /// # Errors
     /// See [`NotAccepted`].
     pub fn check(&self, pattern: &Pattern) -> Result<(), NotAccepted> {
-        use detector::Condition;
         let offset = |c: &Condition| matches!(c, Condition::Destination(_, 1..) | Condition::Source(_, 1..));
         if let Some(destination) = pattern.destination() {
             if pattern.conditions().first().is_some_and(offset) {
@@ -98,7 +103,14 @@ impl Accept {
 /// The key is a string of symbols that compares as the RFC's algorithm does: components by type, prefixes bit by bit, everything else
 /// octet by octet; the end of a prefix, a value or the rule comes behind every other symbol, so that the longer one wins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Precedence(IpVersion, Arc<[u16]>);
+pub struct Precedence(Kind, IpVersion, Arc<[u16]>);
+
+/// Blackholes come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Kind {
+    Blackhole,
+    FlowSpec,
+}
 
 const END: u16 = 0x100;
 
@@ -120,19 +132,29 @@ impl Precedence {
             key.push(END);
         }
         key.push(END);
-        Self(flow.version, key.into())
+        Self(Kind::FlowSpec, flow.version, key.into())
+    }
+
+    fn of_blackhole(flow: &FlowNlri) -> Self {
+        Self { 0: Kind::Blackhole, ..Self::of(flow) }
+    }
+
+    /// The address family of what stands here.
+    const fn family(&self) -> Family {
+        match (self.0, self.1) {
+            (Kind::FlowSpec, IpVersion::V4) => Family::Ipv4FlowSpec,
+            (Kind::FlowSpec, IpVersion::V6) => Family::Ipv6FlowSpec,
+            (Kind::Blackhole, IpVersion::V4) => Family::Ipv4Unicast,
+            (Kind::Blackhole, IpVersion::V6) => Family::Ipv6Unicast,
+        }
     }
 }
 
 /// RFC 8956 section 4: the smaller offset first, then the bits from there on. Returns what follows the prefix.
-fn prefix_key<'a>(
-    version: IpVersion,
-    condition: Option<&detector::Condition>,
-    data: &'a [u8],
-    key: &mut Vec<u16>,
-) -> &'a [u8] {
-    use detector::Condition::{Destination, Source};
-    let (Some(Destination(prefix, offset) | Source(prefix, offset)), Some(&length)) = (condition, data.first()) else {
+fn prefix_key<'a>(version: IpVersion, condition: Option<&Condition>, data: &'a [u8], key: &mut Vec<u16>) -> &'a [u8] {
+    let (Some(Condition::Destination(prefix, offset) | Condition::Source(prefix, offset)), Some(&length)) =
+        (condition, data.first())
+    else {
         return &[];
     };
     let mut octets = 1;
@@ -184,6 +206,7 @@ pub struct Restart {
 pub struct AdjRibIn {
     rules: BTreeMap<Precedence, Learned>,
     max_rules: usize,
+    takes_blackholes: bool,
     /// Rules that were not understood, since the session came up.
     pub malformed: u64,
     /// Why the first of them was not.
@@ -199,6 +222,12 @@ impl AdjRibIn {
     #[must_use]
     pub fn new(max_rules: usize) -> Self {
         Self { max_rules, ..Self::default() }
+    }
+
+    /// Blackholes are taken, too.
+    #[must_use]
+    pub fn with_blackholes(self, takes_blackholes: bool) -> Self {
+        Self { takes_blackholes, ..self }
     }
 
     /// Rules in RFC 8955 section 5.1's order.
@@ -219,7 +248,10 @@ impl AdjRibIn {
         }
         let attributes = Arc::new(update.attributes.clone());
         for flow in &update.flow_announced {
-            changed |= self.announce(now, flow, &attributes);
+            changed |= self.announce(now, Precedence::of(flow), flow, &attributes);
+        }
+        if self.takes_blackholes {
+            changed |= self.apply_unicast(now, update);
         }
         if let Some(family) = update.end_of_rib {
             changed |= self.end_of_rib(family);
@@ -227,8 +259,26 @@ impl AdjRibIn {
         changed
     }
 
-    fn announce(&mut self, now: Time, flow: &FlowNlri, attributes: &Arc<Attributes>) -> bool {
-        let key = Precedence::of(flow);
+    /// A route replaces the one before it for its prefix, be it a blackhole or not.
+    fn apply_unicast(&mut self, now: Time, update: &Update) -> bool {
+        let is_blackhole = update.attributes.communities.contains(&Community::BLACKHOLE);
+        let attributes = Arc::new(Attributes::of_actions(vec![Action::Discard]));
+        let mut changed = false;
+        for flow in update.withdrawn.iter().filter_map(to_prefix) {
+            changed |= self.rules.remove(&Precedence::of_blackhole(&flow)).is_some();
+        }
+        for flow in update.announced.iter().filter_map(to_prefix) {
+            let key = Precedence::of_blackhole(&flow);
+            changed |= if is_blackhole {
+                self.announce(now, key, &flow, &attributes)
+            } else {
+                self.rules.remove(&key).is_some()
+            };
+        }
+        changed
+    }
+
+    fn announce(&mut self, now: Time, key: Precedence, flow: &FlowNlri, attributes: &Arc<Attributes>) -> bool {
         if let Some(known) = self.rules.get_mut(&key) {
             known.stale = false;
             if *known.attributes == **attributes {
@@ -262,9 +312,9 @@ impl AdjRibIn {
         self.is_short = false;
         let before = self.rules.len();
         let kept = restart.filter(|r| !r.time.is_zero());
-        self.rules.retain(|_, rule| {
+        self.rules.retain(|key, rule| {
             // RFC 4724 section 4.2: a second loss removes what the first has left stale.
-            let keep = !rule.stale && kept.is_some_and(|r| r.families.contains(&family(rule)));
+            let keep = !rule.stale && kept.is_some_and(|r| r.families.contains(&key.family()));
             rule.stale = keep;
             keep
         });
@@ -278,19 +328,19 @@ impl AdjRibIn {
     pub fn up(&mut self, kept: &BTreeSet<Family>) -> usize {
         (self.malformed, self.malformed_reason, self.over_limit) = (0, None, 0);
         let before = self.rules.len();
-        self.rules.retain(|_, rule| !rule.stale || kept.contains(&family(rule)));
+        self.rules.retain(|key, rule| !rule.stale || kept.contains(&key.family()));
         before - self.rules.len()
     }
 
     /// The peer sends all of a family again (RFC 7313): what it does not repeat goes with [`AdjRibIn::end_of_rib`].
     pub fn refresh_begin(&mut self, of: Family) {
-        self.rules.values_mut().filter(|rule| family(rule) == of).for_each(|rule| rule.stale = true);
+        self.rules.iter_mut().filter(|(key, _)| key.family() == of).for_each(|(_, rule)| rule.stale = true);
     }
 
     /// The peer has sent all of a family: what is still stale goes. True if rules changed.
     pub fn end_of_rib(&mut self, of: Family) -> bool {
         let before = self.rules.len();
-        self.rules.retain(|_, rule| !rule.stale || family(rule) != of);
+        self.rules.retain(|key, rule| !rule.stale || key.family() != of);
         before != self.rules.len()
     }
 
@@ -312,17 +362,17 @@ impl AdjRibIn {
     }
 }
 
-fn family(rule: &Learned) -> Family {
-    match rule.flow.version {
-        IpVersion::V4 => Family::Ipv4FlowSpec,
-        IpVersion::V6 => Family::Ipv6FlowSpec,
-    }
+/// All traffic to the prefix of a unicast route.
+fn to_prefix(route: &Route) -> Option<FlowNlri> {
+    let Route::Unicast(prefix) = route else { return None };
+    let pattern = Pattern::new(vec![Condition::Destination(*prefix, 0)]).ok()?;
+    let octets = nlri::encode(&pattern).ok()?;
+    Some(FlowNlri { version: prefix.version(), octets, pattern })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flowspec::Action;
 
     fn flow(version: IpVersion, hex: &str) -> FlowNlri {
         let octets: Vec<u8> =
@@ -406,6 +456,32 @@ mod tests {
         let mut twice = table();
         twice.lost(now, Some(&restart));
         assert_eq!(twice.lost(now, Some(&restart)), 2);
+    }
+
+    #[test]
+    fn blackholes_come_first_where_they_are_asked_for_and_go_when_their_route_changes() {
+        let now = Time::from_seconds(1000, 0);
+        let route = |text: &str| Route::Unicast(p(text));
+        let unicast = |announced: &[&str], communities: Vec<Community>| {
+            let mut attributes = Attributes::default();
+            attributes.communities = communities;
+            Update { announced: announced.iter().map(|t| route(t)).collect(), attributes, ..Update::default() }
+        };
+        let blackholes = unicast(&["192.0.2.1/32", "2001:db8::1/128"], vec![Community::BLACKHOLE]);
+        let mut rib = AdjRibIn::new(10);
+        assert!(!rib.apply(now, &blackholes), "nobody asked for them");
+        let mut rib = AdjRibIn::new(10).with_blackholes(true);
+        assert!(!rib.apply(now, &unicast(&["192.0.2.0/24"], Vec::new())), "a route is no blackhole");
+        rib.apply(now, &announce(&[v4("0120c0000201038111"), v4("0120c0000201")], Action::Accept));
+        assert!(rib.apply(now, &blackholes));
+        let rules: Vec<String> = rib.rules().values().map(|r| r.flow.pattern.to_string()).collect();
+        assert_eq!(rules[..2], ["destination 192.0.2.1/32", "destination 2001:db8::1/128"]);
+        assert_eq!(rules.len(), 4, "a rule of the same destination is another one");
+        let restart = Restart { time: Duration::from_secs(30), families: BTreeSet::from([Family::Ipv6Unicast]) };
+        assert_eq!(rib.clone().lost(now, Some(&restart)), 3, "the family that restarts stays");
+        assert!(rib.apply(now, &Update { withdrawn: vec![route("2001:db8::1/128")], ..Update::default() }));
+        assert!(rib.apply(now, &unicast(&["192.0.2.1/32"], Vec::new())), "its route leads somewhere again");
+        assert!(rib.rules().values().all(|r| r.attributes.actions == [Action::Accept]));
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub struct Source {
     pub md5_password: Option<String>,
     /// Hops away at most by GTSM (RFC 5082).
     pub ttl_security_hops: Option<u8>,
+    /// Its blackholes (RFC 7999) are carried out, too.
+    pub blackholes: bool,
     /// What is accepted from it.
     pub accept: Accept,
 }

@@ -415,6 +415,7 @@ mod tests {
                 local_address: None,
                 md5_password: None,
                 ttl_security_hops: None,
+                blackholes: false,
                 accept,
             }],
             api_listen: "127.0.0.1:0".parse().expect("address"),

@@ -29,8 +29,9 @@ const WRITE_WAIT: Duration = Duration::from_secs(10);
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// Restart time offered in the OPEN, which makes us a helper (RFC 4724 section 3).
 const HELPER: Duration = Duration::from_secs(120);
-/// What a filter box has to do with: rules.
-const FAMILIES: [Family; 2] = [Family::Ipv4FlowSpec, Family::Ipv6FlowSpec];
+/// What a filter box has to do with: rules, and blackholes where they are asked for. A router may send its whole table with these.
+const RULES: [Family; 2] = [Family::Ipv4FlowSpec, Family::Ipv6FlowSpec];
+const BLACKHOLES: [Family; 2] = [Family::Ipv4Unicast, Family::Ipv6Unicast];
 
 /// Running sessions; they end with it.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ impl Receiver {
         for (i, source) in config.sources.iter().enumerate() {
             let (door, connections) = mpsc::channel(4);
             doors.insert(source.remote_address, door);
+            let blackholes = if source.blackholes { &BLACKHOLES[..] } else { &[] };
             let session = Session::new(
                 clock(),
                 SessionConfig {
@@ -71,7 +73,7 @@ impl Receiver {
                     remote_asn: Some(source.remote_asn),
                     identifier: config.router_id,
                     hold_time: config.hold_time,
-                    families: FAMILIES.into(),
+                    families: RULES.iter().chain(blackholes).copied().collect(),
                     mode: if source.connect { ConnectionMode::Both } else { ConnectionMode::Passive },
                     // We announce nothing that a peer could keep: this offers to keep what it announced.
                     graceful_restart: HELPER,
@@ -87,7 +89,7 @@ impl Receiver {
                 session,
                 streams: [None, None],
                 restart: Restart::default(),
-                rib: AdjRibIn::new(source.accept.max_rules),
+                rib: AdjRibIn::new(source.accept.max_rules).with_blackholes(source.blackholes),
                 changed: false,
                 resets: 0,
                 tables: tables.clone(),

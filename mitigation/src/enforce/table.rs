@@ -63,8 +63,17 @@ impl Table {
         let mut old = std::mem::take(&mut self.entries);
         for (source, rib) in tables {
             for (order, learned) in rib.rules() {
+                let accept = accepts.get(source.as_str()).copied();
                 if let Some(entry) = self.entries.get_mut(order) {
                     entry.also.push(source.clone());
+                    // A source that may not have a rule does not keep it from one that may.
+                    if entry.plan.is_none()
+                        && let Ok(plan) = judge(learned, accept, &management, &marks, config)
+                    {
+                        entry.also.pop();
+                        entry.also.push(std::mem::replace(&mut entry.source, source.clone()));
+                        (entry.learned, entry.plan, entry.state) = (learned.clone(), Some(plan), State::Pending);
+                    }
                     continue;
                 }
                 let before = old.remove(order);
@@ -82,7 +91,6 @@ impl Table {
                     continue;
                 }
                 self.refused.remove(&id);
-                let accept = accepts.get(source.as_str()).copied();
                 let (plan, state) = match judge(learned, accept, &management, &marks, config) {
                     Ok(plan) => (Some(plan), State::Pending),
                     Err(reason) => (None, State::NotInstalled(reason)),
@@ -169,4 +177,79 @@ fn judge(
         return Err(NotPossible::RedirectHook.to_string());
     }
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::announcement::{Community, Route};
+    use crate::bgp::adj_rib_in::Allowed;
+    use crate::bgp::attribute::{Attributes, Update};
+    use crate::enforce::{BackEndConfig, Source};
+    use crate::flowspec::Action;
+
+    fn source(name: &str, last: u8, allow: &str) -> Source {
+        let allowed = Allowed { prefix: allow.parse().expect("prefix"), minimum_length: 24 };
+        Source {
+            name: name.to_owned(),
+            remote_address: std::net::Ipv4Addr::new(192, 0, 2, last).into(),
+            remote_asn: 65001,
+            remote_port: 179,
+            connect: false,
+            local_address: None,
+            md5_password: None,
+            ttl_security_hops: None,
+            blackholes: true,
+            accept: Accept { destinations: vec![allowed], sources: Vec::new(), max_rules: 10 },
+        }
+    }
+
+    fn config(sources: Vec<Source>) -> Config {
+        Config {
+            backend: BackEndConfig::Print,
+            hook: super::super::ruleset::Hook::Forward,
+            priority: 0,
+            management: vec!["203.0.113.250/32".parse().expect("prefix")],
+            redirects: BTreeMap::new(),
+            listen: None,
+            local_asn: 65100,
+            router_id: std::net::Ipv4Addr::new(192, 0, 2, 100),
+            hold_time: Duration::from_secs(90),
+            sources,
+            api_listen: "127.0.0.1:0".parse().expect("address"),
+        }
+    }
+
+    /// A peer that blackholes these hosts.
+    fn rib(hosts: &[&str]) -> Arc<AdjRibIn> {
+        let mut attributes = Attributes::of_actions(vec![Action::Discard]);
+        attributes.communities = vec![Community::BLACKHOLE];
+        let announced = hosts.iter().map(|h| Route::Unicast(h.parse().expect("prefix"))).collect();
+        let mut rib = AdjRibIn::new(10).with_blackholes(true);
+        rib.apply(Time::from_seconds(1000, 0), &Update { announced, attributes, ..Update::default() });
+        Arc::new(rib)
+    }
+
+    #[test]
+    fn a_source_that_may_not_have_a_rule_does_not_keep_it_from_one_that_may() {
+        let config = config(vec![source("a", 1, "198.51.100.0/24"), source("b", 2, "203.0.113.0/24")]);
+        let tables = BTreeMap::from([
+            ("a".to_owned(), rib(&["203.0.113.9/32"])),
+            ("b".to_owned(), rib(&["203.0.113.9/32", "203.0.113.250/32"])),
+        ]);
+        let mut table = Table::default();
+        for _ in 0..2 {
+            let rules = table.update(&config, &tables);
+            assert_eq!(rules.iter().map(|r| r.id).collect::<Vec<_>>(), [1], "the same number each time");
+            let entries: Vec<&Entry> = table.entries().values().collect();
+            assert_eq!((entries[0].source.as_str(), &entries[0].also[..]), ("b", &["a".to_owned()][..]));
+            assert!(matches!(&entries[1].state, State::NotInstalled(why) if why.contains("protected")));
+            table.installed(&BTreeSet::new());
+        }
+        // Without the one that may, the reason is that of the other.
+        let rules = table.update(&config, &BTreeMap::from([("a".to_owned(), rib(&["203.0.113.9/32"]))]));
+        assert!(rules.is_empty() && table.entries().len() == 1, "{:?}", table.entries());
+    }
 }
