@@ -22,10 +22,13 @@ const THRESHOLD: f64 = 20_000.0;
 const HOSTS: u64 = 100_000;
 const TICK: Duration = Duration::from_millis(50);
 
-fn bench() -> Bench {
+/// The longest tick that the daemon may have: half as many as with [`TICK`] for the many quiet seconds.
+const QUIET_TICK: Duration = Duration::from_millis(100);
+
+fn bench(tick: Duration) -> Bench {
     let mut config = config(&["10.0.0.0/14"], pps(THRESHOLD as u64));
     config.learning.is_on = false;
-    Bench::new(config, 1, TICK)
+    Bench::new(config, 1, tick)
 }
 
 fn host(sample: Sample, number: u64) -> Sample {
@@ -34,11 +37,11 @@ fn host(sample: Sample, number: u64) -> Sample {
 
 /// Every host at half its threshold; returns what the detector says.
 fn quiet(rate: u32, seconds: u64, seed: u64) -> Bench {
-    let mut bench = bench();
+    let mut bench = bench(QUIET_TICK);
     let mut random = Random(seed);
     let one = packet("198.51.100.7", "10.0.0.0", 17, (53, 4242), 700);
-    let per_tick = THRESHOLD / 2.0 / f64::from(rate) * TICK.as_secs_f64();
-    for _ in 0..seconds * 20 {
+    let per_tick = THRESHOLD / 2.0 / f64::from(rate) * QUIET_TICK.as_secs_f64();
+    for _ in 0..seconds * 10 {
         let time = bench.now;
         if per_tick > 10.0 {
             for number in 0..HOSTS {
@@ -93,7 +96,7 @@ fn bound(times: f64, rate: u32) -> f64 {
 
 /// Delays of attacks of `times` the threshold, all at once on hosts of their own, from random moments on.
 fn delays(attacks: u64, multiple: f64, rate: u32, seed: u64) -> Vec<f64> {
-    let mut bench = bench();
+    let mut bench = bench(TICK);
     let mut random = Random(seed);
     let one = packet("198.51.100.7", "10.0.0.0", 17, (53, 4242), 700);
     let lasts = (10.0 * bound(multiple, rate)).max(2.0);
