@@ -73,7 +73,7 @@ def ntp(victim, count=400):
     return [udp(int(ipaddress.ip_address("192.0.2.0")) + i % 200, victim, 123, 30000 + i % 999, ATTACK + bytes(440)) for i in range(count)]
 
 
-def run_config(lab, telemetry, more, main="", name="run", networks=f'"{V4}", "{V6}"', threshold=1500):
+def run_config(lab, telemetry, more, main="", name="run", networks=f'"{V4}", "{V6}"', threshold=1500, group=""):
     sources = {"mirror": 'mirror = true\ninterfaces = ["r0"]', "tap": 'mirror = true\ninterfaces = ["v0"]', "sflow": 'sflow = true\nsflow_host = "127.0.0.1"'}
     return lab.path(f"{name}.toml", f'''
 [main]
@@ -83,6 +83,7 @@ enable_ban = true
 {main}
 [hostgroup.global]
 threshold_pps = {threshold}
+{group}
 [api]
 listen = "127.0.0.1:{10107 + len(lab.children)}"
 [state]

@@ -12,6 +12,8 @@ from daemon import ATTACK, ORDINARY, VICTIM, Traffic, established, ntp, peer, ru
 from world import V4, udp, wait
 
 FLOOD = b"flood!!!"
+# Hosts alone are looked at: many of them in one prefix would be one attack on the prefix.
+HOSTS_ALONE = "threshold_prefix_pps = 1000000000\nthreshold_prefix_mbps = 1000000"
 
 
 def inseparable(rng, victim, count=3000):
@@ -119,7 +121,7 @@ def ladder(lab, args):
 def mass_alarm(lab, args):
     """Sixty hosts are over their thresholds at once: automatic announcing stops with one clear alarm; operators' orders go on."""
     lab.enforce(lab.config([("detector", 65001, "127.0.0.1", "")]))
-    _, words = start_daemon(lab, run_config(lab, "mirror", peer(), networks=f'"{V4}"', threshold=100))
+    _, words = start_daemon(lab, run_config(lab, "mirror", peer(), networks=f'"{V4}"', threshold=100, group=HOSTS_ALONE))
     established(lab)
     traffic = Traffic(lab)
     many = [packets for group in zip(*(ntp(VICTIM + i, 200) for i in range(60))) for packets in group]
@@ -156,7 +158,7 @@ def sflow_datagram(number, samples, first, pool, announced):
 def lying_exporter(lab, args):
     """An exporter announces 1:5000 and samples 1:50: ordinary traffic looks like attacks on everybody. Nothing is announced, with one clear alarm."""
     lab.enforce(lab.config([("detector", 65001, "127.0.0.1", "")]))
-    _, words = start_daemon(lab, run_config(lab, "sflow", peer(), networks=f'"{V4}"'))
+    _, words = start_daemon(lab, run_config(lab, "sflow", peer(), networks=f'"{V4}"', group=HOSTS_ALONE))
     established(lab)
     with lab.inside("rtr"):
         out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
