@@ -12,8 +12,8 @@ from daemon import ATTACK, ORDINARY, VICTIM, Traffic, established, ntp, peer, ru
 from world import V4, udp, wait
 
 FLOOD = b"flood!!!"
-# Hosts alone are looked at: many of them in one prefix would be one attack on the prefix.
-HOSTS_ALONE = "threshold_prefix_pps = 1000000000\nthreshold_prefix_mbps = 1000000"
+# Hosts alone are looked at (the default): many of them in one prefix would be one attack on the prefix.
+HOSTS_ALONE = "ban_for_prefix_pps = false\nban_for_prefix_bandwidth = false"
 
 
 def inseparable(rng, victim, count=3000):

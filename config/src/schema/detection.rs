@@ -38,7 +38,6 @@ pub fn sum_key(scope: Scope, direction: Direction, measure: Measure) -> String {
 pub(super) fn sum_keys() -> Vec<Key> {
     let mut keys = Vec::new();
     for (scope, direction, measure) in sum_measures() {
-        let on = scope == Scope::Prefix && direction == Direction::Incoming;
         let unit = match measure.unit {
             Unit::Packets => "packets per second",
             Unit::Bytes | Unit::Flows => "megabits (10^6) per second, IP layer",
@@ -50,7 +49,7 @@ pub(super) fn sum_keys() -> Vec<Key> {
         let key = sum_key(scope, direction, measure);
         let switch = key.replacen("threshold_", "ban_for_", 1).replacen("mbps", "bandwidth", 1);
         let meaning = format!("check {key}");
-        keys.push(group(&switch, if on { "true" } else { "false" }, &meaning, move |g, v| {
+        keys.push(group(&switch, "false", &meaning, move |g, v| {
             g.sum_switches.insert((scope, direction, measure), v.switch()?);
             Ok(())
         }));
