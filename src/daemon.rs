@@ -15,18 +15,21 @@ use mitigation::announce::exabgp;
 use mitigation::policy::state::route_id;
 use mitigation::rails::{Rails, Space};
 use mitigation::{Classes, OnShutdown, Order, Route, Wanted};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc as queue, oneshot, watch};
 
 use crate::announcers::Announcers;
+use crate::api::site::Ask;
 use crate::api::status::{AttackStatus, MitigationStatus, PeerStatus as SessionStatus, Source, Status, Volume};
-use crate::api::{self, Shared};
+use crate::api::{self, Http, Shared, Site};
 use crate::case::Case;
 use crate::clock;
 use crate::control::audit::Audit;
 use crate::control::configuration::Configuration;
+use crate::control::tokens::Tokens;
 use crate::control::{self, Caller, Outcome, act, server, show};
 use crate::enforcer::local::Local;
 use crate::exporters::Watch;
+use crate::history::{Recorder, Retention};
 use crate::pipeline::{Pipeline, Request};
 use crate::plant::{Job, MeterSink, Plant};
 use crate::report::{Entry, Report};
@@ -64,6 +67,7 @@ struct Desk {
     jobs: mpsc::SyncSender<Job>,
     configuration: Arc<tokio::sync::Mutex<Configuration>>,
     audit: Arc<Audit>,
+    tokens: Arc<Tokens>,
     status: Shared,
 }
 
@@ -80,6 +84,14 @@ impl server::Handler for Desk {
             return self.show_audit(arguments);
         }
         let is_write = !request.is_read();
+        if let Some(outcome) = self.tend_tokens(&caller, &request) {
+            if is_write {
+                // The log must not hold the secret.
+                let said = outcome.clone().map(|_| control::Answer::new("done", &true));
+                self.audit.record(clock::now(), &caller, &request, &said);
+            }
+            return outcome;
+        }
         let outcome = self.carry_out(&caller, request.clone()).await;
         if is_write {
             self.audit.record(clock::now(), &caller, &request, &outcome);
@@ -105,6 +117,36 @@ impl Desk {
             self.watch_deadline(deadline, caller.clone());
         }
         outcome
+    }
+
+    /// `show token`, `set token`, `delete token`: they are no part of the configuration and need no tick.
+    fn tend_tokens(&self, caller: &Caller, request: &control::Request) -> Option<Outcome> {
+        let now = clock::now();
+        #[allow(clippy::wildcard_enum_match_arm, reason = "all others are for somebody else")]
+        match request {
+            control::Request::Show { category, arguments } if category == "token" => {
+                Some(self.tokens.show(now, arguments))
+            }
+            control::Request::Set { category, arguments } if category == "token" => {
+                Some(self.tokens.set(now, caller, arguments))
+            }
+            control::Request::Delete { category, arguments } if category == "token" => {
+                Some(self.tokens.delete(arguments))
+            }
+            _ => None,
+        }
+    }
+
+    /// Answers what comes over HTTP, each in its own task; the queue before it is bounded.
+    async fn serve(self, mut asks: queue::Receiver<Ask>) {
+        use server::Handler;
+        while let Some(Ask { caller, request, reply }) = asks.recv().await {
+            let desk = self.clone();
+            tokio::spawn(async move {
+                // Whoever asked may have gone.
+                let _ = reply.send(desk.handle(caller, request).await);
+            });
+        }
     }
 
     async fn ask_control(&self, caller: Caller, request: control::Request) -> Outcome {
@@ -199,6 +241,8 @@ struct Control {
     cases: mpsc::SyncSender<Case>,
     events: VecDeque<Entry>,
     on_event: Box<dyn FnMut(&Entry) + Send>,
+    recorder: Option<Recorder>,
+    site: Site,
     started: Time,
     status: Shared,
 }
@@ -218,7 +262,15 @@ pub async fn start(
     let worker_count = config.collectors.workers();
     let (mut pipeline, meters) =
         Pipeline::new(config.detector.clone(), config.mitigation.clone(), worker_count.max(1), seed);
-    let listener = api::bind(config.api.listen).await?;
+    let status = Shared::default();
+    // Until the control thread has looked for the first time.
+    let dry_run = !config.mitigation.enable_ban;
+    status.publish(Status { version: env!("CARGO_PKG_VERSION"), dry_run, ..Status::default() });
+    let (recorder, archive) = open_history(&options, &config, &status);
+    let tokens = Arc::new(Tokens::open(options.state.as_deref())?);
+    let (site, asks) = Site::new(status.clone(), Arc::clone(&tokens), archive, clock::now);
+    let mut http = Http::new(site.clone());
+    let opening = http.open_at_start(&config.api).await?;
     let mut meters: Vec<Option<Meter>> = meters.into_iter().map(Some).collect();
     let workers = collectors::start(&config.collectors, clock::now, |i| {
         MeterSink(meters[i].take().expect("one meter per worker"))
@@ -247,11 +299,11 @@ pub async fn start(
         tokio::spawn(exabgp::run(exabgp, rails, others_out))
     });
     let halt = Arc::new(Halt { asked: AtomicBool::new(false), peers: shared });
-    let status = Shared::default();
     let (jobs_in, jobs) = mpsc::sync_channel(control::QUEUE);
     let statistics = workers.reader();
-    let http = tokio::spawn(api::serve(listener, status.clone()));
-    let plant = Plant { config: config.clone(), workers, peers, jobs: jobs_in.clone(), http, status: status.clone() };
+    http.apply(opening);
+    tokio::spawn(api::tick(site.clone()));
+    let plant = Plant { config: config.clone(), workers, peers, jobs: jobs_in.clone(), http };
     let stop = Arc::new(AtomicBool::new(false));
     let control = Control {
         config: config.clone(),
@@ -265,6 +317,8 @@ pub async fn start(
         cases: write_cases(config.state_directory.join("cases"))?,
         events: VecDeque::new(),
         on_event: Box::new(on_event),
+        recorder,
+        site,
         started: now,
         status: status.clone(),
     };
@@ -280,7 +334,8 @@ pub async fn start(
     let peers = config.mitigation.peers.len();
     let configuration = Configuration::new(clock::now(), file, text, state, plant);
     let configuration = Arc::new(tokio::sync::Mutex::new(configuration));
-    let desk = Desk { jobs: jobs_in, configuration, audit, status: status.clone() };
+    let desk = Desk { jobs: jobs_in, configuration, audit, tokens, status: status.clone() };
+    tokio::spawn(desk.clone().serve(asks));
     let socket = socket.map(|listener| tokio::spawn(server::serve(listener, desk.clone())));
     let mode = if config.mitigation.enable_ban { "announcing" } else { "dry run: announcing nothing" };
     tracing::info!(workers = worker_count, peers, restored, api = %config.api.listen, "started, {mode}");
@@ -299,6 +354,23 @@ fn open_state(options: &Options, pipeline: &mut Pipeline, now: Time) -> Result<(
         Err(error) => {
             tracing::error!("what is announced will be forgotten by a restart: {error:#}");
             Ok((None, 0))
+        }
+    }
+}
+
+/// Without a place for its past the daemon goes on protecting.
+fn open_history(
+    options: &Options,
+    config: &Config,
+    status: &Shared,
+) -> (Option<Recorder>, Option<crate::history::Archive>) {
+    let Some(directory) = &options.state else { return (None, None) };
+    let retention = Retention { bytes: config.history.bytes, days: config.history.days };
+    match Recorder::start(directory, status.clone(), retention, clock::now) {
+        Ok((recorder, archive)) => (Some(recorder), Some(archive)),
+        Err(error) => {
+            tracing::error!("nothing is remembered for the dashboard: {error:#}");
+            (None, None)
         }
     }
 }
@@ -376,7 +448,7 @@ impl Daemon {
         if let Some(exabgp) = self.exabgp {
             let _ = tokio::time::timeout(Duration::from_secs(2), exabgp).await;
         }
-        plant.http.abort();
+        plant.http.stop();
         if let Some(path) = self.pid_file {
             let _ = std::fs::remove_file(path);
         }
@@ -547,6 +619,10 @@ impl Control {
         } else {
             tracing::info!("{report}");
         }
+        api::tell(&self.site, &entry);
+        if let Some(recorder) = &self.recorder {
+            recorder.tell(&entry);
+        }
         if self.events.len() >= EVENTS {
             self.events.pop_front();
         }
@@ -581,6 +657,8 @@ impl Control {
             attacks: detector.attacks().values().map(attack).collect(),
             mitigations: self.pipeline.policy().all().map(|m| self.mitigation(m)).collect(),
             peers: self.announcers.peers().iter().map(|(name, status)| peer(now, name, status)).collect(),
+            warnings: self.recorder.iter().filter_map(Recorder::alarm).collect(),
+            halted: self.pipeline.policy().halted().is_some(),
             events: self.events.iter().cloned().collect(),
         }
     }
@@ -648,7 +726,25 @@ fn attack(attack: &detector::Attack) -> AttackStatus {
         peak_bytes_per_second: attack.peak_bytes_per_second,
         evidence: attack.evidence,
         composition: attack.tops.composition(5),
+        severity: severity(attack),
+        id: crate::history::writer::attack_id(
+            attack.detected.as_seconds(),
+            &(attack.target.prefix.to_string(), attack.target.direction.name().to_owned()),
+        ),
     }
+}
+
+/// The highest rate as a multiple of the threshold that was passed.
+#[allow(clippy::cast_precision_loss, reason = "for people")]
+fn severity(attack: &detector::Attack) -> f64 {
+    let peak = match attack.measure.unit {
+        // Of one protocol the whole rate says little.
+        _ if attack.measure.class != detector::Class::Total => attack.evidence.rate,
+        detector::Unit::Packets => attack.peak_packets_per_second,
+        detector::Unit::Bytes => attack.peak_bytes_per_second,
+        detector::Unit::Flows => attack.evidence.rate,
+    };
+    peak.max(attack.evidence.rate) as f64 / attack.threshold.max(1) as f64
 }
 
 fn peer(now: Time, name: &str, status: &PeerStatus) -> SessionStatus {

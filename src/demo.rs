@@ -66,9 +66,12 @@ pub async fn run(sflow: bool, once: bool, print: Print<'_>) -> Result<()> {
         .replace("@SFLOW_PORT@", &ports[1].to_string())
         .replace("@BGP_PORT@", &router.address.port().to_string())
         .replace("@API_PORT@", &api_port.to_string());
-    let config = config::check(&text).map_err(|p| anyhow!("the embedded configuration is broken: {p:?}"))?;
+    let mut config = config::check(&text).map_err(|p| anyhow!("the embedded configuration is broken: {p:?}"))?;
+    let scratch = Scratch(std::env::temp_dir().join(format!("floodwall-demo-{}", std::process::id())));
+    config.state_directory.clone_from(&scratch.0);
+    let options = daemon::Options { state: Some(scratch.0.clone()), ..daemon::Options::default() };
     let (events_in, mut events) = mpsc::unbounded_channel();
-    let daemon = daemon::start(config, daemon::Options::default(), move |entry: &Entry| {
+    let daemon = daemon::start(config, options, move |entry: &Entry| {
         let _ = events_in.send(entry.clone());
     })
     .await?;
@@ -82,6 +85,7 @@ pub async fn run(sflow: bool, once: bool, print: Print<'_>) -> Result<()> {
     let sender = tokio::task::spawn_blocking(move || send(&datagrams, target));
     let result = watch(start, &router, &mut events, print).await;
     if result.is_ok() {
+        print(&format!("dashboard: http://127.0.0.1:{api_port}/"));
         print(&format!(
             "status: http://127.0.0.1:{api_port}/api/v1/status   metrics: http://127.0.0.1:{api_port}/metrics"
         ));
@@ -105,6 +109,15 @@ pub async fn run(sflow: bool, once: bool, print: Print<'_>) -> Result<()> {
             // The timeline goes on: the attack ends, the rule is withdrawn.
             Some(entry) = events.recv() => tell(start, &entry, print),
         }
+    }
+}
+
+/// A folder for the history that the dashboard shows; it goes with the demo.
+struct Scratch(std::path::PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

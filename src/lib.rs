@@ -36,6 +36,11 @@
 //! needs, writes the file, and has [`plant::Plant`] put it into force: each stage has a `reconfigure` that keeps what it has counted,
 //! alarmed, announced or learned. SIGHUP takes the same way.
 //!
+//! # Life of an API request
+//! [`api::listener`] bounds it, [`api::auth`] finds the token and its scopes, and [`api::Site::ask`] puts the request that the same
+//! words on the command line are before the daemon's desk: one way, one audit log. Reads that many ask for come from the newest
+//! status or, by [`history`], from a file; neither touches the control thread.
+//!
 //! # Invariants
 //! * No stage knows a later one; no stage knows `config`.
 //! * Only `clock.rs` reads the clock; a clippy ban says so. Time enters as an argument.
@@ -57,6 +62,7 @@ pub mod daemon;
 pub mod demo;
 pub mod enforcer;
 mod exporters;
+pub mod history;
 pub mod log;
 pub mod pipeline;
 pub mod plant;

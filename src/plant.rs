@@ -13,7 +13,7 @@ use detector::Meter;
 use mitigation::announce::bgp::Peers;
 use tokio::sync::oneshot;
 
-use crate::api::{self, Shared};
+use crate::api::Http;
 use crate::clock;
 use crate::control::{Caller, Outcome, Request};
 
@@ -47,8 +47,7 @@ pub struct Plant {
     pub(crate) workers: Workers,
     pub(crate) peers: Peers,
     pub(crate) jobs: mpsc::SyncSender<Job>,
-    pub(crate) http: tokio::task::JoinHandle<Result<()>>,
-    pub(crate) status: Shared,
+    pub(crate) http: Http,
 }
 
 impl std::fmt::Debug for Plant {
@@ -65,8 +64,7 @@ impl Plant {
     pub async fn apply(&mut self, mut config: Config, last: impl FnOnce(&Config) -> Result<()>) -> Result<Vec<String>> {
         config.collectors.templates_file.clone_from(&self.config.collectors.templates_file);
         let opening = self.workers.open(&config.collectors)?;
-        let listener =
-            if config.api.listen == self.config.api.listen { None } else { Some(api::bind(config.api.listen).await?) };
+        let http = self.http.open(&config.api).await?;
         last(&config)?;
         let mut notes = opening.warnings.clone();
         let meters = self.reconfigure_control(&config, opening.workers()).await?;
@@ -74,10 +72,7 @@ impl Plant {
         tokio::task::block_in_place(|| {
             self.workers.apply(opening, clock::now, || MeterSink(meters.next().expect("a meter for every new worker")))
         })?;
-        if let Some(listener) = listener {
-            let old = std::mem::replace(&mut self.http, tokio::spawn(api::serve(listener, self.status.clone())));
-            old.abort();
-        }
+        self.http.apply(http);
         if let Err(error) = self.peers.apply(&config.mitigation).await {
             notes.push(format!("BGP goes on as before: {error}"));
         }
@@ -86,6 +81,9 @@ impl Plant {
         }
         if config.state_directory != self.config.state_directory {
             notes.push("state.directory is used from the next start on".to_owned());
+        }
+        if config.history != self.config.history {
+            notes.push("state.history_days and history_size_mb are used from the next start on".to_owned());
         }
         if config.control_socket_others_may_read != self.config.control_socket_others_may_read {
             notes.push("control_socket_others_may_read is used from the next start on".to_owned());

@@ -12,10 +12,10 @@ use mitigation::miner::Capabilities;
 use mitigation::{Action, Classes, Family, FlowSpecOptions, GroupPolicy, Peer};
 use toml_edit::{Document, Item, Table};
 
+use crate::Config;
 use crate::draft::{Bgp, Draft, Group, Main};
 use crate::schema::announcing::RuleActions;
 use crate::schema::{Key, Section, Value, keys, measures, switch_key};
-use crate::{Api, Config};
 
 mod detection;
 
@@ -238,21 +238,13 @@ fn compose(draft: &Draft, report: &mut Report) -> Config {
         collectors: compose_collectors(draft, report),
         detector: compose_detector(draft, &networks, report),
         mitigation: compose_mitigation(draft, &networks, report),
-        api: compose_api(draft, report),
+        api: crate::api::compose(&draft.api, report),
+        history: crate::api::compose_history(&draft.api),
         state_directory: draft.main.state_directory.clone().into(),
         control_socket_others_may_read: draft.main.control_socket_others_may_read,
         logging_level: draft.main.logging_level.clone(),
         enforcement: crate::enforcer::compose(draft, report),
     }
-}
-
-fn compose_api(draft: &Draft, report: &mut Report) -> Api {
-    let listen = draft.main.api_listen;
-    if !listen.ip().is_loopback() {
-        report
-            .add("api.listen", "the API has no authentication yet: write a loopback address, such as 127.0.0.1:10007");
-    }
-    Api { listen }
 }
 
 fn compose_collectors(draft: &Draft, report: &mut Report) -> collectors::Config {

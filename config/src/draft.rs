@@ -81,7 +81,6 @@ pub struct Main {
     pub mirror_software_sampling: u64,
     pub mirror_encapsulation: collectors::Encapsulation,
     pub logging_level: String,
-    pub api_listen: std::net::SocketAddr,
     pub state_directory: String,
     pub safety: Safety,
     pub control_socket_others_may_read: bool,
@@ -200,8 +199,10 @@ impl Default for Bgp {
 /// The whole file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
-    /// `[main]`, `[api]`, `[state]`.
+    /// `[main]` and the folder of `[state]`.
     pub main: Main,
+    /// The HTTP listeners and the history.
+    pub api: crate::api::Draft,
     /// Host groups by name; `global` is always there.
     pub groups: BTreeMap<String, Group>,
     /// Traffic rules by name.
@@ -222,6 +223,7 @@ impl Draft {
     pub fn new() -> Self {
         let mut draft = Self {
             main: Main::unset(),
+            api: crate::api::Draft::default(),
             groups: BTreeMap::from([("global".to_owned(), Group::default())]),
             traffic_rules: BTreeMap::new(),
             whitelists: BTreeMap::new(),
@@ -324,7 +326,6 @@ impl Main {
             mirror_software_sampling: 1,
             mirror_encapsulation: collectors::Encapsulation::None,
             logging_level: String::new(),
-            api_listen: std::net::SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10007),
             state_directory: String::new(),
             safety: Safety::default(),
             control_socket_others_may_read: false,

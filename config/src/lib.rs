@@ -5,6 +5,7 @@
 //! meaning; parsing, "did you mean" and `reference.toml` all come from it. [`check::check`] finds every problem at once and
 //! turns the draft into the typed configurations of the stages, which are right by construction.
 
+pub mod api;
 pub mod candidate;
 pub mod check;
 pub mod draft;
@@ -13,17 +14,10 @@ pub mod import;
 pub mod schema;
 pub mod words;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use api::Api;
 pub use check::{Problem, check};
-
-/// The HTTP listener (decision 17).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Api {
-    /// Where it listens.
-    pub listen: SocketAddr,
-}
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,8 +28,10 @@ pub struct Config {
     pub detector: detector::Config,
     /// Policy and BGP peers.
     pub mitigation: mitigation::Config,
-    /// The HTTP listener.
+    /// The HTTP listeners.
     pub api: Api,
+    /// What is kept of the past.
+    pub history: api::History,
     /// Where state is kept.
     pub state_directory: PathBuf,
     /// Every local user may ask through the control socket.

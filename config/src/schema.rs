@@ -1,6 +1,6 @@
 //! The table of keys: name, type, range, default, meaning, and what it sets.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use detector::{Class, Direction, Measure, Prefix, Unit};
 use mitigation::{Community, LargeCommunity};
@@ -258,6 +258,7 @@ macro_rules! set {
 }
 
 pub mod announcing;
+mod api;
 mod collecting;
 mod detection;
 mod enforcer;
@@ -291,16 +292,8 @@ pub fn keys() -> Vec<Key> {
     keys.extend(detection::whitelist_keys());
     keys.extend(bgp_keys());
     keys.extend(announcing::bgp_keys());
-    keys.push(key(
-        Section::Api,
-        "listen",
-        "\"127.0.0.1:10007\"",
-        "address and port of the HTTP listener (metrics and API); loopback only, reads need no token there",
-        Box::new(|draft, _, value| {
-            draft.main.api_listen = value.parse::<SocketAddr>("127.0.0.1:10007")?;
-            Ok(())
-        }),
-    ));
+    keys.extend(api::ban2bgp_keys());
+    keys.extend(api::keys());
     keys.push(main(
         "control_socket_others_may_read",
         "false",
@@ -317,6 +310,7 @@ pub fn keys() -> Vec<Key> {
             Ok(())
         }),
     ));
+    keys.extend(api::history_keys());
     keys.extend(enforcer::keys());
     keys
 }

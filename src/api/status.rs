@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::report::Entry;
 
 /// Packets and bytes.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
 pub struct Volume {
     /// Packets, scaled by sampling.
     pub packets: u64,
@@ -16,7 +17,7 @@ pub struct Volume {
 }
 
 /// One collector thread.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Source {
     /// Its socket or interface.
     pub name: String,
@@ -31,17 +32,19 @@ pub struct Source {
     /// What the kernel dropped before we saw it.
     pub kernel_drops: u64,
     /// What was not understood, by reason.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub errors: BTreeMap<&'static str, u64>,
     /// Why the thread ended, if it did.
     pub failed: Option<String>,
 }
 
 /// How an exporter fares.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ExporterStatus {
     /// Its address.
     pub address: String,
     /// Protocols it speaks.
+    #[schema(value_type = Vec<String>)]
     pub protocols: Vec<&'static str>,
     /// Seconds since it spoke.
     pub silent_seconds: f64,
@@ -72,6 +75,7 @@ pub struct ExporterStatus {
     /// N of 1:N sampling of its newest record; 0 before the first.
     pub sampling_rate: u32,
     /// Where that rate came from: none, configuration, header, record, options, sample.
+    #[schema(value_type = String)]
     pub sampling_source: &'static str,
     /// The rate that its counters show, if that contradicts the announced one.
     pub measured_rate: Option<u32>,
@@ -82,17 +86,20 @@ pub struct ExporterStatus {
     /// Sends counters but no flow samples: sampling is not configured there.
     pub counter_only: bool,
     /// Where its telemetry stands.
+    #[schema(value_type = String)]
     pub vantage: &'static str,
     /// What was not understood, by reason.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub errors: BTreeMap<&'static str, u64>,
 }
 
 /// An attack in progress.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AttackStatus {
     /// Own prefix.
     pub prefix: String,
     /// `incoming` or `outgoing`.
+    #[schema(value_type = String)]
     pub direction: &'static str,
     /// Host group.
     pub group: String,
@@ -107,8 +114,10 @@ pub struct AttackStatus {
     /// Highest rate.
     pub peak_packets_per_second: u64,
     /// A host, a prefix, a network or a group's sum.
+    #[schema(value_type = String)]
     pub scope: detector::Scope,
     /// Active, fading or frozen.
+    #[schema(value_type = String)]
     pub phase: detector::Phase,
     /// Packets since it was detected, filtered ones included.
     pub packets: u64,
@@ -117,21 +126,29 @@ pub struct AttackStatus {
     /// Highest rate.
     pub peak_bytes_per_second: u64,
     /// What the alarm rests on.
+    #[schema(value_type = Object)]
     pub evidence: detector::Evidence,
     /// What it is made of, most first.
+    #[schema(value_type = Object)]
     pub composition: detector::Composition,
+    /// Highest rate as a multiple of the threshold that was passed.
+    pub severity: f64,
+    /// Names it in the API's paths.
+    pub id: String,
 }
 
 /// A rule or blackhole.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct MitigationStatus {
     /// Own prefix.
     pub prefix: String,
     /// The route in words.
     pub route: String,
     /// `flowspec` or `blackhole`.
+    #[schema(value_type = String)]
     pub kind: &'static str,
     /// Why it is not announced, if so.
+    #[schema(value_type = Option<String>)]
     pub dry_run: Option<mitigation::DryRun>,
     /// Seconds since the Unix epoch.
     pub since: f64,
@@ -140,16 +157,19 @@ pub struct MitigationStatus {
     /// What is done to its traffic, in words.
     pub action: String,
     /// `manual` or `automatic`.
+    #[schema(value_type = String)]
     pub origin: mitigation::Origin,
     /// Who ordered it, why, and until when (nanoseconds since the Unix epoch).
+    #[schema(value_type = Option<Object>)]
     pub order: Option<mitigation::Order>,
     /// When it ends at the earliest, in seconds since the Unix epoch; a manual one for certain.
     pub ends: Option<f64>,
     /// Share of the sample it matched when it was mined, 0 to 1.
     pub coverage: f64,
     /// Peers that were not sent it, and why.
-    pub not_sent: std::collections::BTreeMap<String, String>,
+    pub not_sent: BTreeMap<String, String>,
     /// A rule in FastNetMon's JSON.
+    #[schema(value_type = Option<Object>)]
     pub rule: Option<serde_json::Value>,
     /// Peers it was sent to.
     pub sent_to: Vec<String>,
@@ -160,19 +180,22 @@ pub struct MitigationStatus {
 }
 
 /// A BGP peer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PeerStatus {
     /// Its name.
     pub name: String,
     /// State of the session.
+    #[schema(value_type = String)]
     pub state: &'static str,
     /// Families that both sides speak.
+    #[schema(value_type = Vec<String>)]
     pub families: Vec<&'static str>,
     /// Routes that were sent over this session.
     pub routes_sent: usize,
     /// Seconds that the session has been established.
     pub uptime_seconds: Option<f64>,
     /// The peer's BGP identifier.
+    #[schema(value_type = Option<String>)]
     pub identifier: Option<std::net::Ipv4Addr>,
     /// Hold time in force, in seconds.
     pub hold_time_seconds: u64,
@@ -191,9 +214,10 @@ pub struct PeerStatus {
 }
 
 /// The whole.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Status {
     /// Version of the program.
+    #[schema(value_type = String)]
     pub version: &'static str,
     /// Seconds since the daemon started.
     pub uptime_seconds: f64,
@@ -229,6 +253,11 @@ pub struct Status {
     pub mitigations: Vec<MitigationStatus>,
     /// BGP peers.
     pub peers: Vec<PeerStatus>,
+    /// What an operator should mend, in words.
+    pub warnings: Vec<String>,
+    /// Announcing is stopped by `withdraw-all`.
+    pub halted: bool,
     /// The last events, oldest first.
+    #[schema(value_type = Vec<Object>)]
     pub events: Vec<Entry>,
 }

@@ -33,6 +33,7 @@ fn candidates(running: &str, status: &Status, before: &[&str]) -> Vec<(String, S
             let verb = if before[0] == "set" { act::Verb::Set } else { act::Verb::Delete };
             let acting = act::ACTIONS.iter().filter(|a| a.verb == verb);
             all.extend(acting.map(|a| (a.category.to_owned(), a.help.to_owned())));
+            all.push(("token".to_owned(), "who may use the API; acts at once".to_owned()));
             all
         }
         ["commit"] => pairs(&[

@@ -9,10 +9,12 @@
 //! * [`show`] holds one file per category that can be shown, [`act`] one per category that acts at once (decision 3).
 //!   Both run on the control thread, between two ticks. Adding one is a file and a line in the table.
 //! * [`configuration`] keeps candidates, commits them and takes them back; [`history`] and [`audit`] remember.
+//! * [`access`] and [`tokens`] say who may do what through the network: the API asks the same daemon with the same requests.
 //! * [`words`] turns what is typed into requests; [`client`] is the command line's end.
 //!
 //! Limits: [`MAX_CLIENTS`] connections, [`MAX_REQUEST`] bytes a request, [`QUEUE`] requests waiting for the control thread.
 
+pub mod access;
 pub mod act;
 pub mod audit;
 pub mod client;
@@ -22,6 +24,7 @@ pub mod history;
 pub mod server;
 pub mod settings;
 pub mod show;
+pub mod tokens;
 pub mod words;
 
 use std::path::PathBuf;

@@ -290,10 +290,12 @@ impl Policy {
         self.config.group(self.cases.get(&target).map_or("global", |c| c.group.as_str()))
     }
 
-    /// Whether an operator's blackhole covers a target: nothing is mined for it (decision 3).
+    /// Whether an operator's blackhole covers a target: nothing is mined for it (decision 3). A remote ban is a blackhole for what
+    /// goes to the foreign host and a rule for what comes from it, so there neither replaces the other.
     #[must_use]
     pub fn is_blackholed_by_hand(&self, target: Target) -> bool {
-        self.manual.values().any(|m| matches!(&m.route, Route::Unicast(p) if p.contains(&target.prefix)))
+        let is_own = self.space.is_ours(&target.prefix);
+        is_own && self.manual.values().any(|m| matches!(&m.route, Route::Unicast(p) if p.contains(&target.prefix)))
     }
 
     /// Decides anew whether the last mitigation of a case is announced.

@@ -5,7 +5,9 @@
 
 mod announcing;
 mod blackhole;
+mod extend;
 mod flowspec;
+mod remote_blackhole;
 
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use collectors::Time;
 use mitigation::policy::state::route_id;
 use mitigation::{DryRun, Order, OrderError};
 use serde_json::json;
+
+pub(in crate::control) use remote_blackhole::bans;
 
 use super::{Answer, Caller, Outcome, Request};
 use crate::pipeline::{Done, Pipeline};
@@ -42,18 +46,27 @@ pub struct Action {
 }
 
 /// Every action: a new one is a file of this folder and a line here.
-pub const ACTIONS: &[Action] =
-    &[announcing::APPROVE, announcing::SET, blackhole::DELETE, blackhole::SET, flowspec::DELETE, flowspec::SET];
+pub const ACTIONS: &[Action] = &[
+    announcing::APPROVE,
+    announcing::SET,
+    blackhole::DELETE,
+    blackhole::SET,
+    extend::SET,
+    flowspec::DELETE,
+    flowspec::SET,
+    remote_blackhole::DELETE,
+    remote_blackhole::SET,
+];
 
 /// What may follow the words of an action.
 #[derive(Debug, Default, PartialEq)]
-struct Options {
-    lasts: Option<Duration>,
+pub(super) struct Options {
+    pub(super) lasts: Option<Duration>,
     reason: Option<String>,
 }
 
 /// Takes `expires TIME` and `reason TEXT` from the end of the words.
-fn parse_options(arguments: &[String]) -> Result<(Vec<String>, Options), String> {
+pub(super) fn parse_options(arguments: &[String]) -> Result<(Vec<String>, Options), String> {
     let mut words = Vec::new();
     let mut options = Options::default();
     let mut rest = arguments.iter();

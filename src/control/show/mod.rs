@@ -10,6 +10,7 @@ mod exporters;
 mod flowspec;
 mod host_counters;
 mod interfaces;
+mod remote_blackhole;
 mod single_host_counters;
 mod status;
 mod system_counters;
@@ -68,6 +69,7 @@ pub const CATEGORIES: &[Category] = &[
     host_counters::HOSTS,
     host_counters::NETWORKS,
     interfaces::CATEGORY,
+    remote_blackhole::CATEGORY,
     single_host_counters::CATEGORY,
     status::CATEGORY,
     system_counters::CATEGORY,
@@ -81,6 +83,7 @@ pub const OF_CONFIGURATION: &[(&str, &str)] = &[
     ("compare", "what your candidate changes"),
     ("history", "commits; N: what changed since then"),
     ("running", "the configuration in force"),
+    ("token", "who may use the API"),
 ];
 
 /// Shows a category; without one, what there is to show.
@@ -118,7 +121,7 @@ pub fn names() -> Vec<&'static str> {
 }
 
 /// For categories that take no words.
-pub(super) fn no_arguments(category: &str, arguments: &[String]) -> Result<(), super::Failure> {
+pub(in crate::control) fn no_arguments(category: &str, arguments: &[String]) -> Result<(), super::Failure> {
     match arguments.first() {
         None => Ok(()),
         Some(word) => Err(format!("show {category} takes no further words: remove {word:?}").into()),

@@ -1,0 +1,137 @@
+//! The HTTP listeners and what is kept of the past: `[api]`, `ban2bgp_*` in `[main]`, `[state]`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::check::Report;
+
+/// Which routes a ban through ban2bgp's API becomes, where the request names no side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BanForm {
+    /// A FlowSpec rule that discards what comes from the host.
+    FlowSpec,
+    /// A blackhole route to it.
+    Blackhole,
+    /// Both.
+    #[default]
+    Both,
+}
+
+/// ban2bgp's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ban2Bgp {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How long a ban lasts that does not say.
+    pub duration_seconds: u32,
+    /// What a ban becomes.
+    pub form: BanForm,
+}
+
+/// The HTTP listeners (decision 17).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// Where `/api/v1`, the dashboard and `/metrics` are.
+    pub listen: SocketAddr,
+    /// Certificate chain and key, as PEM files: then all listeners speak TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Whether somebody on this host needs a token even to look.
+    pub reads_need_login: bool,
+    /// Where FastNetMon Advanced's paths are, if anywhere.
+    pub fastnetmon_listen: Option<SocketAddr>,
+    /// ban2bgp's paths, if anywhere.
+    pub ban2bgp: Option<Ban2Bgp>,
+}
+
+/// What is kept of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// Days.
+    pub days: u32,
+    /// Bytes on disk at most.
+    pub bytes: u64,
+}
+
+/// As written.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the table of keys says what they mean")]
+pub struct Draft {
+    pub listen: SocketAddr,
+    pub tls_certificate: String,
+    pub tls_key: String,
+    pub plain_beyond_loopback: bool,
+    pub reads_need_login: bool,
+    pub fastnetmon_listen: Option<SocketAddr>,
+    pub ban2bgp_listen: Option<SocketAddr>,
+    pub ban2bgp_duration: u64,
+    pub ban2bgp_mode: BanForm,
+    pub history_days: u64,
+    pub history_size_mb: u64,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10007),
+            tls_certificate: String::new(),
+            tls_key: String::new(),
+            plain_beyond_loopback: false,
+            reads_need_login: false,
+            fastnetmon_listen: None,
+            ban2bgp_listen: None,
+            ban2bgp_duration: 3600,
+            ban2bgp_mode: BanForm::Both,
+            history_days: 365,
+            history_size_mb: 2048,
+        }
+    }
+}
+
+pub(crate) fn compose(draft: &Draft, report: &mut Report) -> Api {
+    let tls = match (draft.tls_certificate.is_empty(), draft.tls_key.is_empty()) {
+        (true, true) => None,
+        (false, false) => Some((PathBuf::from(&draft.tls_certificate), PathBuf::from(&draft.tls_key))),
+        (true, false) => {
+            report.add("api.tls_key", "a key without a certificate: set api tls_certificate too");
+            None
+        }
+        (false, true) => {
+            report.add("api.tls_certificate", "a certificate without a key: set api tls_key too");
+            None
+        }
+    };
+    let listeners = [
+        ("api.listen", Some(draft.listen)),
+        ("api.fastnetmon_listen", draft.fastnetmon_listen),
+        ("main.ban2bgp_listen", draft.ban2bgp_listen),
+    ];
+    for (i, (key, listen)) in listeners.iter().enumerate() {
+        let Some(listen) = listen else { continue };
+        if !listen.ip().is_loopback() && tls.is_none() && !draft.plain_beyond_loopback {
+            report.add(
+                *key,
+                "tokens would cross the network in plain text: set api tls_certificate and tls_key, or write a loopback address such as \
+                 127.0.0.1:10007 (api.plain_beyond_loopback = true where something else encrypts)",
+            );
+        }
+        if listeners[..i].iter().any(|(_, other)| *other == Some(*listen) && listen.port() != 0) {
+            report.add(*key, format!("{listen} is used twice: choose different ports"));
+        }
+    }
+    let ban2bgp = draft.ban2bgp_listen.map(|listen| Ban2Bgp {
+        listen,
+        duration_seconds: u32::try_from(draft.ban2bgp_duration).unwrap_or(3600),
+        form: draft.ban2bgp_mode,
+    });
+    Api {
+        listen: draft.listen,
+        tls,
+        reads_need_login: draft.reads_need_login,
+        fastnetmon_listen: draft.fastnetmon_listen,
+        ban2bgp,
+    }
+}
+
+pub(crate) fn compose_history(draft: &Draft) -> History {
+    History { days: u32::try_from(draft.history_days).unwrap_or(365), bytes: draft.history_size_mb << 20 }
+}

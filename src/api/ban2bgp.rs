@@ -1,0 +1,207 @@
+//! ban2bgp's API at its paths, on a listener of its own: bans of foreign hosts that end by themselves, for fail2ban and scripts.
+//!
+//! ```text
+//! curl -H "Authorization: Bearer $TOKEN" 'http://127.0.0.1:8080/api/add?net=198.51.100.7&dur=600'
+//! ```
+//! What it does better than ban2bgp: a token for every change, rules that discard, valid JSON, and one set of rails on every path: a
+//! ban is for one foreign host, never for own, protected or skiplisted space, nor for a wider prefix that holds some of it
+//! (decision 1, class remote ban). Everything goes the way of `set remote_blackhole`.
+//!
+//! Limits: [`MAX_NETS`] networks a request, durations up to a year, and those of the listener.
+
+use axum::Router;
+use axum::extract::{RawForm, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use config::api::BanForm;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::auth::Access;
+use super::refusal::{Input, Refusal};
+use super::site::Site;
+use crate::control::Request;
+use crate::control::access::Scope;
+
+/// Networks of one request at most.
+pub const MAX_NETS: usize = 1000;
+/// Longest ban in seconds.
+const LONGEST: u32 = 31_536_000;
+
+/// Its paths.
+pub(super) fn router(site: Site) -> Router {
+    Router::new()
+        .route("/api/add", get(add).post(add))
+        .route("/api/remove", get(remove).post(remove))
+        .route("/api/json", post(batch))
+        .route("/api/form_json", post(form_batch))
+        .route("/api/ping", get(async || "pong"))
+        .route("/api/status", get(status))
+        .route("/api/dumprib", get(dump))
+        .route("/api/dumpribjson", get(dump_json))
+        .layer(axum::middleware::map_response(super::with_safety))
+        .with_state(site)
+}
+
+/// Many at once.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Batch {
+    #[serde(default)]
+    add: Option<Add>,
+    #[serde(default)]
+    remove: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Add {
+    #[serde(default)]
+    duration: Option<u32>,
+    nets: Vec<String>,
+}
+
+fn text(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text + "\n").into_response()
+}
+
+/// Words of a network as ban2bgp has them: `[src|dst|both ]NET`. Where it names no side, the configuration does.
+fn words(net: &str, form: BanForm) -> Vec<String> {
+    let mut words: Vec<String> = net.split_whitespace().map(str::to_owned).collect();
+    if words.len() == 1 {
+        let side = match form {
+            BanForm::FlowSpec => "src",
+            BanForm::Blackhole => "dst",
+            BanForm::Both => "both",
+        };
+        words.insert(0, side.to_owned());
+    }
+    words
+}
+
+/// A change takes a token in the headers: with ban2bgp's GETs, a cookie that a browser sends by itself would not be enough.
+fn check(access: &Access) -> Result<(), Refusal> {
+    access.need(Scope::Operate)?;
+    if access.by_cookie {
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "send Authorization: Bearer TOKEN"));
+    }
+    Ok(())
+}
+
+async fn ban(site: &Site, access: &Access, net: &str, seconds: Option<u32>) -> Result<String, Refusal> {
+    let off = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "ban2bgp_listen was switched off");
+    let config = site.ban2bgp().ok_or_else(off)?;
+    let seconds = seconds.unwrap_or(config.duration_seconds);
+    if !(1..=LONGEST).contains(&seconds) {
+        return Err(Refusal::bad(format!("a duration is 1 to {LONGEST} seconds")));
+    }
+    let mut arguments = words(net, config.form);
+    arguments.extend(["expires".to_owned(), format!("{seconds}s"), "reason".to_owned(), "ban2bgp".to_owned()]);
+    let request = Request::Set { category: "remote_blackhole".to_owned(), arguments };
+    Ok(site.ask(access, request).await?.text)
+}
+
+async fn unban(site: &Site, access: &Access, net: &str) -> Result<String, Refusal> {
+    let arguments = net.split_whitespace().map(str::to_owned).collect();
+    let request = Request::Delete { category: "remote_blackhole".to_owned(), arguments };
+    Ok(site.ask(access, request).await?.text)
+}
+
+/// Fields of the query (GET) or of the form (POST).
+fn fields(form: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+    let uri = format!("/?{}", String::from_utf8_lossy(form));
+    let uri = uri.parse().map_err(|_| Refusal::bad("not a form"))?;
+    let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri);
+    query.map(|q| q.0).map_err(|e| Refusal::bad(e.body_text()))
+}
+
+fn field<'a>(fields: &'a [(String, String)], names: &[&str]) -> Option<&'a str> {
+    fields.iter().find(|(name, _)| names.contains(&name.as_str())).map(|(_, value)| value.as_str())
+}
+
+async fn add(State(site): State<Site>, access: Access, RawForm(form): RawForm) -> Result<Response, Refusal> {
+    check(&access)?;
+    let fields = fields(&form)?;
+    let net = field(&fields, &["net"]).ok_or_else(|| Refusal::bad("which? /api/add?net=198.51.100.7&dur=600"))?;
+    let seconds = match field(&fields, &["dur", "duration"]) {
+        None | Some("") => None,
+        Some(text) => Some(text.parse().map_err(|_| Refusal::bad(format!("dur={text} is not a number of seconds")))?),
+    };
+    Ok(text(ban(&site, &access, net, seconds).await?))
+}
+
+async fn remove(State(site): State<Site>, access: Access, RawForm(form): RawForm) -> Result<Response, Refusal> {
+    check(&access)?;
+    let fields = fields(&form)?;
+    let net = field(&fields, &["net"]).ok_or_else(|| Refusal::bad("which? /api/remove?net=198.51.100.7"))?;
+    Ok(text(unban(&site, &access, net).await?))
+}
+
+async fn batch(State(site): State<Site>, access: Access, Input(batch): Input<Batch>) -> Result<Response, Refusal> {
+    carry_out(&site, &access, batch).await
+}
+
+/// The same JSON as the value of a form's field.
+async fn form_batch(State(site): State<Site>, access: Access, RawForm(form): RawForm) -> Result<Response, Refusal> {
+    let fields = fields(&form)?;
+    let json = fields.iter().map(|(_, value)| value.as_str()).find(|v| v.trim_start().starts_with('{'));
+    let batch = serde_json::from_str(json.ok_or_else(|| Refusal::bad("no field holds JSON"))?);
+    carry_out(&site, &access, batch.map_err(|e| Refusal::bad(e.to_string()))?).await
+}
+
+/// Each by itself: one that is refused keeps no other from being done. The status is 409 if any was.
+async fn carry_out(site: &Site, access: &Access, batch: Batch) -> Result<Response, Refusal> {
+    check(access)?;
+    let count = batch.remove.len() + batch.add.as_ref().map_or(0, |a| a.nets.len());
+    if count > MAX_NETS {
+        return Err(Refusal::bad(format!("{count} networks are too many for one request: at most {MAX_NETS}")));
+    }
+    let (mut done, mut refused) = (Vec::new(), Vec::new());
+    let mut note = |net: &str, result: Result<String, Refusal>| match result {
+        Ok(_) => done.push(net.to_owned()),
+        Err(refusal) => refused.push(json!({ "net": net, "error": refusal.failure.text })),
+    };
+    for net in &batch.remove {
+        note(net, unban(site, access, net).await);
+    }
+    if let Some(add) = &batch.add {
+        for net in &add.nets {
+            note(net, ban(site, access, net, add.duration).await);
+        }
+    }
+    let status = if refused.is_empty() { StatusCode::OK } else { StatusCode::CONFLICT };
+    Ok((status, axum::Json(json!({ "done": done, "refused": refused }))).into_response())
+}
+
+async fn bans(site: &Site, access: &Access) -> Result<Vec<Value>, Refusal> {
+    access.need_all_prefixes()?;
+    let show = Request::Show { category: "remote_blackhole".to_owned(), arguments: Vec::new() };
+    let answer = site.ask(access, show).await?;
+    Ok(answer.json.as_array().cloned().unwrap_or_default())
+}
+
+async fn status(State(site): State<Site>, access: Access) -> Result<axum::Json<Value>, Refusal> {
+    let bans = bans(&site, &access).await?.len();
+    let status = site.status();
+    let peers: Vec<Value> = status
+        .peers
+        .iter()
+        .map(|p| json!({ "name": p.name, "state": p.state, "routes_sent": p.routes_sent, "last_error": p.last_error }))
+        .collect();
+    Ok(axum::Json(json!({ "version": status.version, "bans": bans, "halted": status.halted, "peers": peers })))
+}
+
+async fn dump(State(site): State<Site>, access: Access) -> Result<Response, Refusal> {
+    let of = |b: &Value, key: &str| b[key].as_str().unwrap_or_default().to_owned();
+    let line = |b: &Value| {
+        let ends = b["ends"].as_f64().map_or_else(|| "never".to_owned(), |ends| format!("{ends:.0}"));
+        format!("{} {}\t{ends}", of(b, "direction"), of(b, "net"))
+    };
+    let lines: Vec<String> = bans(&site, &access).await?.iter().map(line).collect();
+    Ok(text(lines.join("\n")))
+}
+
+async fn dump_json(State(site): State<Site>, access: Access) -> Result<axum::Json<Vec<Value>>, Refusal> {
+    Ok(axum::Json(bans(&site, &access).await?))
+}

@@ -1,0 +1,205 @@
+//! [`Site`]: what every path of the API stands on: the newest status, the daemon's desk, tokens, sessions, news.
+//!
+//! The API decides nothing. What a path asks for becomes the [`Request`] that the same words on the command line are, and
+//! [`Site::ask`] is the one way to the daemon: it checks the caller's scope and prefixes, and the audit log has his name.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::StatusCode;
+use collectors::Time;
+use config::api::Ban2Bgp;
+use detector::Prefix;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::auth::{Access, Guard};
+use super::refusal::Refusal;
+use super::status::Status;
+use crate::control::tokens::Tokens;
+use crate::control::{self, Answer, Caller, Outcome, Request, access};
+use crate::history::Archive;
+
+/// News that a slow reader may be behind; beyond them it is told how many it missed.
+const NEWS: usize = 1024;
+
+/// The newest status; the control thread replaces it, requests read it.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(Arc<Mutex<Arc<Status>>>);
+
+impl Shared {
+    /// Publishes a status.
+    pub fn publish(&self, status: Status) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
+    }
+
+    /// The newest status.
+    #[must_use]
+    pub fn get(&self) -> Arc<Status> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A request on its way to the desk.
+#[derive(Debug)]
+pub struct Ask {
+    /// Who asks.
+    pub caller: Caller,
+    /// For what.
+    pub request: Request,
+    /// Where the outcome goes.
+    pub reply: oneshot::Sender<Outcome>,
+}
+
+/// One piece of news for event streams: made once, sent to all.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// `entry` or `tick`.
+    pub kind: &'static str,
+    /// JSON.
+    pub data: Arc<str>,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Site(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    status: Shared,
+    desk: mpsc::Sender<Ask>,
+    tokens: Arc<Tokens>,
+    guard: Guard,
+    news: broadcast::Sender<News>,
+    archive: Option<Archive>,
+    reads_need_login: AtomicBool,
+    ban2bgp: Mutex<Option<Ban2Bgp>>,
+    clock: fn() -> Time,
+}
+
+impl Site {
+    /// A site and the other end of its desk.
+    #[must_use]
+    pub fn new(
+        status: Shared,
+        tokens: Arc<Tokens>,
+        archive: Option<Archive>,
+        clock: fn() -> Time,
+    ) -> (Self, mpsc::Receiver<Ask>) {
+        let (desk, asks) = mpsc::channel(control::QUEUE);
+        let (news, _) = broadcast::channel(NEWS);
+        let inner = Inner {
+            status,
+            desk,
+            tokens,
+            guard: Guard::default(),
+            news,
+            archive,
+            reads_need_login: AtomicBool::new(false),
+            ban2bgp: Mutex::new(None),
+            clock,
+        };
+        (Self(Arc::new(inner)), asks)
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        (self.0.clock)()
+    }
+
+    /// The newest status.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        self.0.status.get()
+    }
+
+    /// Who may log in.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    pub(super) fn guard(&self) -> &Guard {
+        &self.0.guard
+    }
+
+    /// What was remembered, if there is a place for it.
+    pub(super) fn archive(&self) -> Option<&Archive> {
+        self.0.archive.as_ref()
+    }
+
+    /// Where news are put.
+    #[must_use]
+    pub fn news(&self) -> &broadcast::Sender<News> {
+        &self.0.news
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn configure(&self, config: &config::Api) {
+        self.0.reads_need_login.store(config.reads_need_login, Ordering::Release);
+        *self.0.ban2bgp.lock().unwrap_or_else(PoisonError::into_inner) = config.ban2bgp;
+    }
+
+    /// How bans through ban2bgp's API are.
+    pub(super) fn ban2bgp(&self) -> Option<Ban2Bgp> {
+        *self.0.ban2bgp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody without a token may look: only from this very host (decision 17).
+    pub(super) fn is_open_to(&self, peer: SocketAddr) -> bool {
+        peer.ip().to_canonical().is_loopback() && !self.0.reads_need_login.load(Ordering::Acquire)
+    }
+
+    /// Asks the daemon: the one way.
+    ///
+    /// # Errors
+    /// 403 without the scope, 409 when the daemon refuses, 503 when too many wait.
+    pub async fn ask(&self, access: &Access, request: Request) -> Result<Answer, Refusal> {
+        access.need(access::needed(&request))?;
+        if !access.prefixes.is_empty() {
+            self.confine(access, &request)?;
+        }
+        let (reply, outcome) = oneshot::channel();
+        let busy = |_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait already: try again");
+        self.0.desk.try_send(Ask { caller: access.caller.clone(), request, reply }).map_err(busy)?;
+        let stopping = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping");
+        Ok(outcome.await.map_err(|_| stopping)??)
+    }
+
+    /// A token with prefixes acts on them alone: what is not certainly inside is refused.
+    fn confine(&self, access: &Access, request: &Request) -> Result<(), Refusal> {
+        let (Request::Show { category, arguments }
+        | Request::Set { category, arguments }
+        | Request::Delete { category, arguments }) = request
+        else {
+            return Err(outside());
+        };
+        let first = arguments.first().map(String::as_str).unwrap_or_default();
+        let prefix = match (request, category.as_str()) {
+            (Request::Show { .. }, "single_host_counters")
+            | (Request::Set { .. } | Request::Delete { .. }, "blackhole")
+            | (Request::Set { .. }, "remote_blackhole") => {
+                arguments.iter().find_map(|word| word.parse::<Prefix>().ok())
+            }
+            (Request::Set { .. }, "flowspec") => own_end(first),
+            _ => None,
+        };
+        // What is there already is named by its id.
+        let prefix = prefix.or_else(|| {
+            let status = self.status();
+            let named = status.mitigations.iter().find(|m| m.id == first)?;
+            matches!(request, Request::Set { .. } | Request::Delete { .. }).then(|| named.prefix.parse().ok())?
+        });
+        if prefix.is_some_and(|prefix| access.sees(&prefix)) { Ok(()) } else { Err(outside()) }
+    }
+}
+
+fn outside() -> Refusal {
+    Refusal::forbidden("this token is for its own prefixes alone, and this is not certainly inside them")
+}
+
+/// The end of a rule in JSON that has to lie inside a token's prefixes: its destination.
+fn own_end(rule: &str) -> Option<Prefix> {
+    mitigation::flowspec::json::parse(rule).ok()?.pattern.destination()
+}
