@@ -32,7 +32,15 @@ impl Terminal {
         // The window stays when its program has ended, so that its last screen can be read.
         let keep = format!("{command}; echo ended $?; sleep 600");
         start.args(["-f", "/dev/null", "new-session", "-d", "-x", &width, "-y", &height, &keep]);
-        let output = start.output().expect("tmux runs");
+        // tmux servers that start at the same moment may exit at once ("server exited unexpectedly").
+        let mut output = start.output().expect("tmux runs");
+        for _ in 0..5 {
+            if output.status.success() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            output = start.output().expect("tmux runs");
+        }
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Some(terminal)
     }
