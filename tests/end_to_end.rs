@@ -13,7 +13,8 @@ const PEERS: [&str; 3] = ["gobgp", "bird", "frr"];
 fn config(sources: &str) -> String {
     let mut text = format!(
         "[main]\nnetworks_list = [\"203.0.113.0/24\", \"2001:db8::/32\"]\nenable_ban = true\nban_time = 2\n\
-         attack_end_delay = 2\nprobe_time = 5\nblackhole_after = 3\n{sources}\n[hostgroup.global]\nthreshold_pps = 3000\n\n"
+         attack_end_delay = 2\nprobe_time = 5\nlongest_attack_end_delay = 4\nblackhole_after = 3\n{sources}\n\
+         [hostgroup.global]\nthreshold_pps = 3000\n\n"
     );
     PEERS.iter().for_each(|p| text.push_str(&lab_peer(p)));
     text
