@@ -92,14 +92,13 @@ impl Levels {
         checks: &Checks,
         direction: Direction,
         tolerance: Duration,
-        now: Time,
     ) -> Option<Passed> {
         let times = |p: &Passed| u128::from(p.evidence.rate) * 1000 / u128::from(p.check.threshold.max(1));
         let of = self.0.iter().zip(&checks.0).filter(|(_, c)| c.direction == direction);
         let over = of.filter(|(level, check)| level.is_over(check.threshold, tolerance));
         over.map(|(level, check)| Passed {
             check: *check,
-            evidence: level.evidence(now),
+            evidence: level.evidence(check.threshold),
             since: level.since,
             measured: level.recorded(),
         })
@@ -110,6 +109,6 @@ impl Levels {
     /// Begins anew for one direction.
     pub(crate) fn restart(&mut self, checks: &Checks, direction: Direction, now: Time) {
         let of = self.0.iter_mut().zip(&checks.0).filter(|(_, c)| c.direction == direction);
-        of.for_each(|(level, _)| level.restart(now));
+        of.for_each(|(level, check)| level.restart(now, check.threshold));
     }
 }

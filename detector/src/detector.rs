@@ -296,7 +296,7 @@ impl Detector {
             let Some(track) = self.tracks.get(*host) else { continue };
             for direction in Direction::ALL {
                 let checks = &self.checks[track.group];
-                if let Some(over) = track.levels.passed(checks, direction, tolerance, now)
+                if let Some(over) = track.levels.passed(checks, direction, tolerance)
                     && let Some(prefix) = self.hosts.prefix(*host)
                 {
                     passed.push((*host, Target { prefix, direction }, track.group, over));

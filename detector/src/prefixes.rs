@@ -252,7 +252,7 @@ impl Prefixes {
             let checks = node.raised.as_ref().unwrap_or(&self.checks[node.checks]);
             node.levels.add(checks, start, now, node.is_touched.then_some(&node.delta));
             for direction in Direction::ALL {
-                let Some(over) = node.levels.passed(checks, direction, self.tolerance, now) else { continue };
+                let Some(over) = node.levels.passed(checks, direction, self.tolerance) else { continue };
                 let main = node.networks.iter().max_by_key(|(p, n)| (*n, std::cmp::Reverse(*p)));
                 let target = Target { prefix: main.map_or(node.prefix, |(p, _)| *p), direction };
                 let inside = alarmed

@@ -64,7 +64,7 @@ pub struct Evidence {
     pub lower_bound: u64,
     /// Independent observations in the window: sampled packets, or what they are worth for bytes.
     pub observed: u64,
-    /// Length of the window in milliseconds: since the excess began.
+    /// Length of the window in milliseconds: the time that the traffic is measured against, since the excess began.
     pub window_ms: u64,
 }
 
@@ -117,8 +117,7 @@ impl Recorded {
             let tally = Tally { units: tick.units, scale: tick.scale, reach: Duration::from_millis(tick.reach_ms) };
             level.add(Time(tick.start), Time(tick.end), tally, threshold);
         }
-        let end = Time(self.ticks.last()?.end);
-        level.is_over(threshold, burst_tolerance).then(|| level.evidence(end))
+        level.is_over(threshold, burst_tolerance).then(|| level.evidence(threshold))
     }
 }
 
@@ -191,10 +190,12 @@ impl Level {
         recorded.ticks.push(Tick { start: start.0, end: end.0, units: tally.units, scale: tally.scale, reach_ms });
     }
 
-    /// Begins anew at `now`, with what is known of the rhythm of arrivals.
-    pub(crate) fn restart(&mut self, now: Time) {
+    /// Begins anew at `now`, with what is known of the rhythm of arrivals: the next burst tells of time before now, which is
+    /// credited again, since nothing that was counted then counts any more.
+    pub(crate) fn restart(&mut self, now: Time, threshold: u64) {
         let Self { scale, arrived, gap, credit, .. } = *self;
         *self = Self { scale, arrived, gap, credit, until: now, ..Self::new(now) };
+        self.leak(LONGEST_REACH, threshold);
     }
 
     /// Adds a tick from `start` to `end`. `threshold` is in units per second.
@@ -294,16 +295,19 @@ impl Level {
         self.excess > tolerated && (self.scale == 0.0 || self.cusum.iter().any(|s| *s >= CERTAIN / 2.0))
     }
 
-    /// What the alarm rests on.
+    /// What the alarm rests on. The window is the time that was credited at `threshold`: the rate is above the threshold exactly
+    /// where there is an excess.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "rates for people; float to integer casts saturate"
     )]
-    pub(crate) fn evidence(&self, now: Time) -> Evidence {
-        let window = now.since(self.since);
-        let rate = self.units as f64 / window.as_secs_f64().max(1e-3);
+    pub(crate) fn evidence(&self, threshold: u64) -> Evidence {
+        let credited = i128::from(self.units).saturating_mul(1_000_000_000).saturating_sub(self.excess);
+        let window = (credited.max(0) / i128::from(threshold.max(1))).clamp(1_000_000, i128::from(u64::MAX)) as u64;
+        let window = Duration::from_nanos(window);
+        let rate = self.units as f64 / window.as_secs_f64();
         let bound = if self.scale == 0.0 { 1.0 } else { lower_bound(self.observed) };
         let observed = if self.scale == 0.0 { self.units } else { self.observed.ceil() as u64 };
         Evidence {
@@ -395,7 +399,7 @@ mod tests {
             let share = rate * seconds as f64 / phases.len() as f64;
             let reach = if due > 0.0 { Duration::from_secs(seconds) } else { Duration::ZERO };
             level.add(at(i - 1), at(i), Tally { units: (due * share) as u64, scale: 0.0, reach }, THRESHOLD);
-            level.is_over(THRESHOLD, TOLERANCE).then(|| (i, level.evidence(at(i))))
+            level.is_over(THRESHOLD, TOLERANCE).then(|| (i, level.evidence(THRESHOLD)))
         })
     }
 
@@ -428,6 +432,28 @@ mod tests {
             level.is_over(THRESHOLD, TOLERANCE)
         });
         assert!(alarm.is_some_and(|i| i <= 302), "{alarm:?}");
+    }
+
+    #[test]
+    fn late_records_after_a_restart_are_credited_for_the_time_they_tell_of() {
+        // Every second a second's records, at three times the threshold; then filters change, and a last burst arrives at once.
+        for (rate, is_over) in [(18_000, false), (26_000, false), (60_000, true)] {
+            for pause in 1..10 {
+                let mut level = Level::new(at(0));
+                let mut add = |level: &mut Level, tick: u64, units: u64| {
+                    let reach = if units > 0 { Duration::from_secs(1) } else { Duration::ZERO };
+                    level.add(at(tick - 1), at(tick), Tally { units, scale: 0.0, reach }, THRESHOLD);
+                };
+                (1..=60).for_each(|i| add(&mut level, i, if i % 10 == 0 { 60_000 } else { 0 }));
+                assert!(level.is_over(THRESHOLD, TOLERANCE));
+                level.restart(at(60), THRESHOLD);
+                (61..61 + pause).for_each(|i| add(&mut level, i, 0));
+                add(&mut level, 61 + pause, rate);
+                assert_eq!(level.is_over(THRESHOLD, TOLERANCE), is_over, "{rate} packets after {pause} ticks");
+                let evidence = level.evidence(THRESHOLD);
+                assert!(!is_over || evidence.rate > THRESHOLD, "{evidence:?}");
+            }
+        }
     }
 
     #[test]
