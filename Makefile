@@ -35,6 +35,7 @@ test: deps-test
 	@if [ "$$(id -u)" = 0 ] && [ -d ../shared/peers ] && ip netns add fwprobe 2>/dev/null; then \
 	  ip netns del fwprobe; echo "end-to-end tests: required"; export FLOODWALL_REQUIRE_LAB=1; \
 	else echo "end-to-end tests: skipped where they need root, namespaces or ../shared/peers"; fi; \
+	export FLOODWALL_SIMULATION_SECONDS=$${FLOODWALL_SIMULATION_SECONDS:-600}; \
 	cargo test --locked
 
 lint: deps-build

@@ -4,7 +4,6 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -28,7 +27,7 @@ fn start(main: &str, api: &str) -> Daemon {
     let file = folder.write("config.toml", &config);
     let process = Process::start(&folder, "floodwall", Command::new(FLOODWALL).arg("run").arg("--config").arg(file));
     let socket = folder.join("floodwall.sock");
-    wait_for("the control socket", 20, || UnixStream::connect(&socket).ok());
+    process.started();
     Daemon { folder, process, port, socket }
 }
 
@@ -288,7 +287,7 @@ fn beyond_loopback_it_needs_tls_and_a_token() {
     let mut process =
         Process::start(&folder, "floodwall", Command::new(FLOODWALL).arg("run").arg("--config").arg(&file));
     let socket = folder.join("floodwall.sock");
-    wait_for("the control socket", 20, || UnixStream::connect(&socket).ok());
+    process.started();
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "closed while nobody could log in");
     assert!(process.log().contains("stays closed"), "{}", process.log());
     let made = Command::new(FLOODWALL)

@@ -28,7 +28,7 @@ impl<'a> Site<'a> {
         let file = folder.write("floodwall.toml", &text);
         let process = Process::start(folder, "floodwall", ns.command(FLOODWALL).arg("run").arg("--config").arg(file));
         let socket = folder.join("floodwall.sock");
-        wait_for("the control socket", 30, || std::os::unix::net::UnixStream::connect(&socket).ok());
+        process.started();
         let mut site = Self { ns, process, socket, token: String::new() };
         let made = site.words(&["set", "token", "bans", "scopes", "operate,config", "--json"]);
         let json: Value = serde_json::from_str(&made).unwrap_or_else(|e| panic!("{e}: {made}"));

@@ -24,7 +24,7 @@ impl Edge {
             .write("edge.toml", &format!("# our edge\n[api]\nlisten = \"127.0.0.1:{}\" # loopback\n", free_port()));
         let process = Self::run(&folder, &file);
         let socket = folder.join("edge.sock");
-        wait_for("the control socket", 20, || UnixStream::connect(&socket).ok());
+        process.started();
         Self { folder, process, file, socket }
     }
 

@@ -26,7 +26,7 @@ fn start_with(extra: &str) -> Running {
     let file = folder.write("config.toml", &config);
     let process = Process::start(&folder, "floodwall", Command::new(FLOODWALL).arg("run").arg("--config").arg(file));
     let socket = folder.join("floodwall.sock");
-    wait_for("the control socket", 20, || UnixStream::connect(&socket).ok());
+    process.started();
     Running { process, socket, folder }
 }
 

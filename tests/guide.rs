@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -84,7 +83,7 @@ fn start(folder: &Folder, namespace: &Namespace) -> (Process, Fcli) {
     let file = folder.write("edge.toml", &config);
     let process = Process::start(folder, "edge", namespace.command(FLOODWALL).arg("run").arg("--config").arg(file));
     let socket = folder.join("edge.sock");
-    wait_for("the control socket", 20, || UnixStream::connect(&socket).ok());
+    process.started();
     let link = folder.join("fcli");
     std::os::unix::fs::symlink(FLOODWALL, &link).expect("a symlink");
     (process, Fcli { link, socket })

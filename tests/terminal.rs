@@ -3,11 +3,10 @@
 
 mod support;
 
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
-use support::{FLOODWALL, Folder, Process, free_port, wait_for};
+use support::{FLOODWALL, Folder, Process, free_port};
 
 /// A tmux server of its own, with one window.
 struct Terminal {
@@ -104,7 +103,7 @@ fn start() -> Edge {
     );
     let file = folder.write("edge.toml", &config);
     let process = Process::start(&folder, "edge", Command::new(FLOODWALL).arg("run").arg("--config").arg(file));
-    wait_for("the control socket", 20, || UnixStream::connect(folder.join("edge.sock")).ok());
+    process.started();
     Edge { folder, process, netflow }
 }
 

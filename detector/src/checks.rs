@@ -87,12 +87,7 @@ impl Levels {
     }
 
     /// Of the measures of a direction that have passed, the one furthest over its threshold names the attack.
-    pub(crate) fn passed(
-        &self,
-        checks: &Checks,
-        direction: Direction,
-        tolerance: Duration,
-    ) -> Option<Passed> {
+    pub(crate) fn passed(&self, checks: &Checks, direction: Direction, tolerance: Duration) -> Option<Passed> {
         let times = |p: &Passed| u128::from(p.evidence.rate) * 1000 / u128::from(p.check.threshold.max(1));
         let of = self.0.iter().zip(&checks.0).filter(|(_, c)| c.direction == direction);
         let over = of.filter(|(level, check)| level.is_over(check.threshold, tolerance));

@@ -113,9 +113,12 @@ pub struct Detector {
     hot_drops: u64,
     /// Whether hosts did not fit the hot list in the last tick.
     overflowed: bool,
-    /// Kept for its memory.
+    /// Hosts of this tick that are attacked or suspect, in their order, with what the tick added.
+    noted: Vec<(HostId, Counts)>,
+    /// The last three are kept for their memory.
     hot: Vec<Begin>,
     scratch: Counts,
+    delta: Counts,
     last: Option<Time>,
     last_traffic: Time,
     traffic: u64,
@@ -162,8 +165,10 @@ impl Detector {
             settling: BTreeMap::new(),
             hot_drops: 0,
             overflowed: false,
+            noted: Vec::new(),
             hot: Vec::new(),
             scratch: Counts::zero(layout),
+            delta: Counts::zero(layout),
             last: None,
             last_traffic: Time::default(),
             traffic: 0,
@@ -240,7 +245,7 @@ impl Detector {
             }
         }
         // A host may have passed several trip counts: the first of each worker stays, they are all about one moment.
-        hot.sort_by_key(|b| (b.host, b.worker));
+        hot.sort_unstable_by_key(|b| (b.host, b.worker));
         hot.dedup_by_key(|b| (b.host, b.worker));
         hot
     }
@@ -249,50 +254,79 @@ impl Detector {
         self.remotes.iter().any(|r| r.shard.touched_since(slab, since))
     }
 
-    /// Reads the hot hosts and those still active, and adds the tick to their levels.
+    /// Reads the hot hosts and those still active, and adds the tick to their levels. A host is looked at once: what comes after
+    /// is about the noted ones alone.
     fn read_hosts(&mut self, tick: u32, start: Time, now: Time, hot: &[Begin]) {
         let mut hosts = std::mem::take(&mut self.tracks.active);
         hosts.extend(hot.iter().map(|b| b.host));
         hosts.sort_unstable();
         hosts.dedup();
-        let Self { hosts: all, remotes, tracks, checks, layout, scratch, .. } = self;
+        let attacked = self.attacked_hosts();
+        self.noted.clear();
+        let mut looked = 0;
         let mut rest = hot;
         hosts.retain(|host| {
             // Both are sorted: what is about this host stands in front.
-            rest = &rest[rest.partition_point(|b| b.host < *host)..];
+            rest = &rest[rest.iter().take_while(|b| b.host < *host).count()..];
             let begins = &rest[..rest.iter().take_while(|b| b.host == *host).count()];
-            let group = || all.prefix(*host).map_or(0, |p| all.membership().group_of(p.version(), p.bits()));
-            let Some(track) = tracks.of(*host, *layout, now, group, checks) else { return false };
-            if !begins.is_empty() {
-                track.last_hot = now;
+            if !self.read_host(*host, tick, now, begins) {
+                return false;
             }
-            if track.tick != tick.wrapping_sub(1) {
-                // It was not looked at when the tick began.
-                track.reading.clear();
-                for (worker, remote) in remotes.iter().enumerate() {
-                    let begin = begins.iter().find(|b| b.worker == worker).and_then(|b| b.totals.as_ref());
-                    remote.shard.read_begin(*host, tick, begin, &mut track.reading);
-                }
+            looked += 1;
+            let Some(track) = self.tracks.get_mut(*host) else { return false };
+            let checks = &self.checks[track.group];
+            track.levels.add(checks, start, now, Some(&self.delta));
+            let tolerance = self.config.burst_tolerance;
+            let is_suspect = |direction: &Direction| track.levels.is_suspect(checks, *direction, tolerance);
+            let is_noted = attacked.binary_search(host).is_ok() || Direction::ALL.iter().any(is_suspect);
+            if is_noted {
+                self.noted.push((*host, self.delta.clone()));
             }
-            track.tick = tick;
-            scratch.clear();
-            remotes.iter().for_each(|r| r.shard.read_host(*host, scratch));
-            track.delta.copy_from(scratch);
-            track.delta.since(&track.reading);
-            std::mem::swap(&mut track.reading, scratch);
-            track.levels.add(&checks[track.group], start, now, Some(&track.delta));
-            true
+            // After an overflow the next tick is the first that is known from its beginning.
+            is_noted || !track.levels.is_empty() || (self.overflowed && track.last_hot == now)
         });
-        self.statistics.hot_hosts = hosts.len() as u64;
+        self.statistics.hot_hosts = looked;
         self.statistics.tracks_refused = self.tracks.refused;
         self.tracks.active = hosts;
+    }
+
+    /// Puts what a tick added to a host into `delta`; false when the host is one too many.
+    fn read_host(&mut self, host: HostId, tick: u32, now: Time, begins: &[Begin]) -> bool {
+        let Self { hosts, remotes, tracks, checks, layout, scratch, delta, .. } = self;
+        let group = || hosts.prefix(host).map_or(0, |p| hosts.membership().group_of(p.version(), p.bits()));
+        let Some(track) = tracks.of(host, *layout, now, group, checks) else { return false };
+        if !begins.is_empty() {
+            track.last_hot = now;
+        }
+        if track.tick != tick.wrapping_sub(1) {
+            // It was not looked at when the tick began.
+            track.reading.clear();
+            for (worker, remote) in remotes.iter().enumerate() {
+                let begin = begins.iter().find(|b| b.worker == worker).and_then(|b| b.totals.as_ref());
+                remote.shard.read_begin(host, tick, begin, &mut track.reading);
+            }
+        }
+        track.tick = tick;
+        scratch.clear();
+        remotes.iter().for_each(|r| r.shard.read_host(host, scratch));
+        delta.copy_from(scratch);
+        delta.since(&track.reading);
+        std::mem::swap(&mut track.reading, scratch);
+        true
+    }
+
+    /// Own hosts under attack, sorted.
+    fn attacked_hosts(&self) -> Vec<HostId> {
+        let mut attacked: Vec<HostId> = self.attacks.keys().filter_map(|t| self.host_of(*t)).collect();
+        attacked.sort_unstable();
+        attacked
     }
 
     /// Raises alarms of hosts that have passed a threshold with certainty.
     fn evaluate_hosts(&mut self, now: Time, events: &mut Vec<Event>) {
         let mut passed: Vec<(HostId, Target, usize, Passed)> = Vec::new();
         let tolerance = self.config.burst_tolerance;
-        for host in &self.tracks.active {
+        for (host, _) in &self.noted {
             let Some(track) = self.tracks.get(*host) else { continue };
             for direction in Direction::ALL {
                 let checks = &self.checks[track.group];
@@ -312,20 +346,6 @@ impl Detector {
                 track.levels.restart(&self.checks[group], target.direction, now);
             }
         }
-        let attacked = |host: HostId| {
-            let prefix = self.hosts.prefix(host);
-            prefix.is_some_and(|prefix| {
-                Direction::ALL.iter().any(|d| self.attacks.contains_key(&Target { prefix, direction: *d }))
-            })
-        };
-        let mut active = std::mem::take(&mut self.tracks.active);
-        let tracks = &self.tracks;
-        let overflowed = self.overflowed;
-        active.retain(|h| {
-            // After an overflow the next tick is the first that is known from its beginning.
-            tracks.get(*h).is_some_and(|t| !t.levels.is_empty() || (overflowed && t.last_hot == now) || attacked(*h))
-        });
-        self.tracks.active = active;
     }
 
     /// Whether a prefix around the host is under attack already, and the host is only a part of that.
@@ -346,7 +366,7 @@ impl Detector {
     /// What hosts under attack, or suspected to be, had in this tick: it does not count for what is above them.
     fn explained(&self) -> Explained {
         let mut explained = Explained::new();
-        for host in &self.tracks.active {
+        for (host, delta) in &self.noted {
             let Some(track) = self.tracks.get(*host) else { continue };
             let Some(prefix) = self.hosts.prefix(*host) else { continue };
             for direction in Direction::ALL {
@@ -354,7 +374,7 @@ impl Detector {
                 let checks = &self.checks[track.group];
                 if is_attacked || track.levels.is_suspect(checks, direction, self.config.burst_tolerance) {
                     let cell = self.hosts.cell_of(*host);
-                    explained.entry(cell).or_default().push((direction, track.delta.clone()));
+                    explained.entry(cell).or_default().push((direction, delta.clone()));
                 }
             }
         }
@@ -470,8 +490,9 @@ impl Detector {
         for (target, attack) in &mut self.attacks {
             let delta = if target.prefix.is_host() {
                 let host = self.hosts.find(target.prefix.version(), target.prefix.bits());
-                let track = if let Lookup::Host(host) = host { self.tracks.get(host) } else { None };
-                track.map(|t| t.delta.clone())
+                let noted = |own| self.noted.binary_search_by_key(&own, |(host, _)| *host).ok();
+                let index = if let Lookup::Host(host) = host { noted(host) } else { None };
+                index.map(|index| self.noted[index].1.clone())
             } else {
                 let reading = self.prefixes.reading(target.prefix);
                 let earlier = attack.reading.replace(reading.clone());

@@ -139,7 +139,8 @@ pub(crate) struct Level {
     pub(crate) since: Time,
     units: u64,
     observed: f64,
-    recorded: Recorded,
+    /// Apart, since most levels never gather anything.
+    recorded: Option<Box<Recorded>>,
 }
 
 impl Level {
@@ -155,30 +156,30 @@ impl Level {
             since: now,
             units: 0,
             observed: 0.0,
-            recorded: Recorded {
-                excess: 0.0,
-                cusum: [0.0; ALTERNATIVES.len()],
-                arrivals: None,
-                until: 0,
-                ticks: Vec::new(),
-            },
+            recorded: None,
         }
     }
 
     /// What an alarm rests on.
     pub(crate) fn recorded(&self) -> Recorded {
-        self.recorded.clone()
+        self.recorded.as_deref().cloned().unwrap_or_default()
     }
 
+    /// Where a recording begins.
     #[allow(clippy::cast_precision_loss, reason = "a volume, to within a packet")]
-    fn record(&mut self, start: Time, end: Time, tally: Tally) {
+    fn beginning(&self) -> Recorded {
         let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        let recorded = &mut self.recorded;
-        if self.excess <= 0 && self.cusum.iter().all(|s| *s <= 0.0) {
-            // Nothing has gathered: what came before does not matter.
-            recorded.ticks.clear();
-            (recorded.excess, recorded.cusum, recorded.until) = (self.excess as f64, self.cusum, self.until.0);
-            recorded.arrivals = self.arrived.map(|last| [last.0, nanos(self.gap), nanos(self.credit)]);
+        let arrivals = self.arrived.map(|last| [last.0, nanos(self.gap), nanos(self.credit)]);
+        Recorded { excess: self.excess as f64, cusum: self.cusum, arrivals, until: self.until.0, ticks: Vec::new() }
+    }
+
+    /// Remembers a tick; with `beginning`, as the first one.
+    fn record(&mut self, beginning: Option<Recorded>, start: Time, end: Time, tally: Tally) {
+        let recorded = self.recorded.get_or_insert_default();
+        if let Some(beginning) = beginning {
+            let mut ticks = std::mem::take(&mut recorded.ticks);
+            ticks.clear();
+            **recorded = Recorded { ticks, ..beginning };
         }
         if recorded.ticks.len() >= REMEMBERED {
             let first = recorded.ticks.remove(0);
@@ -201,9 +202,8 @@ impl Level {
     /// Adds a tick from `start` to `end`. `threshold` is in units per second.
     #[allow(clippy::cast_precision_loss, reason = "statistics, not accounting")]
     pub(crate) fn add(&mut self, start: Time, end: Time, tally: Tally, threshold: u64) {
-        if tally.units > 0 || !self.is_empty() {
-            self.record(start, end, tally);
-        }
+        // While nothing has gathered, what came before does not matter.
+        let beginning = self.is_empty().then(|| self.beginning());
         let reach = tally.reach.min(LONGEST_REACH);
         let is_first = self.arrived.is_none() && tally.units > 0;
         // Ticks in which nothing arrived may have been left out.
@@ -227,6 +227,9 @@ impl Level {
             self.observed += observed;
         }
         self.leak(end.since(start) + before, threshold);
+        if beginning.is_none() || !self.is_empty() {
+            self.record(beginning, start, end, tally);
+        }
     }
 
     /// Moves the beginning of the window that the evidence is about. What earlier bursts told of the same time stays in it.
@@ -440,7 +443,7 @@ mod tests {
         for (rate, is_over) in [(18_000, false), (26_000, false), (60_000, true)] {
             for pause in 1..10 {
                 let mut level = Level::new(at(0));
-                let mut add = |level: &mut Level, tick: u64, units: u64| {
+                let add = |level: &mut Level, tick: u64, units: u64| {
                     let reach = if units > 0 { Duration::from_secs(1) } else { Duration::ZERO };
                     level.add(at(tick - 1), at(tick), Tally { units, scale: 0.0, reach }, THRESHOLD);
                 };

@@ -18,8 +18,6 @@ pub(crate) struct Track {
     /// The tick at whose end `reading` was taken.
     pub(crate) tick: u32,
     pub(crate) reading: Counts,
-    /// What the last tick added.
-    pub(crate) delta: Counts,
     pub(crate) levels: Levels,
     /// When it last had traffic over its trip count.
     pub(crate) last_hot: Time,
@@ -91,7 +89,6 @@ impl Tracks {
             group,
             tick: 0,
             reading: Counts::zero(layout),
-            delta: Counts::zero(layout),
             levels: Levels::new(&checks[group], now),
             last_hot: now,
         });

@@ -85,6 +85,11 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Waits until the daemon says that it has started: every listener is open by then.
+    pub fn started(&self) {
+        wait_for("the daemon's start", 30, || self.log().contains(" started, ").then_some(()));
+    }
+
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let _ = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
@@ -313,8 +318,12 @@ pub fn metric(text: &str, name: &str) -> u64 {
         .sum()
 }
 
-/// A free TCP or UDP port on loopback.
+/// A port on loopback that is free for TCP and UDP alike.
 pub fn free_port() -> u16 {
-    let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
-    udp.local_addr().expect("bound").port()
+    let both = || {
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").ok()?;
+        let address = udp.local_addr().ok()?;
+        std::net::TcpListener::bind(address).ok().map(|_| address.port())
+    };
+    (0..100).find_map(|_| both()).expect("a free port")
 }
