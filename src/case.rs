@@ -254,7 +254,7 @@ impl Case {
                 capabilities: request.capabilities,
                 excluded: request.excluded.iter().map(hex).collect(),
                 sample: rows(request.sample),
-                baseline: rows(request.baseline.unwrap_or_default()),
+                baseline: rows(request.baseline.map(miner::Baseline::samples).unwrap_or_default()),
             },
             decision: Decision {
                 verdict: outcome.verdict.to_string(),
@@ -309,12 +309,14 @@ impl Case {
         };
         let (sample, baseline) = (samples(&self.mining.sample)?, samples(&self.mining.baseline)?);
         let excluded = self.mining.excluded.iter().map(|hex| pattern(prefix.version(), hex)).collect::<Result<_>>()?;
+        let target = Target { prefix, direction };
+        let ordinary = miner::Baseline::new(target, baseline.clone());
         let request = miner::Request {
-            target: Target { prefix, direction },
+            target,
             sample: &sample,
             by_bytes: self.mining.by_bytes,
             enough: self.mining.enough,
-            baseline: (!baseline.is_empty()).then_some(baseline.as_slice()),
+            baseline: (!baseline.is_empty()).then_some(&ordinary),
             sample_pps: self.mining.sample_pps,
             baseline_pps: self.mining.baseline_pps,
             capacity_pps: self.mining.capacity_pps,

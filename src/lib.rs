@@ -64,6 +64,7 @@ pub mod enforcer;
 mod exporters;
 pub mod history;
 pub mod log;
+mod ordinary;
 pub mod pipeline;
 pub mod plant;
 pub mod replay;

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use collectors::{Sample, Time};
-use detector::baseline::OrdinaryTraffic;
 use detector::{Attack, Bucket, Class, Detector, Event, Filter, Match, Measure, Meter, Prefix, Target, Unit};
 use mitigation::miner;
 use mitigation::policy::audience::{Audience, audiences};
@@ -15,6 +14,7 @@ use mitigation::policy::state::{self, Records};
 use mitigation::{Decision, FlowSpec, Mitigation, Order, OrderError, Policy, Proposal, Route, Wanted};
 
 use crate::case::Case;
+use crate::ordinary::{Prepared, PreparedBaselines};
 use crate::report::{CandidateReport, Entry, Report};
 
 /// Cases that wait to be taken at most.
@@ -89,6 +89,7 @@ pub struct Pipeline {
     /// What requests led to, told at the next step.
     untold: Vec<Entry>,
     cases: Vec<Case>,
+    ordinary: PreparedBaselines,
 }
 
 impl Pipeline {
@@ -111,6 +112,7 @@ impl Pipeline {
             has_seen_traffic: false,
             untold: Vec::new(),
             cases: Vec::new(),
+            ordinary: PreparedBaselines::default(),
         };
         (pipeline, meters)
     }
@@ -247,6 +249,7 @@ impl Pipeline {
             match event {
                 Event::Alarm(target) => {
                     if let Some(attack) = self.detector.attacks().get(&target) {
+                        self.ordinary.prepare(&self.detector, attack);
                         entries.push(Entry::new(now, Report::alarm(attack)));
                         let decisions = self.policy.alarm(now, attack);
                         self.record(now, &decisions, &mut entries);
@@ -270,6 +273,7 @@ impl Pipeline {
                     self.record(now, &decisions, &mut entries);
                 }
                 Event::Over(attack) => {
+                    self.ordinary.forget(attack.target);
                     self.policy.over(attack.target);
                     entries.push(Entry::new(now, Report::over(now, &attack)));
                 }
@@ -312,7 +316,7 @@ impl Pipeline {
         entries: &mut Vec<Entry>,
     ) -> bool {
         let Some(attack) = self.detector.attacks().get(&target) else { return false };
-        let ordinary = self.detector.baselines().ordinary(target, &attack.group, attack.started);
+        let ordinary = self.ordinary.of(&self.detector, attack);
         let request = self.mining_request(attack, &bucket.samples, &ordinary, audience);
         if !is_left_over(attack, &request) {
             let verdict = "no further rule: those wanted cover the excess".to_owned();
@@ -353,7 +357,7 @@ impl Pipeline {
         &'a self,
         attack: &Attack,
         samples: &'a [Sample],
-        ordinary: &'a OrdinaryTraffic,
+        ordinary: &'a Prepared,
         audience: &Audience,
     ) -> miner::Request<'a> {
         let excluded = self.policy.excluded(attack.target, audience.peers.as_ref());
@@ -363,7 +367,7 @@ impl Pipeline {
             sample: samples,
             by_bytes: attack.crossing.measure.unit == Unit::Bytes,
             enough: enough(attack, samples),
-            baseline: (!ordinary.samples.is_empty()).then_some(ordinary.samples.as_slice()),
+            baseline: (!ordinary.baseline.samples().is_empty()).then_some(&*ordinary.baseline),
             sample_pps: Some(packet_rate(attack, samples)),
             baseline_pps: ordinary.packets_per_second,
             capacity_pps: capacity(&self.detector, attack),

@@ -1,6 +1,7 @@
 //! Mining over all kinds of attacks and hosts: what a bucket of a mirror, of flow telemetry and a large one cost.
 //!
-//! Besides criterion's means, the slowest of each size is printed: p50, p99 and worst of single runs over all pairs and seeds.
+//! Besides criterion's means, p50, p99 and worst of single runs over all pairs of attack and host are printed. The ordinary traffic is
+//! prepared before, as the daemon does when it raises the alarm; what that costs is printed beside.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
@@ -8,7 +9,7 @@ use std::hint::black_box;
 
 use collectors::{IpVersion, Sample};
 use criterion::{Criterion, criterion_group, criterion_main};
-use mitigation::miner::{Capabilities, Request, mine};
+use mitigation::miner::{Baseline, Capabilities, Request, mine};
 
 #[path = "../tests/support/traffic.rs"]
 mod traffic;
@@ -17,8 +18,8 @@ use traffic::{ATTACKS, ORDINARY, Random, mix, target};
 /// Bucket and baseline sizes.
 const SIZES: [(usize, usize); 4] = [(20, 640), (500, 640), (10_000, 640), (500, 0)];
 
-fn request<'a>(version: IpVersion, sample: &'a [Sample], baseline: &'a [Sample]) -> Request<'a> {
-    let known = !baseline.is_empty();
+fn request<'a>(version: IpVersion, sample: &'a [Sample], baseline: &'a Baseline) -> Request<'a> {
+    let known = !baseline.samples().is_empty();
     Request {
         target: target(version),
         sample,
@@ -32,6 +33,21 @@ fn request<'a>(version: IpVersion, sample: &'a [Sample], baseline: &'a [Sample])
         capabilities: Capabilities::default(),
         excluded: Vec::new(),
     }
+}
+
+/// p50, p99 and worst of some microseconds.
+fn spread(mut times: Vec<u128>) -> String {
+    times.sort_unstable();
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    format!("p50 {} us, p99 {} us, worst {} us", at(50), at(99), at(100))
+}
+
+#[allow(clippy::disallowed_methods, reason = "a bench measures time")]
+fn timed<T>(times: &mut Vec<u128>, run: impl FnOnce() -> T) -> T {
+    let start = std::time::Instant::now();
+    let done = black_box(run());
+    times.push(start.elapsed().as_micros());
+    done
 }
 
 fn samples(size: usize, baseline: usize) -> Vec<(IpVersion, Vec<Sample>, Vec<Sample>)> {
@@ -50,20 +66,20 @@ fn samples(size: usize, baseline: usize) -> Vec<(IpVersion, Vec<Sample>, Vec<Sam
 
 fn miner(criterion: &mut Criterion) {
     for (size, baseline) in SIZES {
-        let all = samples(size, baseline);
-        let mut times: Vec<u128> = Vec::new();
+        let (mut times, mut preparing): (Vec<u128>, Vec<u128>) = (Vec::new(), Vec::new());
+        let prepare = |(version, bucket, ordinary): (IpVersion, Vec<Sample>, Vec<Sample>)| {
+            let prepared = timed(&mut preparing, || Baseline::new(target(version), ordinary));
+            (version, bucket, prepared)
+        };
+        let all: Vec<_> = samples(size, baseline).into_iter().map(prepare).collect();
         for _ in 0..5 {
             for (version, bucket, ordinary) in &all {
                 let request = request(*version, bucket, ordinary);
-                #[allow(clippy::disallowed_methods, reason = "a bench measures time")]
-                let start = std::time::Instant::now();
-                black_box(mine(black_box(&request)));
-                times.push(start.elapsed().as_micros());
+                timed(&mut times, || mine(black_box(&request)));
             }
         }
-        times.sort_unstable();
-        let at = |percent: usize| times[(times.len() - 1) * percent / 100];
-        println!("{size} + {baseline} samples: p50 {} us, p99 {} us, worst {} us", at(50), at(99), at(100));
+        println!("{size} + {baseline} samples: {}", spread(times));
+        println!("  {baseline} samples of ordinary traffic prepared in {}", spread(preparing));
         let mut group = criterion.benchmark_group(format!("mine-{size}-{baseline}"));
         group.sample_size(10);
         group.bench_function("all-scenarios-in-turn", |b| {

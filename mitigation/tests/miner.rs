@@ -4,7 +4,7 @@
 use collectors::{IpVersion, Sample};
 use detector::{Direction, Match, Pattern};
 use mitigation::bgp::nlri;
-use mitigation::miner::{Capabilities, Outcome, Request, Verdict, entries, mine};
+use mitigation::miner::{Baseline, Capabilities, Outcome, Request, Verdict, entries, mine};
 use proptest::prelude::*;
 
 #[path = "support/traffic.rs"]
@@ -56,12 +56,13 @@ fn capabilities() -> impl Strategy<Value = Capabilities> {
 }
 
 fn mined(case: &Case, with_baseline: bool, capabilities: Capabilities, max_rules: usize) -> Outcome {
+    let baseline = Baseline::new(target(case.version), case.baseline.clone());
     mine(&Request {
         target: target(case.version),
         sample: &case.sample,
         by_bytes: false,
         enough: 0.95,
-        baseline: with_baseline.then_some(&case.baseline),
+        baseline: with_baseline.then_some(&baseline),
         sample_pps: Some(200_000.0),
         baseline_pps: with_baseline.then_some(10_000.0),
         capacity_pps: Some(40_000.0),
@@ -244,4 +245,40 @@ fn attacks_that_headers_tell_apart_are_covered_and_ordinary_traffic_is_spared() 
             assert!(hit(&fresh_ordinary) <= 0.015, "{name} {version:?}: hits {}", hit(&fresh_ordinary));
         }
     }
+}
+
+/// An acknowledgement flood looks like a web server's clients but for its forged sources.
+#[test]
+fn a_flood_that_looks_ordinary_is_told_apart_by_where_ordinary_traffic_comes_from() {
+    const NETWORKS: [u128; 4] = [0x0c22, 0x4e51, 0x97a0, 0xc3b4];
+    let version = IpVersion::V4;
+    let of = |name: &str, kinds: &[(&str, traffic::Kind)]| {
+        kinds.iter().find(|k| k.0 == name).map(|k| k.1).expect("known traffic")
+    };
+    let (ack, web) = (of("ack", &ATTACKS), of("web", &ORDINARY));
+    let mut random = Random::new(5);
+    let mut clients = |count: usize| -> Vec<Sample> {
+        let mut all = mix(version, &mut random, count, 0, ack, web);
+        for (at, sample) in all.iter_mut().enumerate() {
+            sample.source = NETWORKS[at % NETWORKS.len()] << 112 | (sample.source & (0xffff << 96));
+        }
+        all
+    };
+    let (in_sample, baseline, fresh) = (clients(25), clients(512), clients(2000));
+    let flood = mix(version, &mut Random::new(6), 2475, 100, ack, web);
+    let (seen, unseen) = flood.split_at(475);
+    let case = Case { version, sample: [seen, &in_sample].concat(), baseline };
+    let measured = |capabilities: Capabilities| {
+        let outcome = mined(&case, true, capabilities, 10);
+        let matched = |samples: &[Sample]| {
+            let hit =
+                samples.iter().filter(|s| outcome.rules.iter().any(|r| r.pattern.matches(s) == Match::Yes)).count();
+            hit as f64 / samples.len() as f64
+        };
+        assert!(matched(unseen) > 0.85, "{:?} covers {}", outcome.verdict, matched(unseen));
+        matched(&fresh)
+    };
+    let (with, without) =
+        (measured(Capabilities::default()), measured(Capabilities { source: false, ..Capabilities::default() }));
+    assert!(with < 0.02 && with < without / 4.0, "{with} of ordinary traffic hit, {without} without sources");
 }

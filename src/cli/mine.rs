@@ -134,6 +134,9 @@ struct Answer {
     rules: Vec<Rule>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ranking: Vec<Rule>,
+    /// What it took to prepare the ordinary traffic, which the daemon does when it raises the alarm.
+    prepare_us: u64,
+    /// What it took to mine.
     elapsed_us: u64,
 }
 
@@ -149,13 +152,16 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         direction,
         args.target
     );
-    let baseline = args.baseline.as_deref().map(read).transpose()?;
+    let ordinary = args.baseline.as_deref().map(read).transpose()?;
+    let start = crate::clock::now();
+    let baseline = ordinary.map(|samples| miner::Baseline::new(target, samples));
+    let prepared = crate::clock::now().since(start);
     let request = miner::Request {
         target,
         sample: &sample,
         by_bytes: args.by_bytes,
         enough: 0.95,
-        baseline: baseline.as_deref(),
+        baseline: baseline.as_ref(),
         sample_pps: args.sample_pps,
         baseline_pps: args.baseline_pps,
         capacity_pps: args.capacity_pps,
@@ -166,7 +172,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let start = crate::clock::now();
     let outcome = miner::mine(&request);
     let elapsed = crate::clock::now().since(start);
-    let answer = answer(&outcome, args.explain, u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))?;
+    let microseconds = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    let answer = answer(&outcome, args.explain, (microseconds(prepared), microseconds(elapsed)))?;
     if args.flowspec_json {
         print_flowspec(&outcome);
     } else if args.json {
@@ -186,13 +193,14 @@ fn read(path: &Path) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-fn answer(outcome: &Outcome, explain: bool, elapsed_us: u64) -> Result<Answer> {
+fn answer(outcome: &Outcome, explain: bool, (prepare_us, elapsed_us): (u64, u64)) -> Result<Answer> {
     let rules = |candidates: &[Candidate]| candidates.iter().map(rule).collect::<Result<Vec<_>>>();
     Ok(Answer {
         verdict: if outcome.rules.is_empty() { "no-rule" } else { "rules" },
         reason: outcome.verdict.to_string(),
         rules: rules(&outcome.rules)?,
         ranking: if explain { rules(&outcome.ranking)? } else { Vec::new() },
+        prepare_us,
         elapsed_us,
     })
 }

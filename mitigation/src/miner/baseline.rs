@@ -8,10 +8,11 @@ use collectors::sample::protocol;
 use collectors::{IpVersion, Sample};
 use detector::{Match, Pattern};
 
-use super::columns::{Columns, RowSet, Shares};
-use super::search::{Search, State};
+use super::columns::{Columns, Shares};
+use super::rowset::RowSet;
+use super::search::{Search, State, lengths};
 use super::test::{Field, Test, Tests};
-use super::{Candidate, Outcome, Request, Verdict, Volume, gate, upper_bound};
+use super::{Baseline, Candidate, Outcome, Request, Verdict, Volume, upper_bound};
 
 /// Exchange rates: how much a unit of collateral costs beyond what it takes out of the excess.
 const EXCHANGE: [f64; 3] = [2.0, 8.0, 40.0];
@@ -80,20 +81,23 @@ pub(super) struct Rule {
 }
 
 /// Mines with a baseline.
-pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &[&Sample]) -> Outcome {
-    let wide = !request.target.prefix.is_host();
+pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &Baseline) -> Outcome {
+    let prefix = request.target.prefix;
     let can = request.capabilities;
     let used = |field| (field != Field::Dscp || can.dscp) && (field != Field::FlowLabel || can.flow_label);
-    let columns = Columns::new(request.target.prefix.version(), sample, ordinary, wide, used);
+    let shortest = |least| lengths(prefix.version(), least).first().copied().unwrap_or(128);
+    let columns = Columns::new(sample, ordinary, used, (shortest(0), shortest(prefix.length())));
     let judge = Judge { columns: &columns, rates: Rates::new(request) };
-    if gate::looks_ordinary(sample, ordinary) && !judge.stands_out(request) {
+    let mut search = judge.searching(request);
+    if ordinary.gate.looks_ordinary(sample) && !judge.stands_out(request, &mut search) {
         return Outcome::none(Verdict::LooksOrdinary, Vec::new());
     }
     let nothing = judge.value(&[]);
     let (mut best, mut best_value): (Vec<Rule>, f64) = (Vec::new(), nothing);
     let mut pool: Vec<Rule> = Vec::new();
     for exchange in EXCHANGE {
-        let set = judge.search(request, exchange);
+        search.at(judge.price(exchange));
+        let set = judge.search(request, &mut search);
         let value = judge.value(&set);
         pool.extend(set.iter().cloned());
         if value > best_value {
@@ -128,13 +132,13 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &[&Sampl
 }
 
 /// What a sample does not show of a set: see [`Rule`].
-pub(super) fn unseen(set: &[Rule]) -> (f64, f64) {
-    set.iter().fold((0.0, 0.0), |(loss, unseen), rule| (loss + rule.loss, unseen + rule.unseen))
+pub(super) fn unseen<'r>(set: impl IntoIterator<Item = &'r Rule>) -> (f64, f64) {
+    set.into_iter().fold((0.0, 0.0), |(loss, unseen), rule| (loss + rule.loss, unseen + rule.unseen))
 }
 
 /// Weighs sets of rules.
 pub(super) struct Judge<'a> {
-    pub(super) columns: &'a Columns,
+    pub(super) columns: &'a Columns<'a>,
     rates: Rates,
 }
 
@@ -149,23 +153,20 @@ impl Judge<'_> {
         share * self.rates.captured / self.rates.excess
     }
 
+    /// A search that has still to be told the exchange rate.
     #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
-    pub(super) fn at<'s>(&'s self, request: &Request<'_>, exchange: f64) -> Search<'s> {
-        let (columns, minus) = (self.columns, self.price(exchange));
-        let weigh = |i: usize| {
-            if i < columns.attack { self.excess_of(columns.share[i]) } else { -minus * columns.charged[i] }
-        };
-        let weights: Vec<f64> = (0..columns.rows.len()).map(weigh).collect();
-        let price = SHORTNESS * (1.0 + 20.0 / columns.attack as f64);
-        Search::new(columns, weights, price, request.capabilities, request.target)
+    pub(super) fn searching(&self, request: &Request<'_>) -> Search<'_> {
+        let price = SHORTNESS * (1.0 + 20.0 / self.columns.attack as f64);
+        Search::new(self.columns, self.excess_of(1.0), price, request.capabilities, request.target)
     }
 
     /// What looks ordinary in coarse cells may still hold one thing that ordinary traffic hardly has, in at least half of the
     /// sample. Sources do not count, since a crowd has new ones, unless it is one sender, who is no crowd.
-    fn stands_out(&self, request: &Request<'_>) -> bool {
+    fn stands_out(&self, request: &Request<'_>, search: &mut Search<'_>) -> bool {
         let all = self.columns.all;
+        search.at(self.price(EXCHANGE[0]));
+        let mut found = false;
         for source in [false, true] {
-            let mut search = self.at(request, EXCHANGE[0]);
             search.can.source = source && request.capabilities.source;
             let Some(best) = search.best(&all).into_iter().next() else { continue };
             if source && !self.is_one_sender(&best) {
@@ -173,14 +174,16 @@ impl Judge<'_> {
             }
             let shares = self.columns.shares(&best.rows);
             #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
-            let ordinary = (f64::from(shares.ordinary_rows) + 0.5) / (self.columns.ordinary() as f64 + 1.0);
-            if STANDS_OUT.iter().any(|(share, times)| shares.attack >= *share && shares.attack >= times * ordinary)
-                && self.is_significant(&all, &best.rows, &best.tests)
-            {
-                return true;
+            let ordinary = (f64::from(shares.ordinary_rows) + 0.5) / (self.columns.baseline.rows as f64 + 1.0);
+            found |=
+                STANDS_OUT.iter().any(|(share, times)| shares.attack >= *share && shares.attack >= times * ordinary)
+                    && self.is_significant(&all, &best.rows, &best.tests);
+            if found {
+                break;
             }
         }
-        false
+        search.can.source = request.capabilities.source;
+        found
     }
 
     /// What a rule does, counted on all samples of both sides.
@@ -188,25 +191,30 @@ impl Judge<'_> {
         &self,
         request: &Request<'_>,
         rule: &Rule,
-        (sample, ordinary): (&[&Sample], &[&Sample]),
+        (sample, ordinary): (&[&Sample], &Baseline),
         reason: &'static str,
     ) -> Option<Candidate> {
         let pattern: Pattern = rule.tests.pattern(request.target).ok()?;
         let columns = self.columns;
-        let whole = sample.len() == columns.attack && ordinary.len() == columns.ordinary();
         // The rows are the samples, unless they were thinned.
-        let (hit, hits) = if whole {
-            let hit = Volume::of(rule.rows.iter().take_while(|i| *i < columns.attack).map(|i| sample[i]));
-            (hit, rule.rows.iter().filter(|i| columns.is_ordinary(*i)).count())
+        let hit = if sample.len() == columns.attack {
+            let mut hit = Volume::default();
+            columns.each_attack(&rule.rows, |i, _| hit.add(sample[i]));
+            hit
         } else {
-            let hits = ordinary.iter().filter(|s| pattern.matches(s) == Match::Yes).count();
-            (Volume::matched(&pattern, sample), hits)
+            Volume::matched(&pattern, sample)
+        };
+        let all = ordinary.samples();
+        let hits = if all.len() == ordinary.rows {
+            columns.shares(&rule.rows).ordinary_rows as usize
+        } else {
+            all.iter().filter(|s| pattern.matches(s) == Match::Yes).count()
         };
         #[allow(clippy::cast_precision_loss, reason = "shares of some hundred samples")]
-        let collateral = hits as f64 / ordinary.len().max(1) as f64;
+        let collateral = hits as f64 / all.len().max(1) as f64;
         Some(Candidate {
             collateral: Some(collateral),
-            collateral_bound: Some(upper_bound(hits, ordinary.len())),
+            collateral_bound: Some(upper_bound(hits, all.len())),
             ..Candidate::new(pattern, hit, Volume::of(sample.iter().copied()), reason)
         })
     }
@@ -218,54 +226,76 @@ impl Judge<'_> {
             IpVersion::V4 => 24,
             IpVersion::V6 => 48,
         };
-        let attack = || best.rows.iter().take_while(|i| *i < self.columns.attack);
-        let tcp = attack().filter(|i| self.columns.rows[*i].number(Field::Protocol) == Some(protocol::TCP.into()));
-        prefix.length() >= narrow && 10 * tcp.count() < attack().count()
+        let (mut tcp, mut all) = (0, 0);
+        self.columns.each_value(&best.rows, Field::Protocol, |value| {
+            tcp += u32::from(value == u32::from(protocol::TCP));
+            all += 1;
+        });
+        prefix.length() >= narrow && 10 * tcp < all
     }
 
     /// Rules at one exchange rate.
-    fn search(&self, request: &Request<'_>, exchange: f64) -> Vec<Rule> {
+    fn search(&self, request: &Request<'_>, search: &mut Search<'_>) -> Vec<Rule> {
         let (columns, rates) = (self.columns, self.rates);
         let plus = rates.captured / rates.excess;
-        let mut search = self.at(request, exchange);
         let mut live = columns.all;
         let mut set: Vec<Rule> = Vec::new();
         while set.len() < request.max_rules && self.is_too_much(&live) {
             let fits = |search: &mut Search<'_>, best: State| {
                 let tests = search.generalise(&live, best.tests);
-                let rows = columns.matching(&live, &tests);
+                let everywhere = columns.matching(&columns.all, &tests);
+                let rows = everywhere.and(&live);
                 let shares = columns.shares(&rows);
                 let is_worth = rates.covered(shares.attack, shares.ordinary) >= MARGINAL;
-                (is_worth && self.is_significant(&live, &rows, &tests)).then_some((tests, rows))
+                (is_worth && self.is_significant(&live, &rows, &tests)).then_some((tests, everywhere, rows))
             };
             let states = search.best(&live);
-            let Some((tests, rows)) = states.into_iter().find_map(|s| fits(&mut search, s)) else { break };
-            let loss = search.loss(&live, &tests) / plus;
+            let Some((tests, everywhere, rows)) = states.into_iter().find_map(|s| fits(search, s)) else { break };
+            let loss = search.loss(&rows, &tests) / plus;
             live = live.and_not(&rows);
-            set.push(Rule { tests, rows: columns.matching(&columns.all, &tests), loss, unseen: self.doubt() });
+            set.push(Rule { tests, rows: everywhere, loss, unseen: self.doubt() });
         }
         set
     }
 
     /// Whether what is left exceeds the ordinary traffic clearly.
     fn is_too_much(&self, live: &RowSet) -> bool {
-        let left: f64 = live.iter().take_while(|i| *i < self.columns.attack).map(|i| self.columns.share[i]).sum();
+        let left = self.columns.attack_of(live).1;
         let rest = if self.columns.attack < FEW { REST_OF_FEW } else { REST };
         left * self.rates.captured > rest * self.rates.ordinary
+    }
+
+    /// No row.
+    pub(super) fn none(&self) -> RowSet {
+        RowSet::none(self.columns.all.words().len())
+    }
+
+    /// The rows of all rules of a set.
+    pub(super) fn union<'r>(&self, set: impl IntoIterator<Item = &'r Rule>) -> RowSet {
+        set.into_iter().fold(self.none(), |all, rule| all.or(&rule.rows))
+    }
+
+    /// The rows of all rules of a set but one.
+    pub(super) fn union_without(&self, set: &[Rule], at: usize) -> RowSet {
+        self.union(set[..at].iter().chain(&set[at + 1..]))
     }
 
     /// Share of ordinary traffic that a rule may hit although no sample shows it: half a row.
     #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
     pub(super) fn doubt(&self) -> f64 {
-        0.5 / self.columns.ordinary() as f64
+        0.5 / self.columns.baseline.rows as f64
     }
 
     /// Expected goodput with a set of rules, less their price.
     #[allow(clippy::cast_precision_loss, reason = "some hundred samples")]
     pub(super) fn value(&self, set: &[Rule]) -> f64 {
-        let union = set.iter().fold(RowSet::EMPTY, |all, rule| all.or(&rule.rows));
-        let shares = self.columns.shares(&union);
-        self.worth(&shares, self::unseen(set), set.len())
+        self.value_of(set.iter())
+    }
+
+    /// The same of rules that are elsewhere.
+    fn value_of<'r>(&self, set: impl Iterator<Item = &'r Rule> + Clone) -> f64 {
+        let shares = self.columns.shares(&self.union(set.clone()));
+        self.worth(&shares, self::unseen(set.clone()), set.count())
     }
 
     /// Value of a set that matches these shares, and of which the sample does not show `loss` and `unseen`.

@@ -47,63 +47,98 @@ fn cell(sample: &Sample, coarse: bool) -> Cell {
         | u64::from(sample.is_fragment())
 }
 
+/// Ordinary traffic by cells, fine and coarse.
+#[derive(Debug, Clone)]
+pub(super) struct Gate {
+    fine: Cells,
+    coarse: Cells,
+}
+
 /// The cells of ordinary traffic, each with a number.
-struct Cells(Vec<Cell>);
+#[derive(Debug, Clone)]
+struct Cells {
+    cells: Vec<Cell>,
+    /// The number of each sample's cell.
+    numbers: Vec<u16>,
+    /// Share of each cell, and none of the one beyond the last.
+    shares: Vec<f64>,
+}
 
 impl Cells {
-    fn new(mut cells: Vec<Cell>) -> Self {
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "some hundred samples")]
+    fn new(ordinary: &[&Sample], coarse: bool) -> Self {
+        let of_ordinary: Vec<Cell> = ordinary.iter().map(|s| cell(s, coarse)).collect();
+        let mut cells = of_ordinary.clone();
         cells.sort_unstable();
         cells.dedup();
-        Self(cells)
+        // Beyond what a number can hold all is one cell.
+        cells.truncate(usize::from(u16::MAX) - 1);
+        let mut all = Self { shares: vec![0.0; cells.len() + 1], cells, numbers: Vec::new() };
+        all.numbers = of_ordinary.iter().map(|c| all.number(*c) as u16).collect();
+        all.numbers.iter().for_each(|n| all.shares[usize::from(*n)] += 1.0 / ordinary.len() as f64);
+        all
     }
 
     /// The number of a cell; one beyond the last for those that ordinary traffic does not have.
-    fn number(&self, cell: &Cell) -> usize {
-        self.0.binary_search(cell).unwrap_or(self.0.len())
+    fn number(&self, cell: Cell) -> usize {
+        self.cells.binary_search(&cell).unwrap_or(self.cells.len())
     }
 
-    fn none(&self) -> Vec<f64> {
-        vec![0.0; self.0.len() + 1]
+    /// How much of what was counted by cell, `of` in all, lies beyond ordinary shares.
+    fn excess(&self, counted: &[f64], of: f64) -> f64 {
+        counted.iter().zip(&self.shares).map(|(a, b)| (a / of - b).max(0.0)).sum()
+    }
+
+    /// More than the excess that chance gives `draws` samples, and the margin beside it, can be expected to be: half the sum of the
+    /// standard deviations of the cells, and eight of the whole.
+    fn bound(&self, draws: f64) -> f64 {
+        let deviations: f64 = self.shares.iter().map(|p| (p * (1.0 - p)).max(0.0).sqrt()).sum();
+        (0.5 * deviations + 4.0) / draws.sqrt()
     }
 }
 
-/// How much of `a`, which sums up to `of_a`, lies beyond `b`.
-fn excess(a: &[f64], of_a: f64, b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a / of_a - b).max(0.0)).sum()
-}
-
-/// Whether the sample differs from ordinary traffic no more than chance and a margin explain.
-#[allow(clippy::cast_precision_loss, reason = "statistics of some hundred samples")]
-pub(super) fn looks_ordinary(sample: &[&Sample], ordinary: &[&Sample]) -> bool {
-    let coarse = sample.len() < 100;
-    let of_ordinary: Vec<Cell> = ordinary.iter().map(|s| cell(s, coarse)).collect();
-    let cells = Cells::new(of_ordinary.clone());
-    let numbers: Vec<usize> = of_ordinary.iter().map(|c| cells.number(c)).collect();
-    let mut base = cells.none();
-    numbers.iter().for_each(|n| base[*n] += 1.0 / ordinary.len() as f64);
-    let mut seen = cells.none();
-    let mut packets = 0.0;
-    for s in sample {
-        seen[cells.number(&cell(s, coarse))] += s.packets.max(1) as f64;
-        packets += s.packets.max(1) as f64;
+impl Gate {
+    pub(super) fn new(ordinary: &[&Sample]) -> Self {
+        Self { fine: Cells::new(ordinary, false), coarse: Cells::new(ordinary, true) }
     }
-    let seen = excess(&seen, packets, &base);
-    // A fixed seed: the same sample always gets the same answer.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let draws = sample.len().min(super::columns::MAX_SIDE);
-    let mut by_chance = || {
-        let mut drawn = cells.none();
-        for _ in 0..draws {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            drawn[numbers[usize::try_from(state >> 33).unwrap_or(0) % numbers.len()]] += 1.0;
+
+    /// Whether the sample differs from ordinary traffic no more than chance and a margin explain.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "statistics of some hundred samples"
+    )]
+    pub(super) fn looks_ordinary(&self, sample: &[&Sample]) -> bool {
+        let coarse = sample.len() < 100;
+        let cells = if coarse { &self.coarse } else { &self.fine };
+        let mut counted = vec![0.0; cells.shares.len()];
+        let mut packets = 0.0;
+        for s in sample {
+            counted[cells.number(cell(s, coarse))] += s.packets.max(1) as f64;
+            packets += s.packets.max(1) as f64;
         }
-        excess(&drawn, draws as f64, &base)
-    };
-    let by_chance: Vec<f64> = (0..DRAWS).map(|_| by_chance()).collect();
-    let mean = by_chance.iter().sum::<f64>() / DRAWS as f64;
-    let variance = by_chance.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (DRAWS - 1) as f64;
-    let margin = if coarse { 3.0 * variance.sqrt() + 0.05 } else { 4.0 * variance.sqrt() + 0.10 };
-    seen <= mean + margin
+        let seen = cells.excess(&counted, packets);
+        let (deviations, more) = if coarse { (3.0, 0.05) } else { (4.0, 0.10) };
+        let draws = sample.len().min(super::MAX_SIDE);
+        if seen > cells.bound(draws as f64) + more {
+            return false;
+        }
+        // A fixed seed: the same sample always gets the same answer.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut by_chance = || {
+            counted.fill(0.0);
+            for _ in 0..draws {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let at = ((state >> 32) * cells.numbers.len() as u64) >> 32;
+                counted[usize::from(cells.numbers[at as usize])] += 1.0;
+            }
+            cells.excess(&counted, draws as f64)
+        };
+        let by_chance: Vec<f64> = (0..DRAWS).map(|_| by_chance()).collect();
+        let mean = by_chance.iter().sum::<f64>() / DRAWS as f64;
+        let variance = by_chance.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (DRAWS - 1) as f64;
+        seen <= mean + deviations * variance.sqrt() + more
+    }
 }

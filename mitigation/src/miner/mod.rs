@@ -6,7 +6,8 @@
 //! target's ordinary traffic, rules maximise the excess they cover minus the ordinary traffic they hit (`baseline.rs`):
 //!
 //! ```text
-//! columns.rs  samples -> rows sorted once by every field, openings of connections
+//! ordinary.rs ordinary samples -> rows sorted once by every field, openings of connections
+//! columns.rs  the attack's rows beside them
 //! gate.rs     is it only more of the ordinary?
 //! search.rs   best conjunction: exact ranges and prefixes, a beam over conditions
 //! widen.rs    leave out what is not needed, grow ranges to where the attack probably ends
@@ -40,7 +41,11 @@ mod cold;
 mod columns;
 mod gate;
 mod merge;
+mod ordinary;
 mod plain;
+mod profile;
+mod row;
+mod rowset;
 mod search;
 mod sources;
 mod test;
@@ -54,6 +59,7 @@ use detector::{Condition, Direction, Match, Pattern, PatternError, Target};
 
 pub use capabilities::{Capabilities, entries};
 pub use merge::merge;
+pub use ordinary::Baseline;
 
 /// What is to be mined.
 #[derive(Debug, Clone)]
@@ -66,8 +72,8 @@ pub struct Request<'a> {
     pub by_bytes: bool,
     /// Share of the sample that has to be covered for the attack to be over; the rest is taken for ordinary traffic and not mined.
     pub enough: f64,
-    /// Ordinary traffic of the target, if known.
-    pub baseline: Option<&'a [Sample]>,
+    /// Ordinary traffic of the target, if known; what was prepared for another target is not used.
+    pub baseline: Option<&'a Baseline>,
     /// Rate of all captured traffic in packets per second.
     pub sample_pps: Option<f64>,
     /// Rate of the ordinary traffic in packets per second.
@@ -176,6 +182,12 @@ impl Outcome {
 const RANKING: usize = 16;
 /// Fewest baseline samples that are worth comparing with.
 const MIN_BASELINE: usize = 50;
+/// Rows of each side at most: of a larger bucket or baseline every k-th is mined. The rules are then measured on all of it.
+const MAX_SIDE: usize = 1024;
+/// Openings of ordinary connections at most.
+const MAX_OPENINGS: usize = 512;
+/// A single sample says nothing of its neighbours: a prefix needs this many.
+const PREFIX_ROWS: u32 = 3;
 
 /// Mines a sample.
 #[must_use]
@@ -185,13 +197,17 @@ pub fn mine(request: &Request<'_>) -> Outcome {
     if sample.is_empty() || request.max_rules == 0 {
         return Outcome::none(Verdict::NoSample, Vec::new());
     }
-    let ordinary: Vec<&Sample> =
-        request.baseline.unwrap_or_default().iter().filter(|s| request.target.covers(s)).collect();
-    if ordinary.len() >= MIN_BASELINE {
-        baseline::mine(request, &sample, &ordinary)
-    } else {
-        plain::mine(request, &sample)
+    let is_enough = |b: &&Baseline| b.target() == request.target && b.samples().len() >= MIN_BASELINE;
+    match request.baseline.filter(is_enough) {
+        Some(ordinary) => baseline::mine(request, &sample, ordinary),
+        None => plain::mine(request, &sample),
     }
+}
+
+/// Every k-th sample, if there are more than the search takes of a side.
+fn thin<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
+    let step = samples.len().div_ceil(MAX_SIDE).max(1);
+    samples.iter().step_by(step).copied().collect()
 }
 
 /// The condition that ties every rule to its target.
@@ -218,10 +234,14 @@ struct Volume {
 
 impl Volume {
     fn of<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Self {
-        samples.into_iter().fold(Self::default(), |sum, s| Self {
-            packets: sum.packets.saturating_add(s.packets),
-            bytes: sum.bytes.saturating_add(s.bytes),
-        })
+        let mut sum = Self::default();
+        samples.into_iter().for_each(|s| sum.add(s));
+        sum
+    }
+
+    const fn add(&mut self, sample: &Sample) {
+        self.packets = self.packets.saturating_add(sample.packets);
+        self.bytes = self.bytes.saturating_add(sample.bytes);
     }
 
     /// Of the samples that match for certain.

@@ -6,9 +6,11 @@
 use collectors::IpVersion;
 use detector::{Direction, Prefix};
 
-use super::Capabilities;
-use super::columns::{Columns, Kinds, RowSet};
+use super::columns::{Addresses, Columns, Mass};
+use super::profile::{Group, Profiles, Totals};
+use super::rowset::RowSet;
 use super::test::{Field, MAX_SPANS, Mask, NUMERIC, Spans, Test, Tests};
+use super::{Capabilities, PREFIX_ROWS};
 
 /// States kept per depth by their score, and by what they may still become: two conditions may be worth nothing alone and everything
 /// together, as bare SYN are.
@@ -24,8 +26,6 @@ const RUNNERS_UP: usize = 3;
 const DEPTH: usize = 4;
 /// Protocols that are looked into.
 const PROTOCOLS: usize = 4;
-/// A single sample says nothing of its neighbours: a prefix needs this many.
-const PREFIX_ROWS: u32 = 3;
 /// A hole in a range must spare as much as this many ordinary samples weigh: fewer meet by chance.
 const HOLE: f64 = 3.0;
 /// Share of its part of the address space that a prefix without a sample of ordinary traffic is taken to hold of it.
@@ -45,60 +45,23 @@ pub(super) struct State {
     plus: f64,
 }
 
-/// One search: rows with their weights at one exchange rate.
+/// One search, and at which exchange rate it is.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
-    pub(super) columns: &'a Columns,
-    pub(super) weights: Vec<f64>,
-    /// What all ordinary traffic weighs.
+    pub(super) columns: &'a Columns<'a>,
+    /// What the captured packets weigh, all of them, and what all ordinary traffic does.
+    attack: f64,
     ordinary: f64,
     /// Price of a unit of rule length.
     pub(super) price: f64,
     pub(super) can: Capabilities,
     pub(super) direction: Direction,
     /// Length of the target's prefix.
-    pub(super) target_length: u8,
+    target_length: u8,
+    profiles: Profiles,
     groups: Vec<Group>,
-    sums: Vec<f64>,
     segments: Vec<(Opened, usize)>,
-}
-
-/// Rows with neighbouring values of a field.
-#[derive(Debug, Clone, Copy, Default)]
-struct Group {
-    low: u32,
-    high: u32,
-    /// Sum of the weights above zero, and of all.
-    plus: f64,
-    sum: f64,
-}
-
-impl Group {
-    const fn add(&mut self, weight: f64) {
-        self.plus += weight.max(0.0);
-        self.sum += weight;
-    }
-}
-
-/// Weights and rows of both sides that have a field.
-#[derive(Debug, Clone, Copy, Default)]
-struct Totals {
-    attack: f64,
-    attack_rows: u32,
-    ordinary: f64,
-    ordinary_rows: u32,
-}
-
-impl Totals {
-    const fn add(&mut self, is_attack: bool, weight: f64) {
-        if is_attack {
-            self.attack += weight;
-            self.attack_rows += 1;
-        } else {
-            self.ordinary -= weight;
-            self.ordinary_rows += 1;
-        }
-    }
+    proposals: Vec<Proposal>,
 }
 
 /// Where the range that holds a group began.
@@ -112,6 +75,7 @@ enum Opened {
     Again,
 }
 
+#[derive(Debug)]
 struct Proposal {
     parent: usize,
     test: Test,
@@ -123,44 +87,70 @@ struct Proposal {
 /// A test with the sums of the weights it keeps, above zero and in all.
 type Found = (Test, f64, f64);
 
+/// Lengths of prefixes that are tried, longer than `least`.
+pub(super) fn lengths(version: IpVersion, least: u8) -> &'static [u8] {
+    let all: &[u8] = match version {
+        IpVersion::V4 => &[8, 12, 16, 20, 22, 24, 28, 32],
+        IpVersion::V6 => &[20, 32, 40, 48, 56, 64, 128],
+    };
+    &all[all.partition_point(|l| *l <= least)..]
+}
+
 impl<'a> Search<'a> {
+    /// The captured packets weigh `attack` in all; what ordinary traffic weighs is to be set before anything is asked.
     pub(super) fn new(
-        columns: &'a Columns,
-        weights: Vec<f64>,
+        columns: &'a Columns<'a>,
+        attack: f64,
         price: f64,
         can: Capabilities,
         target: detector::Target,
     ) -> Self {
         Self {
             columns,
-            ordinary: -weights.iter().filter(|w| **w < 0.0).sum::<f64>(),
-            weights,
+            attack,
+            ordinary: 1.0,
             price,
             can,
             direction: target.direction,
             target_length: target.prefix.length(),
-            groups: Vec::with_capacity(columns.rows.len()),
-            sums: Vec::new(),
-            segments: Vec::with_capacity(columns.rows.len()),
+            profiles: Profiles::default(),
+            groups: Vec::with_capacity(256),
+            segments: Vec::with_capacity(256),
+            proposals: Vec::with_capacity(64),
         }
     }
 
-    fn state(&self, tests: Tests, rows: RowSet) -> State {
-        let (mut sum, mut plus) = (0.0, 0.0);
-        rows.for_each(|i| {
-            let weight = self.weights[i];
-            sum += weight;
-            plus += weight.max(0.0);
-        });
-        State { tests, rows, score: sum - self.price * tests.length(), plus }
+    /// At another exchange rate, where all ordinary traffic weighs this much.
+    pub(super) const fn at(&mut self, ordinary: f64) {
+        self.ordinary = ordinary;
     }
 
-    /// Score of a conjunction over live rows.
-    pub(super) fn score(&self, live: &RowSet, tests: &Tests) -> f64 {
-        let matched = self.columns.matching(live, tests);
-        let mut sum = 0.0;
-        matched.for_each(|i| sum += self.weights[i]);
-        sum - self.price * tests.length()
+    /// Weights of rows above zero, and of all.
+    fn weigh(&self, mass: &Mass) -> (f64, f64) {
+        let plus = self.attack * mass.attack;
+        (plus, plus - self.ordinary * mass.ordinary)
+    }
+
+    /// What a row weighs.
+    pub(super) fn weight(&self, row: usize) -> f64 {
+        let columns = self.columns;
+        if columns.is_attack(row) { self.attack * columns.share(row) } else { -self.ordinary * columns.charged(row) }
+    }
+
+    /// Attack rows of a set, and what they weigh.
+    pub(super) fn attack_of(&self, rows: &RowSet) -> (f64, f64) {
+        let (count, share) = self.columns.attack_of(rows);
+        (count.into(), self.attack * share)
+    }
+
+    /// What the rows of a set weigh.
+    pub(super) fn sum(&self, rows: &RowSet) -> f64 {
+        self.weigh(&self.columns.mass(rows)).1
+    }
+
+    fn state(&self, tests: Tests, rows: RowSet) -> State {
+        let (plus, sum) = self.weigh(&self.columns.mass(&rows));
+        State { tests, rows, score: sum - self.price * tests.length(), plus }
     }
 
     /// The best conjunctions over the live rows that are worth their length, best first.
@@ -181,7 +171,8 @@ impl<'a> Search<'a> {
         }
         beam.insert(0, all);
         for depth in 0..DEPTH {
-            let mut proposals: Vec<Proposal> = Vec::new();
+            let mut proposals = std::mem::take(&mut self.proposals);
+            proposals.clear();
             let bar = best.first().map_or(0.0, |b| b.score);
             let mut reached = bar;
             beam.sort_by(|a, b| b.plus.total_cmp(&a.plus).then_with(|| a.tests.cmp(&b.tests)));
@@ -200,6 +191,7 @@ impl<'a> Search<'a> {
             if depth < HOPEFUL {
                 self.keep(&beam, &mut proposals, by_hope, HOPES, &mut next);
             }
+            self.proposals = proposals;
             for state in &next {
                 keep(&mut best, state);
             }
@@ -249,64 +241,67 @@ impl<'a> Search<'a> {
 
     fn protocols(&self, live: &RowSet) -> Vec<u32> {
         let mut sums = [0.0; 256];
-        for i in live.iter().filter(|i| *i < self.columns.attack) {
-            if let Some(sum) = self.columns.rows[i].number(Field::Protocol).and_then(|p| sums.get_mut(p as usize)) {
-                *sum += self.weights[i];
+        let end = self.columns.baseline.end;
+        self.columns.each_attack(live, |i, share| {
+            let protocol = self.columns.value(Field::Protocol.column(), end + i) as usize;
+            if let Some(sum) = sums.get_mut(protocol) {
+                *sum += self.attack * share;
             }
-        }
+        });
         let mut found: Vec<u32> = (0..=255).filter(|p| sums[*p as usize] > 0.01).collect();
         found.sort_by(|a, b| sums[*b as usize].total_cmp(&sums[*a as usize]).then(a.cmp(b)));
         found.truncate(PROTOCOLS);
         found
     }
 
+    /// Numeric fields that may be added to a state.
+    fn free_fields(&self, tests: &Tests) -> impl Iterator<Item = Field> + use<> {
+        let can = self.can;
+        let uses = |field: Field| tests.get(field).is_some();
+        let protocol = tests.get(Field::Protocol);
+        let is = |of: fn(&Test) -> bool| protocol.is_some_and(of);
+        let has_port = uses(Field::SourcePort) || uses(Field::DestinationPort);
+        let ports =
+            is(Test::has_ports) && (can.ports_with_fragment || !uses(Field::Fragment)) && (can.two_ports || !has_port);
+        let icmp = is(Test::is_icmp);
+        let fields = [
+            (Field::Length, can.length),
+            (Field::Protocol, tests.len() == 0),
+            (Field::FlowLabel, can.flow_label && self.columns.version == IpVersion::V6),
+            (Field::Dscp, can.dscp),
+            (Field::SourcePort, ports),
+            (Field::DestinationPort, ports),
+            (Field::IcmpType, icmp),
+            (Field::IcmpCode, icmp),
+        ];
+        fields.map(|(field, may)| (may && !uses(field)).then_some(field)).into_iter().flatten()
+    }
+
     /// The best tests of each field that the state does not use yet.
     fn propose(&mut self, parent: usize, state: &State, proposals: &mut Vec<Proposal>) {
         let can = self.can;
         let uses = |field: Field| state.tests.get(field).is_some();
-        let protocol = state.tests.get(Field::Protocol).copied();
         let ports = uses(Field::SourcePort) || uses(Field::DestinationPort);
         let base = state.tests.length();
         let price = self.price;
         let mut add = |(test, plus, sum): Found| {
-            let length = state.tests.with(test).length();
-            debug_assert!(length >= base, "a condition never shortens a rule");
+            let length = state.tests.length_with(base, &test);
             let hope = plus + HOPE * (sum - plus) - price * length;
             proposals.push(Proposal { parent, test, score: sum - price * length, hope });
         };
-        let mut numeric = Vec::new();
-        if can.length && !uses(Field::Length) {
-            numeric.push(Field::Length);
+        let mut found = Vec::with_capacity(8);
+        for field in self.free_fields(&state.tests) {
+            self.numbers(&state.rows, field, false, &mut found);
+            found.drain(..).for_each(&mut add);
         }
-        if state.tests.len() == 0 {
-            numeric.push(Field::Protocol);
-        }
-        if can.flow_label && self.columns.version == IpVersion::V6 && !uses(Field::FlowLabel) {
-            numeric.push(Field::FlowLabel);
-        }
-        if can.dscp && !uses(Field::Dscp) {
-            numeric.push(Field::Dscp);
-        }
-        if let Some(protocol) = protocol {
-            let free = (can.ports_with_fragment || !uses(Field::Fragment)) && (can.two_ports || !ports);
-            if protocol.has_ports() && free {
-                numeric.extend([Field::SourcePort, Field::DestinationPort].into_iter().filter(|f| !uses(*f)));
-            }
-            if protocol.is_icmp() {
-                numeric.extend([Field::IcmpType, Field::IcmpCode].into_iter().filter(|f| !uses(*f)));
-            }
-        }
-        for field in numeric {
-            self.numbers(&state.rows, field, false).into_iter().for_each(&mut add);
-        }
-        if can.tcp_flags && protocol.is_some_and(|p| p.is_tcp()) && !uses(Field::TcpFlags) {
-            let sums = self.by_bits(&state.rows, &self.columns.flags);
+        if can.tcp_flags && state.tests.get(Field::Protocol).is_some_and(Test::is_tcp) && !uses(Field::TcpFlags) {
+            let sums = self.by_bits(&state.rows, Field::TcpFlags);
             for mask in self.flags(&sums) {
                 add(masked(&sums, mask, Test::TcpFlags));
             }
         }
         if can.fragment && !uses(Field::Fragment) && (can.ports_with_fragment || !ports) {
-            let sums = self.by_bits(&state.rows, &self.columns.fragments);
+            let sums = self.by_bits(&state.rows, Field::Fragment);
             for mask in fragment_masks(can) {
                 add(masked(&sums, mask, Test::Fragment));
             }
@@ -316,8 +311,7 @@ impl<'a> Search<'a> {
                 add((Test::Source(prefix), sum, sum));
             }
         }
-        if !self.columns.by_destination.is_empty() && !uses(Field::Destination) && self.direction == Direction::Incoming
-        {
+        if !uses(Field::Destination) && self.direction == Direction::Incoming {
             for (prefix, sum) in self.prefixes(&state.rows, &self.columns.by_destination, self.target_length) {
                 add((Test::Destination(prefix), sum, sum));
             }
@@ -325,27 +319,22 @@ impl<'a> Search<'a> {
     }
 
     /// Sums of the weights, above zero and in all, by value of a field of bits.
-    fn by_bits(&self, rows: &RowSet, kinds: &Kinds) -> Vec<(u16, f64, f64)> {
-        let mut sums: Vec<(u16, f64, f64)> = kinds.values.iter().map(|v| (*v, 0.0, 0.0)).collect();
-        sums.push((0, 0.0, 0.0));
-        rows.for_each(|i| {
-            let weight = self.weights[i];
-            let sum = &mut sums[usize::from(kinds.kind[i])];
-            sum.1 += weight.max(0.0);
-            sum.2 += weight;
-        });
-        sums.pop();
-        sums.retain(|s| s.2 != 0.0 || s.1 != 0.0);
-        sums
+    fn by_bits(&mut self, rows: &RowSet, field: Field) -> Vec<(u16, f64, f64)> {
+        let (attack, ordinary) = (self.attack, self.ordinary);
+        let kinds = self.profiles.kinds(self.columns, rows, field);
+        let weigh = |(value, mass): &(u16, Mass)| {
+            let plus = attack * mass.attack;
+            (*value, plus, plus - ordinary * mass.ordinary)
+        };
+        kinds.iter().map(weigh).collect()
     }
 
     /// The ranges of greatest sum, the best single range, and the best single value, with their sums (ranges net of their price);
     /// ends of ranges are those of bins, unless they are asked for exactly.
-    pub(super) fn numbers(&mut self, rows: &RowSet, field: Field, exactly: bool) -> Vec<Found> {
+    pub(super) fn numbers(&mut self, rows: &RowSet, field: Field, exactly: bool, found: &mut Vec<Found>) {
         debug_assert!(NUMERIC.contains(&field));
         let totals = if exactly { self.group(rows, field) } else { self.group_bins(rows, field) };
         let Totals { attack, attack_rows, ordinary, ordinary_rows } = totals;
-        let mut found: Vec<Found> = Vec::with_capacity(4);
         let best = |by: fn(&Group) -> f64| {
             let single = self.groups.iter().filter(|g| g.low == g.high);
             let best = single.max_by(|a, b| by(a).total_cmp(&by(b)).then(b.low.cmp(&a.low)));
@@ -389,17 +378,15 @@ impl<'a> Search<'a> {
                 break;
             }
         }
-        found
     }
 
     /// Groups rows by value.
     fn group(&mut self, rows: &RowSet, field: Field) -> Totals {
         self.groups.clear();
         let mut totals = Totals::default();
-        let column = field.column();
-        for i in self.columns.order[column].iter().map(|i| usize::from(*i)).filter(|i| rows.contains(*i)) {
-            let (value, weight) = (self.columns.values[column][i], self.weights[i]);
-            totals.add(i < self.columns.attack, weight);
+        for (value, i) in self.columns.in_order(field).filter(|(_, i)| rows.contains(*i)) {
+            let weight = self.weight(i);
+            totals.add(self.columns.is_attack(i), weight.abs());
             match self.groups.last_mut() {
                 Some(last) if last.low == value => last.add(weight),
                 _ => self.groups.push(Group { low: value, high: value, plus: weight.max(0.0), sum: weight }),
@@ -410,30 +397,15 @@ impl<'a> Search<'a> {
 
     /// Groups rows by bin.
     fn group_bins(&mut self, rows: &RowSet, field: Field) -> Totals {
-        let column = field.column();
-        let (bin, bins) = (&self.columns.bin[column], &self.columns.bins[column]);
+        let (attack, ordinary) = (self.attack, self.ordinary);
+        let (bins, mut totals) = self.profiles.bins(self.columns, rows, field);
         self.groups.clear();
-        let mut totals = Totals::default();
-        if bin.is_empty() {
-            return totals;
-        }
-        // Sums of the attack's rows, then of the others; each with a place for rows without a value.
-        let side = bins.len() + 1;
-        self.sums.clear();
-        self.sums.resize(2 * side, 0.0);
-        let (attack, sums, weights) = (self.columns.attack, &mut self.sums[..], &self.weights[..]);
-        rows.for_each(|i| sums[usize::from(bin[i]) + if i < attack { 0 } else { side }] += weights[i]);
-        let (plus, minus) = sums.split_at(side);
-        for (&(low, high), (plus, minus)) in bins.iter().zip(plus.iter().zip(minus)) {
-            totals.attack += plus;
-            totals.ordinary -= minus;
-            if *plus != 0.0 || *minus != 0.0 {
-                self.groups.push(Group { low, high, plus: *plus, sum: plus + minus });
-            }
-        }
-        let present = rows.and(&self.columns.present[column]);
-        totals.attack_rows = present.and(&self.columns.attack_rows).count();
-        totals.ordinary_rows = present.count() - totals.attack_rows;
+        self.groups.extend(bins.iter().map(|bin| {
+            let plus = attack * bin.mass.attack;
+            Group { low: bin.low, high: bin.high, plus, sum: plus - ordinary * bin.mass.ordinary }
+        }));
+        totals.attack *= attack;
+        totals.ordinary *= ordinary;
         totals
     }
 
@@ -519,32 +491,10 @@ impl<'a> Search<'a> {
         exact.chain(common.into_iter().filter(fits)).collect()
     }
 
-    /// The parts of the sorted rows with a prefix of the shortest length in common that hold enough of the attack: where one holds
-    /// too little, no longer one holds enough.
-    fn promising<'s>(&self, rows: &RowSet, sorted: &'s [(u128, u16)], shortest: u8) -> Vec<&'s [(u128, u16)]> {
-        let columns = self.columns;
-        if shortest != columns.shortest() || sorted.as_ptr() != columns.by_source.as_ptr() {
-            return sorted.chunk_by(|a, b| (a.0 ^ b.0).leading_zeros() >= u32::from(shortest)).collect();
-        }
-        let mut held = vec![(0.0f64, 0u32); columns.networks.len()];
-        rows.and(&columns.attack_rows).for_each(|i| {
-            let held = &mut held[usize::from(columns.network[i])];
-            held.0 += self.weights[i];
-            held.1 += 1;
-        });
-        let enough = |held: &(f64, u32)| held.0 > PREFIX_WORTH && held.1 >= PREFIX_ROWS;
-        let parts = columns.networks.iter().zip(&held).filter(|(_, held)| enough(held));
-        parts.map(|((from, to), _)| &sorted[*from as usize..*to as usize]).collect()
-    }
-
-    /// The prefix with the greatest sum at each of some lengths longer than `least`.
-    pub(super) fn prefixes(&self, rows: &RowSet, sorted: &[(u128, u16)], least: u8) -> Vec<(Prefix, f64)> {
-        let lengths: &[u8] = match self.columns.version {
-            IpVersion::V4 => &[8, 12, 16, 20, 22, 24, 28, 32],
-            IpVersion::V6 => &[20, 32, 40, 48, 56, 64, 128],
-        };
-        let lengths = &lengths[lengths.partition_point(|l| *l <= least)..];
-        let Some(&shortest) = lengths.first() else { return Vec::new() };
+    /// The prefix with the greatest sum at each of some lengths longer than `least`: only in networks that hold enough of the attack,
+    /// since where the shortest prefix holds too little, no longer one holds enough.
+    fn prefixes(&self, rows: &RowSet, by: &Addresses<'_>, least: u8) -> Vec<(Prefix, f64)> {
+        let lengths = lengths(self.columns.version, least);
         // Per length: sum and rows of the group so far, and the best of the closed groups.
         let mut groups = [(0.0f64, 0u32, 0.0f64, 0u128); 8];
         let close = |group: &mut (f64, u32, f64, u128), bits: u128| {
@@ -553,16 +503,21 @@ impl<'a> Search<'a> {
             }
             (group.0, group.1) = (0.0, 0);
         };
-        for part in self.promising(rows, sorted, shortest) {
-            let mut last = part[0].0;
-            for &(bits, i) in part.iter().filter(|(_, i)| rows.contains(usize::from(*i))) {
+        for (attack, ordinary) in by.networks() {
+            let held = attack.iter().map(|(_, i)| usize::from(*i)).filter(|i| rows.contains(*i));
+            let (count, weight) = held.fold((0, 0.0), |(count, sum), i| (count + 1, sum + self.weight(i)));
+            if count < PREFIX_ROWS || weight <= PREFIX_WORTH {
+                continue;
+            }
+            let mut last = attack[0].0;
+            for (bits, i) in super::row::merged(attack, ordinary).filter(|(_, i)| rows.contains(*i)) {
                 let common = (last ^ bits).leading_zeros();
                 for (group, length) in groups.iter_mut().zip(lengths) {
                     if common < u32::from(*length) {
                         close(group, last);
                     }
-                    group.0 += self.weights[usize::from(i)];
-                    group.1 += u32::from(usize::from(i) < self.columns.attack);
+                    group.0 += self.weight(i);
+                    group.1 += u32::from(self.columns.is_attack(i));
                 }
                 last = bits;
             }

@@ -10,7 +10,8 @@ use detector::{Direction, Prefix};
 
 use super::Request;
 use super::baseline::{Judge, Rule};
-use super::columns::{Columns, RowSet, Shares};
+use super::columns::{Columns, Shares};
+use super::rowset::RowSet;
 use super::test::{Field, MAX_TESTS, Test};
 
 /// Exchange rates at which prefixes are chosen.
@@ -99,7 +100,7 @@ struct Before {
 
 /// The tree over one rule's sources: halves come before the part that they make up.
 struct Tree<'a> {
-    columns: &'a Columns,
+    columns: &'a Columns<'a>,
     points: Vec<Point>,
     before: Vec<Before>,
     parts: Vec<Part>,
@@ -113,13 +114,12 @@ struct Tree<'a> {
 impl<'a> Tree<'a> {
     fn new(judge: &Judge<'a>, own: &RowSet, stays: &RowSet) -> Self {
         let columns = judge.columns;
-        let mut points: Vec<Point> = Vec::with_capacity(columns.rows.len());
-        let own = columns.by_source.iter().map(|(bits, i)| (*bits, usize::from(*i))).filter(|(_, i)| own.contains(*i));
-        for (bits, i) in own {
-            let (side, weight) = if i < columns.attack {
-                (Side::Attack, judge.excess_of(columns.share[i]))
+        let mut points: Vec<Point> = Vec::with_capacity(own.count() as usize);
+        for (bits, i) in columns.by_source.in_order().filter(|(_, i)| own.contains(*i)) {
+            let (side, weight) = if columns.is_attack(i) {
+                (Side::Attack, judge.excess_of(columns.share(i)))
             } else {
-                (Side::Ordinary, columns.charged[i])
+                (Side::Ordinary, columns.charged(i))
             };
             points.push(Point { bits, side, weight, stays: stays.contains(i) });
         }
@@ -282,7 +282,7 @@ impl Judge<'_> {
         if !can || rule.tests.get(Field::Source).is_some() || !has_room {
             return None;
         }
-        let others = union_without(set, at);
+        let others = self.union_without(set, at);
         let own = rule.rows.and_not(&others);
         let room = request.max_rules + 1 - set.len();
         let is_trimmed = trimmed.tests != rule.tests;
@@ -291,7 +291,7 @@ impl Judge<'_> {
             if beside_trimmed && !is_trimmed {
                 continue;
             }
-            let already = if beside_trimmed { trimmed.rows } else { RowSet::EMPTY };
+            let already = if beside_trimmed { trimmed.rows } else { self.none() };
             let tree = Tree::new(self, &own.and_not(&already), &trimmed.rows);
             let whole = tree.parts.last()?.mass;
             let base = self.base((set, at), trimmed, &others.or(&already), beside_trimmed);
@@ -344,7 +344,7 @@ impl Judge<'_> {
 
     /// The set with one rule told apart.
     pub(super) fn told_apart(&self, apart: &Apart, (set, at): (&[Rule], usize), trimmed: &Rule) -> Vec<Rule> {
-        let already = if apart.beside_trimmed { trimmed.rows } else { RowSet::EMPTY };
+        let already = if apart.beside_trimmed { trimmed.rows } else { self.none() };
         let make = |(part, better): &(Part, usize)| {
             let prefix = Prefix::new(self.columns.version, part.bits, part.length)?;
             let rule = [&set[at], trimmed][*better];
@@ -380,9 +380,4 @@ fn expected_part(rule: &Rule, (mass, whole): (Mass, Mass), (all, kept): &(Shares
     let of_hit = mass.minus / whole.minus.max(f64::MIN_POSITIVE);
     let hit = all.ordinary.max(all.connections);
     (of_attack * (all.attack - kept * rule.loss), of_hit * (hit + kept * rule.unseen))
-}
-
-/// The rows of all rules of a set but one.
-pub(super) fn union_without(set: &[Rule], at: usize) -> RowSet {
-    set.iter().enumerate().filter(|(i, _)| *i != at).fold(RowSet::EMPTY, |all, (_, r)| all.or(&r.rows))
 }

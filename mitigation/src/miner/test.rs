@@ -4,8 +4,6 @@ use collectors::IpVersion;
 use collectors::sample::protocol;
 use detector::{BitTest, Bits, Condition, Direction, Pattern, PatternError, Prefix, Ranges, Target};
 
-use super::columns::Row;
-
 /// A field that the search can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Field {
@@ -116,10 +114,6 @@ impl Spans {
 
     pub(super) fn as_slice(&self) -> &[(u32, u32)] {
         &self.spans[..usize::from(self.count)]
-    }
-
-    pub(super) fn contains(&self, value: u32) -> bool {
-        self.as_slice().iter().any(|&(low, high)| low <= value && value <= high)
     }
 
     /// How many times what lies beyond an outermost sample is expected to be lost: half at each open end, since widening wins back
@@ -274,16 +268,6 @@ impl Test {
         }
     }
 
-    pub(super) fn matches(&self, row: &Row) -> bool {
-        match self {
-            Self::Numbers(field, spans) => row.number(*field).is_some_and(|v| spans.contains(v)),
-            Self::Source(prefix) => row.source.is_some_and(|s| prefix.contains_bits(prefix.version(), s)),
-            Self::Destination(prefix) => row.destination.is_some_and(|d| prefix.contains_bits(prefix.version(), d)),
-            Self::TcpFlags(mask) => row.flags.is_some_and(|f| mask.matches(f)),
-            Self::Fragment(mask) => row.fragment.is_some_and(|f| mask.matches(f)),
-        }
-    }
-
     fn is_protocol(&self, numbers: &[u8]) -> bool {
         let Self::Numbers(Field::Protocol, spans) = self else { return false };
         spans.single().is_some_and(|p| numbers.iter().any(|n| u32::from(*n) == p))
@@ -409,10 +393,6 @@ impl Tests {
         self.iter().find(|t| t.field() == field)
     }
 
-    pub(super) fn matches(&self, row: &Row) -> bool {
-        self.iter().all(|t| t.matches(row))
-    }
-
     /// With one more test, or with another for the same field; unchanged if there is no room.
     #[must_use]
     pub(super) fn with(mut self, test: Test) -> Self {
@@ -439,6 +419,13 @@ impl Tests {
         let is_range = |t: &&Test| matches!(t, Test::Numbers(_, spans) if spans.single().is_none());
         let ranges = self.iter().filter(is_range).count();
         self.iter().map(Test::length).sum::<f64>() + if ranges >= 2 { 4.0 } else { 0.0 }
+    }
+
+    /// The same with a test of another field, when it is `length` without.
+    pub(super) fn length_with(&self, length: f64, test: &Test) -> f64 {
+        let is_range = |t: &&Test| matches!(t, Test::Numbers(_, spans) if spans.single().is_none());
+        let second = is_range(&test) && self.iter().filter(is_range).count() == 1;
+        length + test.length() + if second { 4.0 } else { 0.0 }
     }
 
     /// Ternary entries of the rule.

@@ -3,7 +3,8 @@
 
 use super::Request;
 use super::baseline::{Judge, Rule};
-use super::columns::{RowSet, Shares};
+use super::columns::Shares;
+use super::rowset::RowSet;
 use super::search::Search;
 use super::test::{Field, Spans, Test, Tests};
 
@@ -59,7 +60,8 @@ enum By {
 impl Judge<'_> {
     /// Makes costly rules of a set spare more: by stretches of a field that they leave out, and by sources.
     pub(super) fn refine(&self, request: &Request<'_>, set: &mut Vec<Rule>) {
-        let search = self.at(request, 1.0);
+        let mut search = self.searching(request);
+        search.at(self.price(1.0));
         let can_cut = search.can.ranges && search.can.lists && self.columns.attack >= ENOUGH;
         let mut value = self.value(set);
         for at in (0..set.len()).rev() {
@@ -117,7 +119,7 @@ impl Judge<'_> {
 
     /// Leaves out the best stretch of a rule, if there is one.
     fn cut(&self, search: &Search<'_>, set: &mut [Rule], at: usize, by: By) -> bool {
-        let own = set[at].rows.and_not(&super::sources::union_without(set, at));
+        let own = set[at].rows.and_not(&self.union_without(set, at));
         let value = self.value(set);
         let mut best: Option<Stretch> = None;
         for field in [Field::SourcePort, Field::DestinationPort, Field::Length] {
@@ -169,7 +171,7 @@ impl Judge<'_> {
     fn stretch(&self, set: &[Rule], at: usize, own: &RowSet, (field, by): (Field, By)) -> Option<Stretch> {
         let edges = self.edges(&set[at], own, field)?;
         let all = edges.last()?;
-        let union = set.iter().fold(RowSet::EMPTY, |all, rule| all.or(&rule.rows));
+        let union = self.union(set);
         let shares = self.columns.shares(&union);
         let (loss, unseen) = super::baseline::unseen(set);
         let row = all.attack / all.attack_rows.max(1.0);
@@ -212,12 +214,9 @@ impl Judge<'_> {
 
     /// Lowest and highest value that attack rows have.
     fn reach(&self, own: &RowSet, field: Field) -> Option<(u32, u32)> {
-        let columns = self.columns;
-        let is_attack = |i: &&u16| usize::from(**i) < columns.attack && own.contains(usize::from(**i));
-        let order = &columns.order[field.column()];
-        let value = |i: &u16| columns.values[field.column()][usize::from(*i)];
-        let (first, last) = (order.iter().find(is_attack)?, order.iter().rev().find(is_attack)?);
-        Some((value(first), value(last).max(value(first) + 1)))
+        let (mut first, mut last) = (u32::MAX, 0);
+        self.columns.each_value(own, field, |value| (first, last) = (first.min(value), last.max(value)));
+        (first <= last).then_some((first, last.max(first + 1)))
     }
 
     /// Quantiles of what the rows hit of ordinary traffic, with the sums below each.
@@ -225,12 +224,9 @@ impl Judge<'_> {
         let columns = self.columns;
         let but = [Field::Length, Field::TcpFlags, Field::Fragment, field];
         let alike = columns.matching(&columns.ordinary_rows, &but.into_iter().fold(rule.tests, Tests::without));
-        let order: Vec<usize> = columns.order[field.column()]
-            .iter()
-            .map(|i| usize::from(*i))
-            .filter(|i| own.contains(*i) || alike.contains(*i))
-            .collect();
-        let hit = order.iter().filter(|i| **i >= columns.attack && own.contains(**i)).count();
+        let either = own.or(&alike);
+        let order: Vec<(u32, usize)> = columns.in_order(field).filter(|(_, i)| either.contains(*i)).collect();
+        let hit = order.iter().filter(|(_, i)| !columns.is_attack(*i) && own.contains(*i)).count();
         if hit < 8 {
             return None;
         }
@@ -239,12 +235,11 @@ impl Judge<'_> {
         edges.push(Below { value: field.least(columns.version), ..below });
         // What is strictly below the value at hand.
         let mut under = below;
-        for i in order {
-            let value = columns.values[field.column()][i];
+        for (value, i) in order {
             if value != under.value {
                 under = Below { value, ..below };
             }
-            if i >= columns.attack {
+            if !columns.is_attack(i) {
                 below.alike += 1.0;
                 if !own.contains(i) {
                     continue;
@@ -255,13 +250,13 @@ impl Judge<'_> {
                 met += 1;
                 below.hit_rows += 1.0;
                 if columns.is_ordinary(i) {
-                    below.ordinary += columns.share[i];
+                    below.ordinary += columns.ordinary_share(i);
                 } else {
                     below.openings += 1.0;
                 }
             } else {
                 below.attack_rows += 1.0;
-                below.attack += columns.share[i];
+                below.attack += columns.share(i);
             }
         }
         edges.push(Below { value: field.most() + 1, ..below });

@@ -1,6 +1,6 @@
 //! Generalising a rule: leave out what is not needed, and let ranges grow to where the attack probably ends.
 
-use super::columns::RowSet;
+use super::rowset::RowSet;
 use super::search::Search;
 use super::test::{Field, Spans, Test, Tests};
 
@@ -34,7 +34,7 @@ impl Search<'_> {
                 let &Test::Numbers(field, spans) = test else { continue };
                 for rounder in spans.rounder(field) {
                     let other = tests.with(Test::Numbers(field, rounder));
-                    let score = self.score(live, &other);
+                    let score = self.sum(&self.columns.matching(live, &other)) - self.price * other.length();
                     if other.entries() < tests.entries() && best.as_ref().is_none_or(|b| score > b.0) {
                         best = Some((score, other));
                     }
@@ -52,15 +52,17 @@ impl Search<'_> {
     /// The search knows the ends of ranges to a bin: here they become those of the samples.
     fn sharpen(&mut self, live: &RowSet, tests: &mut Tests) {
         let before = *tests;
+        let mut found = Vec::with_capacity(8);
         for &test in before.iter() {
             if !matches!(test, Test::Numbers(field, spans) if field.is_scale() && spans.single().is_none()) {
                 continue;
             }
             let rows = self.columns.matching(live, &tests.without(test.field()));
             let mut score = f64::NEG_INFINITY;
-            for (sharp, ..) in self.numbers(&rows, test.field(), true) {
+            self.numbers(&rows, test.field(), true, &mut found);
+            for (sharp, ..) in found.drain(..) {
                 let other = tests.with(sharp);
-                let its = self.fresh_score(live, &other);
+                let its = self.fresh_score(&self.columns.narrow(&rows, &sharp), &other);
                 if its > score && other.entries() <= self.can.max_entries.saturating_mul(super::search::ROUNDING) {
                     (*tests, score) = (other, its);
                 }
@@ -69,19 +71,24 @@ impl Search<'_> {
     }
 
     fn leave_out(&self, live: &RowSet, tests: &mut Tests) {
-        let mut score = self.fresh_score(live, tests);
-        let fields: Vec<Field> = tests.iter().map(Test::field).collect();
+        // The rows that each test matches.
+        let rows: Vec<(Field, RowSet)> = tests.iter().map(|t| (t.field(), self.columns.narrow(live, t))).collect();
+        let matching = |tests: &Tests| {
+            let of = rows.iter().filter(|(field, _)| tests.get(*field).is_some());
+            of.fold(*live, |all, (_, rows)| all.and(rows))
+        };
+        let mut score = self.fresh_score(&matching(tests), tests);
         let mut again = true;
         while again && tests.len() > 1 {
             again = false;
-            for field in &fields {
+            for (field, _) in &rows {
                 let Some(_) = tests.get(*field) else { continue };
                 let fewer = tests.without(*field);
                 let needed = *field == Field::Protocol && fewer.iter().any(|t| t.field().needs_protocol());
                 if needed || fewer.len() == 0 {
                     continue;
                 }
-                let without = self.fresh_score(live, &fewer);
+                let without = self.fresh_score(&matching(&fewer), &fewer);
                 if without >= score {
                     (*tests, score, again) = (fewer, without, true);
                 }
@@ -89,35 +96,25 @@ impl Search<'_> {
         }
     }
 
-    /// The score to be expected on traffic not seen yet: each open end of a range loses what lies beyond the outermost samples.
-    fn fresh_score(&self, live: &RowSet, tests: &Tests) -> f64 {
-        let matched = self.columns.matching(live, tests);
-        let mut sum = 0.0;
-        matched.for_each(|i| sum += self.weights[i]);
-        sum - self.price * tests.length() - self.loss_of(&matched, tests)
+    /// The score to be expected on traffic not seen yet, of tests that match these rows: each open end of a range loses what lies
+    /// beyond the outermost samples.
+    fn fresh_score(&self, matched: &RowSet, tests: &Tests) -> f64 {
+        self.sum(matched) - self.price * tests.length() - self.loss(matched, tests)
     }
 
-    /// What the ends of ranges are expected to cut off: of m uniform samples the outermost stands 1/(m+1) from the end, and the
-    /// less is lost the farther beyond it the range ends.
-    pub(super) fn loss(&self, live: &RowSet, tests: &Tests) -> f64 {
-        self.loss_of(&self.columns.matching(live, tests), tests)
-    }
-
-    /// The same for the rows that the tests match.
-    fn loss_of(&self, matched: &RowSet, tests: &Tests) -> f64 {
+    /// What the ends of ranges are expected to cut off, when the tests match these rows: of m uniform samples the outermost stands
+    /// 1/(m+1) from the end, and the less is lost the farther beyond it the range ends.
+    pub(super) fn loss(&self, matched: &RowSet, tests: &Tests) -> f64 {
         let is_open =
             |test: &&Test| matches!(test, Test::Numbers(field, s) if field.is_scale() && s.single().is_none());
         if !tests.iter().any(|t| is_open(&t)) {
             return 0.0;
         }
-        let attack = matched.and(&self.columns.attack_rows);
-        let (mut sum, mut rows) = (0.0, 0.0f64);
-        attack.for_each(|i| (sum, rows) = (sum + self.weights[i], rows + 1.0));
+        let (rows, sum) = self.attack_of(matched);
         let of = |test: &Test| {
             let Test::Numbers(field, spans) = test else { return 0.0 };
-            let values = &self.columns.values[field.column()];
             let (mut low, mut high) = (u32::MAX, 0);
-            attack.for_each(|i| (low, high) = (low.min(values[i]), high.max(values[i])));
+            self.columns.each_value(matched, *field, |value| (low, high) = (low.min(value), high.max(value)));
             spans.cut_off(*field, self.columns.version, (low, high), rows)
         };
         tests.iter().filter(is_open).map(of).sum::<f64>() * sum / (rows + 1.0)
@@ -126,35 +123,28 @@ impl Search<'_> {
     /// A sample seldom holds the extremes. Each end moves out to where what is probably still to come stops paying for the
     /// ordinary traffic that is met on the way, then to the number within that takes fewest ternary entries.
     fn widen(&self, live: &RowSet, tests: &Tests, field: Field, spans: Spans) -> Option<Spans> {
-        let others = tests.without(field);
-        let values: Vec<(u32, f64, bool)> = self.columns.order[field.column()]
-            .iter()
-            .map(|i| usize::from(*i))
-            .filter(|i| live.contains(*i) && others.matches(&self.columns.rows[*i]))
-            .filter_map(|i| Some((self.columns.rows[i].number(field)?, self.weights[i], i < self.columns.attack)))
-            .collect();
-        let (mut rows, mut sum) = (0.0f64, 0.0);
-        for (_, weight, _) in values.iter().filter(|v| v.2 && spans.contains(v.0)) {
-            rows += 1.0;
-            sum += weight;
-        }
+        let others = self.columns.matching(live, &tests.without(field));
+        let (rows, sum) = self.attack_of(&self.columns.narrow(&others, &Test::Numbers(field, spans)));
         let slice = spans.as_slice();
         let (first, last) = (slice.first()?.0, slice.last()?.1);
         let gap = (f64::from(last - first) / (rows - 1.0).max(1.0)).max(0.5);
         let end = Expected { gap, worth: sum / (rows + 1.0) };
         let mut wider: Vec<(u32, u32)> = slice.to_vec();
-        let below: Vec<(u32, f64)> = values.iter().rev().filter(|v| v.0 < first).map(|v| (first - v.0, v.1)).collect();
-        let above: Vec<(u32, f64)> = values.iter().filter(|v| v.0 > last).map(|v| (v.0 - last, v.1)).collect();
-        let down = end.reach(&below, first.saturating_sub(field.least(self.columns.version)));
-        let up = end.reach(&above, field.most().saturating_sub(last));
+        let room = first.saturating_sub(field.least(self.columns.version));
+        let down = end.reach(room, |most| self.beyond(&others, field, (first - most, first - 1), |v| first - v));
+        let room = field.most().saturating_sub(last);
+        let up = end.reach(room, |most| self.beyond(&others, field, (last + 1, last + most), |v| v - last));
         wider[0].0 = rounded_down(first - down, first - down / 2);
         let count = wider.len();
         wider[count - 1].1 = rounded_up(last + up / 2, last + up);
         // A hole is only as wide as the ordinary traffic in it.
         for at in 1..count {
             let (low, high) = (wider[at - 1].1, wider[at].0);
-            let inside = || values.iter().filter(|v| v.0 > low && v.0 < high && !v.2);
-            let (Some(least), Some(most)) = (inside().map(|v| v.0).min(), inside().map(|v| v.0).max()) else {
+            let [_, ordinary] = self.columns.between(field, low + 1, high.saturating_sub(1));
+            let inside = |(_, i): &&(u32, u16)| others.contains(usize::from(*i));
+            let (Some((least, _)), Some((most, _))) =
+                (ordinary.iter().find(inside), ordinary.iter().rev().find(inside))
+            else {
                 continue;
             };
             let half = if field == Field::Length { 2 } else { 1 };
@@ -163,6 +153,21 @@ impl Search<'_> {
             wider[at].0 = high - up;
         }
         Spans::new(wider)
+    }
+
+    /// Distances and weights of the rows with values from `low` to `high`, nearest first.
+    fn beyond(
+        &self,
+        rows: &RowSet,
+        field: Field,
+        (low, high): (u32, u32),
+        distance: impl Fn(u32) -> u32,
+    ) -> Vec<(u32, f64)> {
+        let lists = self.columns.between(field, low, high);
+        let found = lists.into_iter().flatten().filter(|(_, i)| rows.contains(usize::from(*i)));
+        let mut found: Vec<(u32, f64)> = found.map(|(v, i)| (distance(*v), self.weight((*i).into()))).collect();
+        found.sort_by_key(|f| f.0);
+        found
     }
 }
 
@@ -175,14 +180,16 @@ struct Expected {
 }
 
 impl Expected {
-    /// How far the end moves: `others` are the distances and weights of rows beyond it, nearest first; `room` is left in the field.
-    fn reach(&self, others: &[(u32, f64)], room: u32) -> u32 {
+    /// How far the end moves: `others` gives the distances and weights of rows beyond it up to some distance, nearest first; `room` is
+    /// left in the field.
+    fn reach(&self, room: u32, others: impl FnOnce(u32) -> Vec<(u32, f64)>) -> u32 {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a distance within the field")]
         let most = ((GAPS * self.gap).ceil().max(1.0) as u32).min(room);
         let gain = |distance: u32| self.worth * (1.0 - (-f64::from(distance) / self.gap).exp());
         let (mut best, mut best_at) = (0.0, 0);
         let mut met = 0.0;
         let mut before = 0;
+        let others = if most > 0 { others(most) } else { Vec::new() };
         for &(distance, weight) in others.iter().chain(std::iter::once(&(u32::MAX, 0.0))) {
             if distance > before {
                 // Half-way to what is not to be met, or all the way.
