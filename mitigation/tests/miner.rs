@@ -282,3 +282,43 @@ fn a_flood_that_looks_ordinary_is_told_apart_by_where_ordinary_traffic_comes_fro
         (measured(Capabilities::default()), measured(Capabilities { source: false, ..Capabilities::default() }));
     assert!(with < 0.02 && with < without / 4.0, "{with} of ordinary traffic hit, {without} without sources");
 }
+
+/// Victims all over an alarmed prefix: what differs in the victim alone is one rule, and no rule reaches beyond the alarm.
+#[test]
+fn several_victims_of_an_alarmed_prefix_take_one_rule() {
+    let alarmed: detector::Prefix = "203.0.113.0/24".parse().expect("literal");
+    let hosts = |mut samples: Vec<Sample>, hosts: &[u128]| {
+        for (at, sample) in samples.iter_mut().enumerate() {
+            sample.destination = alarmed.bits() | hosts[at % hosts.len()] << 96;
+        }
+        samples
+    };
+    let of = |name: &str, kinds: &[(&str, traffic::Kind)]| kinds.iter().find(|k| k.0 == name).map(|k| k.1);
+    let (ntp, web) = (of("ntp", &ATTACKS).expect("known"), of("web", &ORDINARY).expect("known"));
+    let mut random = Random::new(11);
+    let everywhere: Vec<u128> = (1..255).collect();
+    let baseline = hosts(mix(IpVersion::V4, &mut random, 2000, 0, ntp, web), &everywhere);
+    let victims = [3, 4, 9, 77, 130, 131, 200, 251];
+    let attack = hosts(mix(IpVersion::V4, &mut random, 480, 100, ntp, web), &victims);
+    let rest = hosts(mix(IpVersion::V4, &mut random, 20, 0, ntp, web), &everywhere);
+    let target = detector::Target { prefix: alarmed, direction: Direction::Incoming };
+    let prepared = Baseline::new(target, baseline);
+    let outcome = mine(&Request {
+        target,
+        sample: &[attack.clone(), rest].concat(),
+        by_bytes: false,
+        enough: 0.95,
+        baseline: Some(&prepared),
+        sample_pps: Some(210_000.0),
+        baseline_pps: Some(10_000.0),
+        capacity_pps: Some(40_000.0),
+        max_rules: 10,
+        capabilities: Capabilities::default(),
+        excluded: Vec::new(),
+    });
+    assert_eq!(outcome.rules.len(), 1, "{:?}", outcome.rules.iter().map(|r| r.pattern.to_string()).collect::<Vec<_>>());
+    let rule = &outcome.rules[0].pattern;
+    assert!(rule.destination().is_some_and(|d| alarmed.contains(&d)), "{rule}");
+    let hit = attack.iter().filter(|s| rule.matches(s) == Match::Yes).count();
+    assert!(hit * 100 >= attack.len() * 99, "{rule} covers {hit}");
+}

@@ -112,6 +112,7 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &Baselin
         return Outcome::none(Verdict::NoPattern, Vec::new());
     }
     judge.polish(&mut best, &pool, request.max_rules);
+    judge.merge_victims(request, &mut best);
     judge.refine(request, &mut best);
     let make = |rule: &Rule, reason| judge.candidate(request, rule, (sample, ordinary), reason);
     if judge.value(&best) <= nothing + GAIN {
