@@ -103,8 +103,9 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &Baselin
         if value > best_value {
             (best, best_value) = (set, value);
         }
-        // A dearer exchange covers less.
-        if best_value > 1.0 + COVERAGE - 0.01 || value < best_value - WORSE {
+        // A dearer exchange covers less, and cannot spare more than all.
+        let spares_all = !best.is_empty() && value >= best_value && judge.spares_all(&best);
+        if best_value > 1.0 + COVERAGE - 0.01 || value < best_value - WORSE || spares_all {
             break;
         }
     }
@@ -297,6 +298,11 @@ impl Judge<'_> {
     fn value_of<'r>(&self, set: impl Iterator<Item = &'r Rule> + Clone) -> f64 {
         let shares = self.columns.shares(&self.union(set.clone()));
         self.worth(&shares, self::unseen(set.clone()), set.count())
+    }
+
+    /// Whether a set hits no ordinary row and no opening.
+    fn spares_all(&self, set: &[Rule]) -> bool {
+        self.columns.mass(&self.union(set)).ordinary <= 0.0
     }
 
     /// Value of a set that matches these shares, and of which the sample does not show `loss` and `unseen`.

@@ -22,31 +22,51 @@ const ALONE: usize = 3;
 const MOST_TESTS: usize = 64;
 
 /// A field of bits: few values, each with the rows that have it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Kinds(pub(super) Vec<(u16, RowSet)>);
 
 impl Kinds {
     /// Values beyond this many are taken for none.
     const MOST: usize = 64;
 
-    fn new(words: usize, rows: impl Iterator<Item = Option<u16>>) -> Self {
-        let mut kinds: Vec<(u16, RowSet)> = Vec::with_capacity(8);
+    /// Rows from `first` on, with the value that each has.
+    pub(super) fn new(words: usize, first: usize, rows: impl Iterator<Item = Option<u16>>) -> Self {
+        let mut kinds = Self(Vec::with_capacity(8));
+        kinds.add(words, first, rows);
+        kinds
+    }
+
+    /// The same with further rows.
+    fn and(&self, words: usize, first: usize, rows: impl Iterator<Item = Option<u16>>) -> Self {
+        let mut kinds = Self(self.0.iter().map(|(value, rows)| (*value, rows.among(words))).collect());
+        kinds.add(words, first, rows);
+        kinds
+    }
+
+    fn add(&mut self, words: usize, first: usize, rows: impl Iterator<Item = Option<u16>>) {
         for (row, value) in rows.enumerate() {
             let Some(value) = value else { continue };
-            let at = kinds.iter().position(|k| k.0 == value).unwrap_or(kinds.len());
-            if at == kinds.len() && at < Self::MOST {
-                kinds.push((value, RowSet::none(words)));
+            let at = self.0.iter().position(|k| k.0 == value).unwrap_or(self.0.len());
+            if at == self.0.len() && at < Self::MOST {
+                self.0.push((value, RowSet::none(words)));
             }
-            if let Some((_, rows)) = kinds.get_mut(at) {
-                rows.insert(row);
+            if let Some((_, rows)) = self.0.get_mut(at) {
+                rows.insert(first + row);
             }
         }
-        Self(kinds)
     }
 
     fn matching(&self, none: RowSet, mask: Mask) -> RowSet {
         self.0.iter().filter(|k| mask.matches(k.0)).fold(none, |all, (_, rows)| all.or(rows))
     }
+}
+
+/// A bin under way: lowest and highest value, and where it ends in the attack's rows by value and the ordinary ones.
+#[derive(Debug)]
+struct Filled {
+    low: u32,
+    high: u32,
+    ends: (usize, usize),
 }
 
 /// Shares of both sides that a set of rows makes up.
@@ -186,8 +206,8 @@ impl<'a> Columns<'a> {
             ordinary_rows,
             values: std::array::from_fn(|c| rows.iter().map(|r| r.numbers[c]).collect()),
             order: std::array::from_fn(|c| if used(NUMERIC[c]) { sorted(&rows, first, c) } else { Vec::new() }),
-            flags: Kinds::new(words, baseline.flags.iter().copied().chain(rows.iter().map(|r| r.flags))),
-            fragments: Kinds::new(words, baseline.fragments.iter().copied().chain(rows.iter().map(|r| r.fragment))),
+            flags: baseline.flags.and(words, first, rows.iter().map(|r| r.flags)),
+            fragments: baseline.fragments.and(words, first, rows.iter().map(|r| r.fragment)),
             present: [RowSet::none(words); NUMERIC.len()],
             bin: std::array::from_fn(|_| Vec::new()),
             bins: std::array::from_fn(|_| Vec::new()),
@@ -202,41 +222,62 @@ impl<'a> Columns<'a> {
     }
 
     /// Puts neighbouring values that few rows have into bins; a value that many have is a bin of its own.
-    #[allow(clippy::cast_possible_truncation, reason = "at most 2560 rows")]
-    fn fill_bins(&mut self, column: usize) {
-        let (mut attack, mut ordinary) = (&self.order[column][..], &self.baseline.order[column][..]);
+    fn bins_of(&self, column: usize) -> Vec<Filled> {
+        let (attack, runs) = (&self.order[column], &self.baseline.runs[column]);
         let rows = self.baseline.rows + self.baseline.openings + self.attack;
         let (many, full) = (rows.div_ceil(100), rows.div_ceil(BINS));
-        let mut bin = vec![0u16; self.baseline.end + self.attack];
-        let mut bins: Vec<(u32, u32)> = Vec::with_capacity(3 * BINS);
-        // What no row is in.
-        bins.push((u32::MAX, u32::MAX));
+        let mut bins: Vec<Filled> = Vec::with_capacity(2 * BINS);
         let (mut filled, mut alone) = (0, true);
-        while let Some(value) = attack.first().into_iter().chain(ordinary.first()).map(|f| f.0).min() {
-            let of_attack = attack.iter().take_while(|a| a.0 == value).count();
-            let of_ordinary = ordinary.iter().take_while(|o| o.0 == value).count();
-            let count = of_attack + of_ordinary;
-            let apart = count >= many || of_attack >= ALONE;
+        let (mut a, mut run, mut o) = (0, 0, 0);
+        loop {
+            let (of_attack, of_ordinary) = (attack.get(a).map(|a| a.0), runs.get(run));
+            let Some(value) = of_attack.into_iter().chain(of_ordinary.map(|r| r.0)).min() else { break };
+            let (before_a, before_o) = (a, o);
+            a += attack[a..].iter().take_while(|a| a.0 == value).count();
+            if let Some((_, end)) = of_ordinary.filter(|r| r.0 == value) {
+                o = usize::from(*end);
+                run += 1;
+            }
+            let count = a - before_a + o - before_o;
+            let apart = count >= many || a - before_a >= ALONE;
             match bins.last_mut() {
                 Some(last) if !apart && !alone && filled < full => {
-                    last.1 = value;
                     filled += count;
+                    (last.high, last.ends) = (value, (a, o));
                 }
                 _ => {
-                    bins.push((value, value));
+                    bins.push(Filled { low: value, high: value, ends: (a, o) });
                     (filled, alone) = (count, apart);
                 }
             }
+        }
+        bins
+    }
+
+    /// Numbers the bins of a field. Neighbours without attack rows are one: no range begins, ends or is cut there.
+    #[allow(clippy::cast_possible_truncation, reason = "at most 2560 rows")]
+    fn fill_bins(&mut self, column: usize) {
+        let (attack, ordinary) = (&self.order[column], &self.baseline.order[column]);
+        let mut bin = vec![0u16; self.baseline.end + self.attack];
+        let mut bins: Vec<(u32, u32)> = Vec::with_capacity(2 * BINS);
+        // What no row is in.
+        bins.push((u32::MAX, u32::MAX));
+        let (mut before, mut had_attack) = ((0, 0), true);
+        for Filled { low, high, ends } in self.bins_of(column) {
+            let has_attack = ends.0 > before.0;
+            match bins.last_mut() {
+                Some(last) if !has_attack && !had_attack => last.1 = high,
+                _ => bins.push((low, high)),
+            }
             let number = (bins.len() - 1) as u16;
-            let (of_attack, of_ordinary) = (attack.split_at(of_attack), ordinary.split_at(of_ordinary));
-            of_attack.0.iter().chain(of_ordinary.0).for_each(|(_, i)| bin[usize::from(*i)] = number);
-            (attack, ordinary) = (of_attack.1, of_ordinary.1);
+            attack[before.0..ends.0].iter().for_each(|(_, i)| bin[usize::from(*i)] = number);
+            ordinary[before.1..ends.1].iter().for_each(|(_, i)| bin[usize::from(*i)] = number);
+            (before, had_attack) = (ends, has_attack);
         }
+        let mut present = self.baseline.present[column].among(self.all.words().len());
+        attack.iter().for_each(|(_, i)| present.insert(usize::from(*i)));
+        self.present[column] = present;
         (self.bin[column], self.bins[column]) = (bin, bins);
-        let present = &mut self.present[column];
-        for list in [&self.order[column], &self.baseline.order[column]] {
-            list.iter().for_each(|(_, i)| present.insert(usize::from(*i)));
-        }
     }
 
     /// Attack rows, and ordinary rows and openings, of a set that have a numeric field.
@@ -255,6 +296,11 @@ impl<'a> Columns<'a> {
         }
     }
 
+    /// Rows that have a numeric field, of the attack and ordinary ones, by value.
+    pub(super) fn both(&self, field: Field) -> [&[(u32, u16)]; 2] {
+        [&self.order[field.column()], &self.baseline.order[field.column()]]
+    }
+
     /// Rows that have a numeric field, by value.
     pub(super) fn in_order(&self, field: Field) -> impl Iterator<Item = (u32, usize)> {
         merged(&self.order[field.column()], &self.baseline.order[field.column()])
@@ -262,7 +308,7 @@ impl<'a> Columns<'a> {
 
     /// Rows with values from `low` to `high`.
     pub(super) fn between(&self, field: Field, low: u32, high: u32) -> [&[(u32, u16)]; 2] {
-        [&self.order[field.column()], &self.baseline.order[field.column()]].map(|o| between(o, low, high))
+        self.both(field).map(|o| between(o, low, high))
     }
 
     /// Rows of a set that pass a test.

@@ -4,9 +4,10 @@ use collectors::sample::tcp_flags;
 use collectors::{IpVersion, Sample};
 use detector::Target;
 
+use super::columns::Kinds;
 use super::gate::Gate;
 use super::row::{ByAddress, Row, Sorted, by_address, sorted};
-use super::rowset::{count, for_each};
+use super::rowset::{RowSet, count, for_each};
 use super::test::{Field, NUMERIC};
 use super::{MAX_OPENINGS, thin};
 
@@ -86,9 +87,13 @@ pub struct Baseline {
     pub(super) values: [Vec<u32>; NUMERIC.len()],
     /// Rows that have a numeric field, by value.
     pub(super) order: [Sorted; NUMERIC.len()],
-    /// TCP flags and fragment bits by row.
-    pub(super) flags: Vec<Option<u16>>,
-    pub(super) fragments: Vec<Option<u16>>,
+    /// The values that they have, each with where it ends there.
+    pub(super) runs: [Vec<(u32, u16)>; NUMERIC.len()],
+    /// The same rows as a set.
+    pub(super) present: [RowSet; NUMERIC.len()],
+    /// Rows by TCP flags and fragment bits.
+    pub(super) flags: Kinds,
+    pub(super) fragments: Kinds,
     pub(super) by_source: ByAddress,
     /// Only of a target that is wider than a host.
     pub(super) by_destination: ByAddress,
@@ -114,6 +119,8 @@ impl Baseline {
         rows.extend_from_slice(&openings);
         rows.resize(rows.len().next_multiple_of(64), Row::NONE);
         let is_wide = !target.prefix.is_host();
+        let words = rows.len() / 64;
+        let order: [Sorted; NUMERIC.len()] = std::array::from_fn(|c| sorted(&rows, 0, c));
         Self {
             rows: count,
             first_opening,
@@ -124,9 +131,15 @@ impl Baseline {
             opening,
             syns: u32::try_from(syns).unwrap_or(u32::MAX),
             values: std::array::from_fn(|c| rows.iter().map(|r| r.numbers[c]).collect()),
-            order: std::array::from_fn(|c| sorted(&rows, 0, c)),
-            flags: rows.iter().map(|r| r.flags).collect(),
-            fragments: rows.iter().map(|r| r.fragment).collect(),
+            runs: std::array::from_fn(|c| runs(&order[c])),
+            present: std::array::from_fn(|c| {
+                let mut present = RowSet::none(words);
+                order[c].iter().for_each(|(_, i)| present.insert(usize::from(*i)));
+                present
+            }),
+            order,
+            flags: Kinds::new(words, 0, rows.iter().map(|r| r.flags)),
+            fragments: Kinds::new(words, 0, rows.iter().map(|r| r.fragment)),
             by_source: by_address(version, &rows, 0, |r| r.source),
             by_destination: if is_wide { by_address(version, &rows, 0, |r| r.destination) } else { Vec::new() },
             gate: Gate::new(&all),
@@ -146,6 +159,17 @@ impl Baseline {
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
+}
+
+/// The values of sorted rows, each with where it ends.
+#[allow(clippy::cast_possible_truncation, reason = "at most some thousand rows")]
+fn runs(sorted: &[(u32, u16)]) -> Vec<(u32, u16)> {
+    let mut end = 0;
+    let of = |run: &[(u32, u16)]| {
+        end += run.len() as u16;
+        (run[0].0, end)
+    };
+    sorted.chunk_by(|a, b| a.0 == b.0).map(of).collect()
 }
 
 /// What a share of the ordinary packets is charged, and each opening: see [`Baseline`].

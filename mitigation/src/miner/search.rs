@@ -16,14 +16,17 @@ use super::{Capabilities, PREFIX_ROWS};
 /// together, as bare SYN are.
 const BEAM: usize = 2;
 const HOPES: usize = 2;
-/// Depths at which hopes are kept.
+/// Depths at which hopes are kept, and of few attack rows, which do not bear as many conditions.
 const HOPEFUL: usize = 2;
+const HOPEFUL_OF_FEW: usize = 1;
+const FEW: usize = 64;
 /// Share of the ordinary traffic hit that is charged to a hope.
 const HOPE: f64 = 0.15;
 /// States that take the place of the best one when chance explains it.
 const RUNNERS_UP: usize = 3;
 /// Conditions beside the first at most.
 const DEPTH: usize = 4;
+const DEPTH_OF_FEW: usize = 3;
 /// Protocols that are looked into.
 const PROTOCOLS: usize = 4;
 /// A hole in a range must spare as much as this many ordinary samples weigh: fewer meet by chance.
@@ -170,7 +173,9 @@ impl<'a> Search<'a> {
             keep(&mut best, state);
         }
         beam.insert(0, all);
-        for depth in 0..DEPTH {
+        let (depths, hopeful) =
+            if self.columns.attack <= FEW { (DEPTH_OF_FEW, HOPEFUL_OF_FEW) } else { (DEPTH, HOPEFUL) };
+        for depth in 0..depths {
             let mut proposals = std::mem::take(&mut self.proposals);
             proposals.clear();
             let bar = best.first().map_or(0.0, |b| b.score);
@@ -188,7 +193,7 @@ impl<'a> Search<'a> {
             let by_score = |p: &Proposal| p.score;
             let by_hope = |p: &Proposal| p.hope;
             self.keep(&beam, &mut proposals, by_score, BEAM, &mut next);
-            if depth < HOPEFUL {
+            if depth < hopeful {
                 self.keep(&beam, &mut proposals, by_hope, HOPES, &mut next);
             }
             self.proposals = proposals;
@@ -197,7 +202,7 @@ impl<'a> Search<'a> {
             }
             // Two conditions may help where one does not, but not later.
             let better = best.first().is_some_and(|b| b.score > bar);
-            if next.is_empty() || (depth >= HOPEFUL && !better) {
+            if next.is_empty() || (depth >= hopeful && !better) {
                 break;
             }
             beam = next;
@@ -210,31 +215,27 @@ impl<'a> Search<'a> {
         &self,
         beam: &[State],
         proposals: &mut [Proposal],
-        by: fn(&Proposal) -> f64,
+        by: impl Fn(&Proposal) -> f64,
         count: usize,
         next: &mut Vec<State>,
     ) {
-        let before = |a: &Proposal, b: &Proposal| {
-            by(b).total_cmp(&by(a)).then_with(|| a.test.cmp(&b.test)).then(a.parent.cmp(&b.parent))
-        };
         let most = next.len() + count;
+        let mut left = proposals;
         // Few are needed: the next best is looked for until they are.
-        for done in 0..proposals.len() {
-            if next.len() == most {
-                break;
-            }
-            let Some(best) = (done..proposals.len()).min_by(|a, b| before(&proposals[*a], &proposals[*b])) else {
-                break;
-            };
-            proposals.swap(done, best);
-            let proposal = &proposals[done];
-            let tests = beam[proposal.parent].tests.with(proposal.test);
+        while next.len() < most
+            && let Some(best) = first_by(left, &by)
+        {
+            left.swap(0, best);
+            let Some((proposal, rest)) = left.split_first_mut() else { break };
+            left = rest;
+            let parent = &beam[proposal.parent];
+            let tests = parent.tests.with(proposal.test);
             // Raw ends take many entries; widening finds rounder ones.
             let most_entries = self.can.max_entries.saturating_mul(ROUNDING);
             if next.iter().any(|s| s.tests == tests) || tests.entries() > most_entries {
                 continue;
             }
-            let rows = self.columns.narrow(&beam[proposal.parent].rows, &proposal.test);
+            let rows = self.columns.narrow(&parent.rows, &proposal.test);
             next.push(self.state(tests, rows));
         }
     }
@@ -380,17 +381,43 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Groups rows by value.
+    /// Groups rows by value; between those that attack rows have, ordinary rows are one group.
     fn group(&mut self, rows: &RowSet, field: Field) -> Totals {
-        self.groups.clear();
+        let columns = self.columns;
+        let [attack, mut ordinary] = columns.both(field);
+        let is_in = |(_, i): &&(u32, u16)| rows.contains(usize::from(*i));
+        let mut attack = attack.iter().filter(is_in).peekable();
         let mut totals = Totals::default();
-        for (value, i) in self.columns.in_order(field).filter(|(_, i)| rows.contains(*i)) {
-            let weight = self.weight(i);
-            totals.add(self.columns.is_attack(i), weight.abs());
-            match self.groups.last_mut() {
-                Some(last) if last.low == value => last.add(weight),
-                _ => self.groups.push(Group { low: value, high: value, plus: weight.max(0.0), sum: weight }),
+        self.groups.clear();
+        loop {
+            let next = attack.peek().map_or(u32::MAX, |a| a.0);
+            let below = ordinary.iter().take_while(|o| o.0 < next).count();
+            let (between, rest) = ordinary.split_at(below);
+            let mut group: Option<Group> = None;
+            for &(value, i) in between.iter().filter(is_in) {
+                let weight = self.ordinary * columns.charged(i.into());
+                totals.add(false, weight);
+                let group = group.get_or_insert(Group { low: value, ..Group::default() });
+                (group.high, group.sum) = (value, group.sum - weight);
             }
+            if next == u32::MAX {
+                break;
+            }
+            self.groups.extend(group.filter(|_| totals.attack_rows > 0));
+            let mut group = Group { low: next, high: next, ..Group::default() };
+            while let Some((_, i)) = attack.next_if(|a| a.0 == next) {
+                let weight = self.attack * columns.share(usize::from(*i));
+                totals.add(true, weight);
+                group.add(weight);
+            }
+            let (same, rest) = rest.split_at(rest.iter().take_while(|o| o.0 == next).count());
+            for (_, i) in same.iter().filter(is_in) {
+                let weight = self.ordinary * columns.charged(usize::from(*i));
+                totals.add(false, weight);
+                group.add(-weight);
+            }
+            self.groups.push(group);
+            ordinary = rest;
         }
         totals
     }
@@ -532,6 +559,23 @@ impl<'a> Search<'a> {
             })
             .collect()
     }
+}
+
+/// The place of the proposal with the greatest value; of equal ones the one with the least test and parent.
+fn first_by(proposals: &[Proposal], by: impl Fn(&Proposal) -> f64) -> Option<usize> {
+    let mut best: Option<(usize, f64)> = None;
+    for (at, proposal) in proposals.iter().enumerate() {
+        let value = by(proposal);
+        let is_first = best.is_none_or(|(first, most)| {
+            let first = &proposals[first];
+            let tie = || (proposal.test, proposal.parent) < (first.test, first.parent);
+            value.total_cmp(&most).then_with(|| tie().cmp(&false)).is_gt()
+        });
+        if is_first {
+            best = Some((at, value));
+        }
+    }
+    best.map(|b| b.0)
 }
 
 /// What a mask keeps of sums by value.
