@@ -161,7 +161,7 @@ impl Row {
         clippy::cast_possible_truncation,
         reason = "what was narrow when it was written; a forged file says what it likes"
     )]
-    fn sample(&self) -> Option<Sample> {
+    pub(crate) fn sample(&self) -> Option<Sample> {
         let (version, source) = collectors::sample::address_bits(self.source);
         let (other, destination) = collectors::sample::address_bits(self.destination);
         if version != other {

@@ -30,6 +30,7 @@ use crate::control::{self, Caller, Outcome, act, server, show};
 use crate::enforcer::local::Local;
 use crate::exporters::Watch;
 use crate::history::{Recorder, Retention};
+use crate::notify::{self, Facts, Notifier};
 use crate::pipeline::{Pipeline, Request};
 use crate::plant::{Job, MeterSink, Plant};
 use crate::report::{Entry, Report};
@@ -238,10 +239,11 @@ struct Control {
     /// Orders carried out, whose callers wait for the store.
     acted: Vec<(Time, tokio::sync::oneshot::Sender<Outcome>, Outcome)>,
     halt: Arc<Halt>,
-    cases: mpsc::SyncSender<Case>,
+    cases: mpsc::SyncSender<Arc<Case>>,
     events: VecDeque<Entry>,
     on_event: Box<dyn FnMut(&Entry) + Send>,
     recorder: Option<Recorder>,
+    notifier: Notifier,
     site: Site,
     started: Time,
     status: Shared,
@@ -298,6 +300,7 @@ pub async fn start(
         let rails = Rails::new(Space::new(&config.mitigation), Classes::default());
         tokio::spawn(exabgp::run(exabgp, rails, others_out))
     });
+    let notifier = open_notifier(&options, &config, &pipeline)?;
     let halt = Arc::new(Halt { asked: AtomicBool::new(false), peers: shared });
     let (jobs_in, jobs) = mpsc::sync_channel(control::QUEUE);
     let statistics = workers.reader();
@@ -318,6 +321,7 @@ pub async fn start(
         events: VecDeque::new(),
         on_event: Box::new(on_event),
         recorder,
+        notifier,
         site,
         started: now,
         status: status.clone(),
@@ -375,6 +379,14 @@ fn open_history(
     }
 }
 
+/// Who is told; routes of an earlier run that are not in force any more are told as ended.
+fn open_notifier(options: &Options, config: &Config, pipeline: &Pipeline) -> Result<Notifier> {
+    let notifier = Notifier::start(config.notify.clone(), options.state.as_deref(), clock::now)?;
+    let announced = pipeline.policy().all().filter(|m| m.dry_run.is_none());
+    notifier.in_force(announced.map(|m| notify::message::key(&m.target, &m.route.to_string())).collect());
+    Ok(notifier)
+}
+
 /// The file that `floodwall withdraw-all` finds the process by when the control socket does not answer.
 fn write_pid(options: &Options) -> Option<PathBuf> {
     let path = pid_file(options.state.as_deref()?);
@@ -395,8 +407,8 @@ pub fn pid_file(state: &Path) -> PathBuf {
 
 /// A thread that keeps cases in a directory; ends with the control thread. A full queue drops: evidence for later never delays
 /// what happens now.
-fn write_cases(directory: PathBuf) -> Result<mpsc::SyncSender<Case>> {
-    let (sender, cases) = mpsc::sync_channel::<Case>(CASES);
+fn write_cases(directory: PathBuf) -> Result<mpsc::SyncSender<Arc<Case>>> {
+    let (sender, cases) = mpsc::sync_channel::<Arc<Case>>(CASES);
     let run = move || {
         let mut failed = false;
         for case in cases {
@@ -514,10 +526,12 @@ impl Control {
             let changed = self.announcers.offer(now, &self.pipeline, &mut entries);
             self.answer_acted(now);
             self.announcers.journal(&entries);
-            entries.into_iter().for_each(|entry| self.tell(entry));
-            for case in self.pipeline.take_cases() {
+            for case in self.pipeline.take_cases().into_iter().map(Arc::new) {
+                // Before the entries: what is told of a rule holds the sample it was mined from.
+                self.notifier.keep(&case);
                 let _ = self.cases.try_send(case);
             }
+            entries.into_iter().for_each(|entry| self.tell(entry));
             if now >= refresh || changed {
                 refresh = now.after(REFRESH);
                 let news = self.exporters.refresh(now, self.statistics.exporters());
@@ -560,6 +574,7 @@ impl Control {
                     let now = clock::now();
                     let (detector, mitigation) = (config.detector.clone(), config.mitigation.clone());
                     let (meters, entries) = self.pipeline.reconfigure(now, detector, mitigation, added);
+                    self.notifier.configure(config.notify.clone());
                     self.config = *config;
                     self.tell(Entry::new(now, Report::Configured));
                     entries.into_iter().for_each(|entry| self.tell(entry));
@@ -623,10 +638,26 @@ impl Control {
         if let Some(recorder) = &self.recorder {
             recorder.tell(&entry);
         }
+        if self.notifier.wants(&entry.report) {
+            self.notifier.tell(&entry, self.facts(&entry.report));
+        }
         if self.events.len() >= EVENTS {
             self.events.pop_front();
         }
         self.events.push_back(entry);
+    }
+
+    /// What is known about an event's target now.
+    fn facts(&self, report: &Report) -> Facts {
+        let (Some(target), route) = notify::message::subject(report) else { return Facts::default() };
+        let detector = self.pipeline.detector();
+        let networks = detector.config().networks.iter().filter(|n| n.contains(&target.prefix));
+        let mitigation = self.pipeline.policy().all().find(|m| m.target == target && m.route.to_string() == route);
+        Facts {
+            attack: detector.attacks().get(&target).map(attack),
+            mitigation: mitigation.map(|m| self.mitigation(m)),
+            network: networks.max_by_key(|n| n.length()).map(ToString::to_string).unwrap_or_default(),
+        }
     }
 
     fn describe(&self, now: Time) -> Status {
@@ -657,7 +688,7 @@ impl Control {
             attacks: detector.attacks().values().map(attack).collect(),
             mitigations: self.pipeline.policy().all().map(|m| self.mitigation(m)).collect(),
             peers: self.announcers.peers().iter().map(|(name, status)| peer(now, name, status)).collect(),
-            warnings: self.recorder.iter().filter_map(Recorder::alarm).collect(),
+            warnings: self.recorder.iter().filter_map(Recorder::alarm).chain(self.notifier.alarms()).collect(),
             halted: self.pipeline.policy().halted().is_some(),
             events: self.events.iter().cloned().collect(),
         }

@@ -41,6 +41,10 @@
 //! words on the command line are before the daemon's desk: one way, one audit log. Reads that many ask for come from the newest
 //! status or, by [`history`], from a file; neither touches the control thread.
 //!
+//! # Life of a notification
+//! The control thread hands each event with what it knows of the target to [`notify`], whose own thread writes it into an outbox and
+//! sends it to each channel by itself: what hangs there reaches neither the control thread nor BGP.
+//!
 //! # Invariants
 //! * No stage knows a later one; no stage knows `config`.
 //! * Only `clock.rs` reads the clock; a clippy ban says so. Time enters as an argument.
@@ -65,6 +69,7 @@ mod exporters;
 pub mod history;
 pub mod log;
 mod ordinary;
+pub mod notify;
 pub mod pipeline;
 pub mod plant;
 pub mod replay;

@@ -137,6 +137,9 @@ fn parse(text: &str, report: &mut Report) -> Option<Draft> {
                         Section::Whitelist => {
                             draft.whitelists.entry(name).or_default();
                         }
+                        Section::Notify => {
+                            draft.notify.named.entry(name).or_default();
+                        }
                         Section::HostGroup | Section::Main | Section::Api | Section::State | Section::Enforcer => {
                             draft.groups.entry(name).or_default();
                         }
@@ -240,6 +243,7 @@ fn compose(draft: &Draft, report: &mut Report) -> Config {
         mitigation: compose_mitigation(draft, &networks, report),
         api: crate::api::compose(&draft.api, report),
         history: crate::api::compose_history(&draft.api),
+        notify: crate::notify::compose(&draft.notify, report),
         state_directory: draft.main.state_directory.clone().into(),
         control_socket_others_may_read: draft.main.control_socket_others_may_read,
         logging_level: draft.main.logging_level.clone(),

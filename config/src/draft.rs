@@ -203,6 +203,8 @@ pub struct Draft {
     pub main: Main,
     /// The HTTP listeners and the history.
     pub api: crate::api::Draft,
+    /// Who is told.
+    pub notify: crate::notify::Draft,
     /// Host groups by name; `global` is always there.
     pub groups: BTreeMap<String, Group>,
     /// Traffic rules by name.
@@ -224,6 +226,7 @@ impl Draft {
         let mut draft = Self {
             main: Main::unset(),
             api: crate::api::Draft::default(),
+            notify: crate::notify::Draft::default(),
             groups: BTreeMap::from([("global".to_owned(), Group::default())]),
             traffic_rules: BTreeMap::new(),
             whitelists: BTreeMap::new(),
@@ -233,9 +236,7 @@ impl Draft {
         };
         for key in crate::schema::keys() {
             use crate::schema::Section;
-            let is_named =
-                matches!(key.section, Section::Bgp | Section::EnforcerPeer | Section::TrafficRule | Section::Whitelist);
-            if is_named {
+            if key.section.is_named() && key.section != Section::HostGroup {
                 continue;
             }
             if let Some(default) = &key.default {

@@ -11,6 +11,7 @@ pub mod check;
 pub mod draft;
 pub mod enforcer;
 pub mod import;
+pub mod notify;
 pub mod schema;
 pub mod words;
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub api: Api,
     /// What is kept of the past.
     pub history: api::History,
+    /// Who is told of what is announced.
+    pub notify: Vec<notify::Channel>,
     /// Where state is kept.
     pub state_directory: PathBuf,
     /// Every local user may ask through the control socket.

@@ -20,6 +20,8 @@ pub enum Section {
     Whitelist,
     /// `[bgp.NAME]`
     Bgp,
+    /// `[notify.NAME]`
+    Notify,
     /// `[api]`
     Api,
     /// `[state]`
@@ -32,12 +34,13 @@ pub enum Section {
 
 impl Section {
     /// All sections in the order of the reference.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Main,
         Self::HostGroup,
         Self::TrafficRule,
         Self::Whitelist,
         Self::Bgp,
+        Self::Notify,
         Self::Api,
         Self::State,
         Self::Enforcer,
@@ -53,6 +56,7 @@ impl Section {
             Self::TrafficRule => "traffic_rule",
             Self::Whitelist => "whitelist",
             Self::Bgp => "bgp",
+            Self::Notify => "notify",
             Self::Api => "api",
             Self::State => "state",
             Self::Enforcer => "enforcer",
@@ -63,7 +67,10 @@ impl Section {
     /// Whether it has one table per name.
     #[must_use]
     pub const fn is_named(self) -> bool {
-        matches!(self, Self::HostGroup | Self::TrafficRule | Self::Whitelist | Self::Bgp | Self::EnforcerPeer)
+        matches!(
+            self,
+            Self::HostGroup | Self::TrafficRule | Self::Whitelist | Self::Bgp | Self::Notify | Self::EnforcerPeer
+        )
     }
 }
 
@@ -263,6 +270,7 @@ mod collecting;
 mod detection;
 mod enforcer;
 mod flow_spec;
+mod notify;
 
 pub use detection::{SUM_FACTOR, sum_key, sum_measures};
 
@@ -293,6 +301,8 @@ pub fn keys() -> Vec<Key> {
     keys.extend(bgp_keys());
     keys.extend(announcing::bgp_keys());
     keys.extend(api::ban2bgp_keys());
+    keys.extend(notify::main_keys());
+    keys.extend(notify::named_keys());
     keys.extend(api::keys());
     keys.push(main(
         "control_socket_others_may_read",
@@ -704,14 +714,12 @@ pub fn reference() -> String {
             Section::TrafficRule => "traffic_rule.rule1".to_owned(),
             Section::Whitelist => "whitelist.entry1".to_owned(),
             Section::Bgp => "bgp.router1".to_owned(),
+            Section::Notify => "notify.noc".to_owned(),
             Section::EnforcerPeer => "enforcer_peer.detector".to_owned(),
             Section::Main | Section::Api | Section::State | Section::Enforcer => section.name().to_owned(),
         };
         // What only exists when it is named stands as a comment.
-        let is_optional = matches!(
-            section,
-            Section::Bgp | Section::Enforcer | Section::EnforcerPeer | Section::TrafficRule | Section::Whitelist
-        );
+        let is_optional = section == Section::Enforcer || section.is_named() && section != Section::HostGroup;
         let comment = if is_optional { "# " } else { "" };
         text.push_str(&format!("\n{comment}[{header}]\n"));
         for key in keys().iter().filter(|k| k.section == section) {

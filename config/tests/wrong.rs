@@ -25,6 +25,9 @@ local_asn = 65001
 local_address = "127.0.0.1"
 remote_asn = 65002
 remote_address = "127.0.0.2"
+
+[notify.noc]
+type = "syslog"
 "#;
 
 /// The good file with a line in a section, in place of the one with the same key; and that line's number.
@@ -32,6 +35,7 @@ fn with(section: Section, line: &str) -> (String, usize) {
     let header = match section {
         Section::HostGroup => "[hostgroup.web]".to_owned(),
         Section::Bgp => "[bgp.router1]".to_owned(),
+        Section::Notify => "[notify.noc]".to_owned(),
         Section::TrafficRule => "[traffic_rule.memcached]".to_owned(),
         Section::Whitelist => "[whitelist.resolver]".to_owned(),
         Section::EnforcerPeer => "[enforcer_peer.router1]".to_owned(),

@@ -16,6 +16,7 @@ mod drill;
 mod enforce;
 mod import;
 mod mine;
+mod notify;
 mod replay;
 mod router_config;
 mod run;
@@ -78,6 +79,9 @@ enum Command {
     RouterConfig(router_config::Args),
     /// Find the FlowSpec rules for a captured attack.
     Mine(mine::Args),
+    /// Try the channels that notifications go to.
+    #[command(subcommand)]
+    Notify(notify::Args),
     /// Check a configuration file; prints every problem at once.
     Check(check::Args),
     /// Turn another program's configuration into ours, with a report of every key.
@@ -118,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Drill(args) => drill::run(&args),
         Command::RouterConfig(args) => router_config::run(&args),
         Command::Mine(args) => mine::run(&args),
+        Command::Notify(args) => notify::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -23,7 +23,7 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
         let all_words = words(&option.value());
         match option.key.as_str() {
             "duration" => {
-                builder.map(option, Section::Main, &["ban_time"], &all_words, Fate::Changed, "seconds, as there")
+                builder.map(option, Section::Main, &["ban2bgp_duration"], &all_words, Fate::Mapped, "seconds, as there")
             }
             "skiplist" => {
                 let note = "protected here also from wider prefixes";
@@ -47,17 +47,36 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
             }
             "listen" => builder.report(option, Fate::NoEqual, "Floodwall connects to routers: have them wait for it"),
             "httplisten" => {
-                builder.report(option, Fate::NoEqual, "floodwall set blackhole ADDRESS, or the HTTP API at api.listen")
+                let note = "adding and removing take a token: floodwall set token NAME scopes operate";
+                let listen = option.value().replace("0.0.0.0:", "127.0.0.1:");
+                builder.map(option, Section::Main, &["ban2bgp_listen"], &[listen], Fate::Changed, note);
             }
             "http_files_root" => builder.report(option, Fate::NoEqual, "no files are served"),
             _ => builder.report(option, Fate::NoEqual, "this is not an option of ban2bgp that is known here"),
         }
     }
+    set_mode(&mut builder, &sections);
     let networks = Option { source: name.to_owned(), key: "(networks)".to_owned(), values: Vec::new() };
     let note = "set main networks_list: ban2bgp announces any address, Floodwall only your own";
     builder.report(&networks, Fate::Changed, note);
     Ok(builder
         .finish("# Imported from ban2bgp. List your own prefixes in networks_list before anything can be announced."))
+}
+
+/// What a ban becomes: what the peers' modes have in common.
+fn set_mode(builder: &mut Builder, sections: &BTreeMap<String, Vec<Option>>) {
+    let modes: Vec<bool> = sections
+        .values()
+        .flatten()
+        .filter(|o| o.key == "mode")
+        .map(|o| matches!(o.value().as_str(), "flowsource" | "flowspec"))
+        .collect();
+    let mode = match (modes.contains(&true), modes.contains(&false)) {
+        (true, false) => "flowspec",
+        (false, true) => "blackhole",
+        _ => "both",
+    };
+    let _ = builder.set(Section::Main, &["ban2bgp_mode"], &[mode.to_owned()]);
 }
 
 fn import_peer(builder: &mut Builder, name: &str, options: &[Option], main: &[Option], listed: &[String]) {
@@ -146,7 +165,9 @@ mod tests {
                    [r1]\npeer = 10.0.0.2\nas = 65001\nmode = blackhole\n[r3]\npeer = 10.0.0.3\nas = 65002\nlocalas = 65001\nmode = flowsource\n";
         let imported = import("ban2bgp.ini", ini).expect("an INI file");
         let config = crate::check(&imported.text).unwrap_or_else(|p| panic!("{p:?}\n{}", imported.text));
-        assert_eq!(config.mitigation.ban_time.as_secs(), 600);
+        let api = config.api.ban2bgp.expect("ban2bgp's API is on");
+        assert_eq!((api.listen.to_string().as_str(), api.duration_seconds), ("127.0.0.1:8080", 600));
+        assert_eq!(api.form, crate::api::BanForm::Both, "one peer of each mode");
         assert_eq!(config.mitigation.protected.len(), 2);
         assert_eq!(config.mitigation.peers.len(), 1, "r3 is not named in peers");
         assert_eq!(config.mitigation.peers[0].communities.len(), 2);

@@ -243,6 +243,12 @@ fn import_main(builder: &mut Builder, options: &[Option], is_community: bool, ha
                 builder.report(option, Fate::NoEqual, "nothing is announced without a sample");
             }
             "average_calculation_time" => import_average(builder, option),
+            "notify_script_path" if is_community => {
+                // There the script runs if it is there; here it is switched on.
+                let _ = builder.set(Section::Main, &["notify_script_enabled"], &["true".to_owned()]);
+                let note = "switched on by notify_script_enabled; called as before";
+                builder.map(option, Section::Main, &["notify_script_path"], &option.values, Fate::Mapped, note);
+            }
             "netflow_port" => ports(builder, option, "netflow_ports"),
             "sflow_port" => ports(builder, option, "sflow_ports"),
             "netflow_threads_per_port" => {
