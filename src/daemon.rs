@@ -44,6 +44,8 @@ const COLLECT: Duration = Duration::from_millis(2);
 const REFRESH: Duration = Duration::from_millis(200);
 /// Cases that wait to be written at most.
 const CASES: usize = 64;
+/// Rates of hosts, networks and groups are remembered this often.
+const RATES: Duration = Duration::from_secs(crate::history::writer::LONG_STEP.unsigned_abs());
 /// Events kept for the status.
 const EVENTS: usize = 200;
 
@@ -507,6 +509,7 @@ impl Control {
     fn run(mut self, stop: &AtomicBool) {
         let mut next = clock::now();
         let mut refresh = next;
+        let mut rates = next.after(RATES);
         while !stop.load(Ordering::Acquire) {
             let now = clock::now();
             let mut entries = Vec::new();
@@ -540,6 +543,10 @@ impl Control {
                 }
                 news.into_iter().for_each(|entry| self.tell(entry));
                 self.status.publish(self.describe(now));
+            }
+            if let Some(recorder) = self.recorder.as_ref().filter(|_| now >= rates) {
+                rates = now.after(RATES);
+                recorder.rates(crate::history::rates::rates(self.pipeline.detector()));
             }
             let wait = if self.pipeline.is_collecting() { COLLECT } else { next.since(clock::now()) };
             self.serve(wait.min(TICK / 5));

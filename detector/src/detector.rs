@@ -623,6 +623,14 @@ impl Detector {
         self.scan.sums(&self.hosts, &self.config.networks)
     }
 
+    /// The same, summed over the hosts of each host group, in the order of the configuration.
+    #[must_use]
+    pub fn group_averages(&self) -> Vec<(&str, crate::scan::Average)> {
+        let membership = self.hosts.membership();
+        let sums = self.scan.sums_by(&self.hosts, self.config.groups.len(), |host| membership.group_of_prefix(host));
+        self.config.groups.iter().map(|g| g.name.as_str()).zip(sums).collect()
+    }
+
     /// The host group that a host or prefix belongs to.
     #[must_use]
     pub fn group_name(&self, prefix: &Prefix) -> &str {

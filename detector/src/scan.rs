@@ -222,6 +222,19 @@ impl Scan {
         networks.iter().map(|n| (*n, sums[n])).collect()
     }
 
+    /// Sums of the averages of hosts by what `group` says of them, below `count`.
+    pub(crate) fn sums_by(&self, hosts: &Hosts, count: usize, group: impl Fn(&Prefix) -> usize) -> Vec<Average> {
+        let mut sums = vec![Average::default(); count];
+        for (host, average) in self.averages().filter(|(_, average)| *average != Average::default()) {
+            let Some(sum) = hosts.prefix(host).and_then(|prefix| sums.get_mut(group(&prefix))) else { continue };
+            for d in 0..2 {
+                sum.packets[d] += average.packets[d];
+                sum.bytes[d] += average.bytes[d];
+            }
+        }
+        sums
+    }
+
     fn averages(&self) -> impl Iterator<Item = (HostId, Average)> {
         let rows = (0u32..).zip(&self.rows).filter_map(|(slab, rows)| Some((slab, rows.as_ref()?)));
         rows.flat_map(|(slab, rows)| {

@@ -96,6 +96,12 @@ impl Archive {
         self.trouble.get()
     }
 
+    /// Where case files are.
+    #[must_use]
+    pub fn cases(&self) -> PathBuf {
+        self.path.with_file_name("cases")
+    }
+
     fn connect(&self) -> Result<Connection> {
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(Duration::from_secs(1))?;
@@ -109,7 +115,17 @@ impl Archive {
     pub fn series(&self, name: &str, from: i64, to: i64, now: i64) -> Result<Series> {
         let span = to.saturating_sub(from).max(1);
         let fits = |i: &usize| TIERS[*i].kept >= now.saturating_sub(from) && span / TIERS[*i].step <= MAX_POINTS;
-        let tier = (0..TIERS.len()).find(fits).unwrap_or(TIERS.len() - 1);
+        let mut tier = (0..TIERS.len()).find(fits).unwrap_or(TIERS.len() - 1);
+        let mut points = self.points(name, tier, from, to)?;
+        if points.is_empty() && tier == 0 {
+            // Hosts, networks and groups are not kept by the second.
+            tier = 1;
+            points = self.points(name, tier, from, to)?;
+        }
+        Ok(Series { name: name.to_owned(), step: TIERS[tier].step, points })
+    }
+
+    fn points(&self, name: &str, tier: usize, from: i64, to: i64) -> Result<Vec<Point>> {
         let connection = self.connect()?;
         let mut statement = connection.prepare_cached(
             "SELECT time, packets_in, bytes_in, packets_out, bytes_out FROM point
@@ -126,8 +142,7 @@ impl Archive {
         };
         let number = i64::try_from(tier).unwrap_or_default();
         let rows = statement.query_map(params![number, name, from, to, MAX_POINTS * 30], point)?;
-        let points = rows.collect::<rusqlite::Result<Vec<Point>>>()?;
-        Ok(Series { name: name.to_owned(), step: TIERS[tier].step, points })
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Names of series that begin with a text.

@@ -3,6 +3,7 @@
 //! ```text
 //! control thread ──Entry──▶ bounded queue ──▶ writer thread ──▶ series.sqlite ◀── readers (API, dashboard)
 //! newest status  ──once a second──────────────▶
+//! rates of hosts, networks, groups ──every 10 s──▶
 //! ```
 //! * [`Recorder`] is the control thread's end: it never waits. What does not fit the queue is dropped and counted.
 //! * [`writer`] owns the file: one transaction every few seconds, retention by age and by size. A full disk costs history, never
@@ -13,6 +14,7 @@
 
 pub mod archive;
 pub mod database;
+pub mod rates;
 #[cfg(test)]
 mod tests;
 pub mod writer;
@@ -98,6 +100,13 @@ impl Recorder {
     /// Remembers an entry; never waits.
     pub fn tell(&self, entry: &Entry) {
         if self.entries.try_send(writer::Job::Entry(Box::new(entry.clone()))).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Remembers what hosts, networks and groups carry; never waits.
+    pub fn rates(&self, rates: Vec<(String, writer::Rates)>) {
+        if self.entries.try_send(writer::Job::Rates(rates)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

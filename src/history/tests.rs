@@ -175,28 +175,54 @@ fn hosts_and_networks_have_series_of_their_own() {
     assert_eq!(series_of("203.0.113.0/24"), "network 203.0.113.0/24");
 }
 
+#[test]
+fn what_is_not_kept_by_the_second_is_found_in_the_tier_it_has() {
+    let mut past = past("long", Retention::default());
+    for step in 0..30 {
+        past.writer.long_step(START + step * 10 + 3, &[("group web".to_owned(), [600, 1, 2, 3])]);
+    }
+    past.writer.tend(START + 400);
+    let fine = past.archive.series("group web", START, START + 100, START + 400).expect("read");
+    assert_eq!((fine.step, fine.points.len(), fine.points[0].packets_per_second_in), (10, 11, 600));
+    let minutes = past.archive.series("group web", START, START + 30_000, START + 400).expect("read");
+    assert_eq!(minutes.step, 60);
+    assert!(!minutes.points.is_empty() && minutes.points.iter().all(|p| p.packets_per_second_in == 600), "{minutes:?}");
+}
+
 /// A view of the dashboard and how many rows it asks for.
 type View<'a> = (&'static str, Box<dyn Fn() -> usize + 'a>);
 
-/// A week at an operator of 100 hosts worth a series, three exporters and 200 attacks a day: how large, and how long views take.
-/// `cargo test --lib a_simulated_week -- --ignored --nocapture` prints it; times are printed, not asserted.
+/// A week at an operator with three exporters, 20 networks, 10 host groups, 80 hosts worth a series and 200 attacks a day of a
+/// minute each: how large, and how long views take. `cargo test --lib a_simulated_week -- --ignored --nocapture` prints it; times are
+/// printed, not asserted.
 #[test]
 #[ignore = "minutes of writing: run it by name"]
 #[allow(clippy::disallowed_methods, reason = "this one measures")]
 fn a_simulated_week() {
     let mut past = past("week", Retention::default());
     let began = std::time::Instant::now();
-    let names: Vec<String> = std::iter::once("total".to_owned())
-        .chain(
-            ["filtered", "internal", "exporter 192.0.2.1", "exporter 192.0.2.2", "exporter 192.0.2.3"]
-                .map(str::to_owned),
-        )
-        .chain((0..100).map(|h| format!("host 203.0.113.{h}")))
+    let names = |all: &[&str]| all.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+    let by_second =
+        names(&["total", "filtered", "internal", "exporter 192.0.2.1", "exporter 192.0.2.2", "exporter 192.0.2.3"]);
+    let by_step: Vec<String> = (0..80)
+        .map(|h| format!("host 203.0.113.{h}"))
+        .chain((0..20).map(|n| format!("network 203.0.{n}.0/24")))
+        .chain((0..10).map(|g| format!("group g{g}")))
         .collect();
+    let rates = |second: i64, i: usize| {
+        let rate = 1000 + (second * 7 + i64::try_from(i).expect("small")).unsigned_abs() % 977;
+        [rate, rate * 800, rate / 2, rate * 400]
+    };
     for second in 0..7 * DAY {
-        for (i, name) in names.iter().enumerate() {
-            let rate = 1000 + u64::try_from(second * 7 + i64::try_from(i).expect("small")).expect("positive") % 977;
-            past.writer.second(START + second, name, [rate, rate * 800, rate / 2, rate * 400]);
+        for (i, name) in by_second.iter().enumerate() {
+            past.writer.second(START + second, name, rates(second, i));
+        }
+        if second % 10 == 0 {
+            let all: Vec<_> = by_step.iter().enumerate().map(|(i, n)| (n.clone(), rates(second, i))).collect();
+            past.writer.long_step(START + second, &all);
+        }
+        if second % 432 < 60 {
+            past.writer.second(START + second, "host 203.0.113.9", rates(second, 9));
         }
         if second % 432 == 0 {
             past.writer.entry(&Entry::new(at(START + second), alarm()));
@@ -218,13 +244,21 @@ fn a_simulated_week() {
     println!("written in {:.0} s; {:.1} MB on disk", began.elapsed().as_secs_f64(), size as f64 / 1e6);
     let archive = &past.archive;
     let first = archive.attacks(f64::MAX, None, 1).expect("read")[0].id.clone();
-    let views: [View<'_>; 8] = [
+    let views: [View<'_>; 10] = [
         ("overview, one hour", Box::new(|| archive.series("total", now - 3600, now, now).expect("read").points.len())),
         ("overview, one day", Box::new(|| archive.series("total", now - DAY, now, now).expect("read").points.len())),
         ("groups, one week", Box::new(|| archive.series("total", now - 7 * DAY, now, now).expect("read").points.len())),
         (
             "host, one week",
             Box::new(|| archive.series("host 203.0.113.50", now - 7 * DAY, now, now).expect("read").points.len()),
+        ),
+        (
+            "host, one hour",
+            Box::new(|| archive.series("host 203.0.113.50", now - 3600, now, now).expect("read").points.len()),
+        ),
+        (
+            "group, one week",
+            Box::new(|| archive.series("group g3", now - 7 * DAY, now, now).expect("read").points.len()),
         ),
         ("host, its attacks", Box::new(|| archive.attacks(f64::MAX, Some("203.0.113.9/32"), 100).expect("read").len())),
         ("attacks", Box::new(|| archive.attacks(f64::MAX, None, 200).expect("read").len())),

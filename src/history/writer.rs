@@ -1,6 +1,6 @@
 //! [`Writer`]: the one that writes. Series are averaged into tiers as they come, so that old and coarse points cost nothing to make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -24,6 +24,8 @@ pub const MAX_EVENTS: usize = 2000;
 const MAX_OPEN: usize = 10_000;
 /// Rows that wait for a disk that does not take them.
 const MAX_PENDING: usize = 50_000;
+/// Seconds of one point of hosts, networks and host groups: they have no finer tier.
+pub const LONG_STEP: i64 = 10;
 /// Seconds between transactions.
 const FLUSH_SECONDS: i64 = 2;
 /// Seconds until a disk that refused is tried again.
@@ -36,6 +38,8 @@ const RETAIN_SECONDS: i64 = 60;
 pub enum Job {
     /// Something happened.
     Entry(Box<Entry>),
+    /// Rates of [`LONG_STEP`] seconds, by series.
+    Rates(Vec<(String, Rates)>),
     /// The end.
     Stop,
 }
@@ -115,6 +119,10 @@ impl Writer {
                     self.entry(&entry);
                     false
                 }
+                Ok(Job::Rates(rates)) => {
+                    self.long_step(seconds(clock()), &rates);
+                    false
+                }
                 Ok(Job::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => true,
                 Err(mpsc::RecvTimeoutError::Timeout) => false,
             };
@@ -190,11 +198,27 @@ impl Writer {
 
     /// One second of a series.
     pub fn second(&mut self, now: i64, name: &str, rates: Rates) {
+        self.point(now, name, rates, 0, 1);
+    }
+
+    /// [`LONG_STEP`] seconds of series. A host that is attacked has points of its own by the second.
+    pub fn long_step(&mut self, now: i64, all: &[(String, Rates)]) {
+        let start = now - now.rem_euclid(LONG_STEP);
+        let attacked: BTreeSet<String> = self.open.keys().map(|(prefix, _)| series_of(prefix)).collect();
+        for (name, rates) in all {
+            if !attacked.contains(name) {
+                self.point(start, name, *rates, 1, u64::try_from(LONG_STEP).unwrap_or(1));
+            }
+        }
+    }
+
+    /// A point of the finest tier of a series; it stands for so many seconds.
+    fn point(&mut self, now: i64, name: &str, rates: Rates, finest: usize, seconds: u64) {
         if !self.keys.contains_key(name) && self.keys.len() >= MAX_KEYS {
             return;
         }
-        self.push(Row::Point { tier: 0, key: name.to_owned(), time: now, rates });
-        for (tier, Tier { step, .. }) in TIERS.into_iter().enumerate().skip(1) {
+        self.push(Row::Point { tier: finest, key: name.to_owned(), time: now, rates });
+        for (tier, Tier { step, .. }) in TIERS.into_iter().enumerate().skip(finest + 1) {
             let start = now - now.rem_euclid(step);
             let key = (tier, name.to_owned());
             let sums = self.sums.entry(key).or_insert(Accumulator { start, sums: [0; 4] });
@@ -204,7 +228,7 @@ impl Writer {
                 *sums = Accumulator { start, sums: [0; 4] };
             }
             for (sum, rate) in sums.sums.iter_mut().zip(rates) {
-                *sum = sum.saturating_add(rate);
+                *sum = sum.saturating_add(rate.saturating_mul(seconds));
             }
             if let Some((time, rates)) = done {
                 self.push(Row::Point { tier, key: name.to_owned(), time, rates });
