@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use collectors::Time;
 use config::Config;
 use detector::Meter;
-use mitigation::announce::bgp::{Feed, PeerStatus, Peers};
+use mitigation::announce::bgp::{Feed, Peers};
 use mitigation::announce::exabgp;
 use mitigation::policy::state::route_id;
 use mitigation::rails::{Rails, Space};
@@ -19,7 +19,7 @@ use tokio::sync::{mpsc as queue, oneshot, watch};
 
 use crate::announcers::Announcers;
 use crate::api::site::Ask;
-use crate::api::status::{AttackStatus, MitigationStatus, PeerStatus as SessionStatus, Source, Status, Volume};
+use crate::api::status::{MitigationStatus, Status, Volume};
 use crate::api::{self, Http, Shared, Site};
 use crate::case::Case;
 use crate::clock;
@@ -27,7 +27,9 @@ use crate::control::audit::Audit;
 use crate::control::configuration::Configuration;
 use crate::control::tokens::Tokens;
 use crate::control::{self, Caller, Outcome, act, server, show};
+use crate::describe::{attack, peer, source};
 use crate::enforcer::local::Local;
+use crate::export::{Exporter, Snapshot};
 use crate::exporters::Watch;
 use crate::history::{Recorder, Retention};
 use crate::notify::{self, Facts, Notifier};
@@ -246,6 +248,7 @@ struct Control {
     on_event: Box<dyn FnMut(&Entry) + Send>,
     recorder: Option<Recorder>,
     notifier: Notifier,
+    exporter: Exporter,
     site: Site,
     started: Time,
     status: Shared,
@@ -324,6 +327,7 @@ pub async fn start(
         on_event: Box::new(on_event),
         recorder,
         notifier,
+        exporter: Exporter::start(config.export.clone())?,
         site,
         started: now,
         status: status.clone(),
@@ -544,9 +548,9 @@ impl Control {
                 news.into_iter().for_each(|entry| self.tell(entry));
                 self.status.publish(self.describe(now));
             }
-            if let Some(recorder) = self.recorder.as_ref().filter(|_| now >= rates) {
+            if now >= rates {
                 rates = now.after(RATES);
-                recorder.rates(crate::history::rates::rates(self.pipeline.detector()));
+                self.remember_rates(now);
             }
             let wait = if self.pipeline.is_collecting() { COLLECT } else { next.since(clock::now()) };
             self.serve(wait.min(TICK / 5));
@@ -582,6 +586,7 @@ impl Control {
                     let (detector, mitigation) = (config.detector.clone(), config.mitigation.clone());
                     let (meters, entries) = self.pipeline.reconfigure(now, detector, mitigation, added);
                     self.notifier.configure(config.notify.clone());
+                    self.exporter.configure(config.export.clone());
                     self.config = *config;
                     self.tell(Entry::new(now, Report::Configured));
                     entries.into_iter().for_each(|entry| self.tell(entry));
@@ -654,6 +659,24 @@ impl Control {
         self.events.push_back(entry);
     }
 
+    /// Rates of hosts, networks and groups, for the history and for other databases.
+    fn remember_rates(&self, now: Time) {
+        let rates = crate::history::rates::rates(self.pipeline.detector());
+        if self.exporter.is_used() {
+            let status = self.status.get();
+            let totals = [
+                ("incoming", status.incoming),
+                ("outgoing", status.outgoing),
+                ("internal", status.internal),
+                ("other", status.other),
+            ];
+            self.exporter.give(Snapshot { time: now, totals, rates: rates.clone() });
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.rates(rates);
+        }
+    }
+
     /// What is known about an event's target now.
     fn facts(&self, report: &Report) -> Facts {
         let (Some(target), route) = notify::message::subject(report) else { return Facts::default() };
@@ -695,7 +718,13 @@ impl Control {
             attacks: detector.attacks().values().map(attack).collect(),
             mitigations: self.pipeline.policy().all().map(|m| self.mitigation(m)).collect(),
             peers: self.announcers.peers().iter().map(|(name, status)| peer(now, name, status)).collect(),
-            warnings: self.recorder.iter().filter_map(Recorder::alarm).chain(self.notifier.alarms()).collect(),
+            warnings: self
+                .recorder
+                .iter()
+                .filter_map(Recorder::alarm)
+                .chain(self.notifier.alarms())
+                .chain(self.exporter.alarms())
+                .collect(),
             halted: self.pipeline.policy().halted().is_some(),
             events: self.events.iter().cloned().collect(),
         }
@@ -730,75 +759,5 @@ impl Control {
             hits: self.pipeline.hits(m.target, &m.route).map(|(packets, bytes)| Volume { packets, bytes }),
             enforced: self.announcers.enforced(&m.route),
         }
-    }
-}
-
-fn source(worker: collectors::WorkerStatistics) -> Source {
-    let is_mirror = worker.packets > 0 || worker.source.starts_with("interface");
-    Source {
-        name: worker.source,
-        datagrams: worker.decoder.datagrams,
-        flows: if is_mirror { 0 } else { worker.decoder.records },
-        option_records: worker.decoder.option_records,
-        packets: worker.packets,
-        kernel_drops: worker.kernel_drops,
-        errors: worker.decoder.errors(),
-        failed: worker.failed,
-    }
-}
-
-fn attack(attack: &detector::Attack) -> AttackStatus {
-    AttackStatus {
-        prefix: attack.target.prefix.to_string(),
-        direction: attack.target.direction.name(),
-        group: attack.group.clone(),
-        threshold: attack.threshold_text(),
-        detected: attack.detected.as_seconds(),
-        packets_per_second: attack.packets_per_second,
-        bytes_per_second: attack.bytes_per_second,
-        peak_packets_per_second: attack.peak_packets_per_second,
-        scope: attack.scope,
-        phase: attack.phase,
-        packets: attack.packets,
-        bytes: attack.bytes,
-        peak_bytes_per_second: attack.peak_bytes_per_second,
-        evidence: attack.evidence,
-        composition: attack.tops.composition(5),
-        severity: severity(attack),
-        id: crate::history::writer::attack_id(
-            attack.detected.as_seconds(),
-            &(attack.target.prefix.to_string(), attack.target.direction.name().to_owned()),
-        ),
-    }
-}
-
-/// The highest rate as a multiple of the threshold that was passed.
-#[allow(clippy::cast_precision_loss, reason = "for people")]
-fn severity(attack: &detector::Attack) -> f64 {
-    let peak = match attack.measure.unit {
-        // Of one protocol the whole rate says little.
-        _ if attack.measure.class != detector::Class::Total => attack.evidence.rate,
-        detector::Unit::Packets => attack.peak_packets_per_second,
-        detector::Unit::Bytes => attack.peak_bytes_per_second,
-        detector::Unit::Flows => attack.evidence.rate,
-    };
-    peak.max(attack.evidence.rate) as f64 / attack.threshold.max(1) as f64
-}
-
-fn peer(now: Time, name: &str, status: &PeerStatus) -> SessionStatus {
-    SessionStatus {
-        name: name.to_owned(),
-        state: status.state.name(),
-        families: status.families.iter().map(|f| f.name()).collect(),
-        routes_sent: status.sent.len(),
-        uptime_seconds: status.established_since.map(|since| now.since(since).as_secs_f64()),
-        identifier: status.identifier,
-        hold_time_seconds: status.hold_time.as_secs(),
-        graceful_restart: status.graceful_restart,
-        in_sync: status.in_sync,
-        flowspec_on_wire: status.on_wire.0,
-        refused: status.refused.iter().map(|(route, why)| (route.to_string(), why.clone())).collect(),
-        last_error: status.last_error.clone(),
-        resets: status.resets,
     }
 }

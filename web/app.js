@@ -31,7 +31,11 @@ function scaled(n, unit) {
 const pps = (n) => scaled(n, 'p/s');
 const bps = (bytes) => scaled(bytes * 8, 'b/s');
 const share = (x) => (x == null ? 'unknown' : `${(x * 100).toFixed(x < 0.01 ? 2 : 1)} %`);
-const clock = (t) => new Date(t * 1000).toLocaleString();
+const two = (n) => String(n).padStart(2, '0');
+const hour = (t) => { const d = new Date(t * 1000); return `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`; };
+const day = (t) => { const d = new Date(t * 1000); return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}`; };
+const clock = (t) => `${day(t)} ${hour(t)}`;
+const many = (n, what) => `${n} ${what}${n === 1 ? '' : 's'}`;
 function span(seconds) {
   if (seconds < 120) return `${Math.max(0, Math.round(seconds))} s`;
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
@@ -108,7 +112,7 @@ function table(columns, { key, empty, sort, caption }) {
       live.add(id);
       let tr = kept.get(id);
       if (!tr) {
-        tr = h('tr', {}, columns.map((c) => h('td', { class: c.n ? 'n' : null })));
+        tr = h('tr', {}, columns.map((c) => h('td', { class: c.n ? 'n' : c.act ? 'act' : null })));
         columns.forEach((c, i) => { if (c.node) tr.children[i].append(...[c.node(row)].flat()); });
         kept.set(id, tr);
       }
@@ -124,24 +128,130 @@ function table(columns, { key, empty, sort, caption }) {
     box.hidden = rows.length === 0;
     none.hidden = rows.length > 0;
   }
+  show();
   return { node: h('div', {}, box, none), set(list) { rows = list; show(); } };
 }
 
-// ---- A chart: two lines over time ----
+// ---- Charts: two lines over time, with axes and what stands under the pointer ----
+
+/** A round number at or above n: 1, 2 or 5 times a power of ten. */
+function round(n) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(1, n)));
+  return [1, 2, 5, 10].map((f) => f * power).find((r) => r >= n);
+}
+
+/** Places of a time axis: at most `count`, on whole minutes, hours or days. */
+function moments(first, last, count) {
+  const steps = [1, 5, 10, 30, 60, 300, 600, 1800, 3600, 10800, 21600, 43200, 86400, 172800, 604800];
+  const step = steps.find((size) => (last - first) / size <= count) ?? 2592000;
+  const shift = new Date(first * 1000).getTimezoneOffset() * 60;
+  const places = [];
+  for (let t = Math.ceil((first - shift) / step) * step + shift; t <= last; t += step) places.push(t);
+  return { step, places };
+}
+const moment = (t, step) => (step >= 86400 ? day(t).slice(5) : step >= 60 ? hour(t).slice(0, 5) : hour(t));
+
+const LEFT = 64;
+const BELOW = 20;
+
+function frame(caption, height, left = LEFT) {
+  const svg = s('svg', { class: 'chart', role: 'img', 'aria-label': caption, height });
+  const box = h('div', { class: 'chartbox' });
+  box.append(svg);
+  let draw = () => {};
+  const width = () => Math.max(240, box.clientWidth);
+  new ResizeObserver(() => draw()).observe(box);
+  const time = (first, last) => {
+    const right = width() - 8;
+    const x = (t) => left + (right - left) * (t - first) / Math.max(1, last - first);
+    const { step, places } = moments(first, last, Math.max(2, Math.floor(width() / 110)));
+    const marks = places.flatMap((t) => {
+      const text = s('text', { x: Math.min(x(t), right - 22), y: height - 5, 'text-anchor': 'middle' });
+      text.textContent = moment(t, step);
+      return [s('line', { class: 'grid', x1: x(t), x2: x(t), y1: 4, y2: height - BELOW }), text];
+    });
+    return { x, marks };
+  };
+  return { svg, box, width, time, height, set(with_) { draw = with_; draw(); } };
+}
 
 function chart(caption, unit) {
-  const svg = s('svg', { class: 'chart', viewBox: '0 0 1000 100', preserveAspectRatio: 'none', role: 'img', 'aria-label': caption });
-  const lines = ['in', 'out'].map((name) => svg.appendChild(s('polyline', { class: name })));
-  const legend = h('p', { class: 'legend' });
+  const f = frame(caption, 190);
+  const key = h('p', { class: 'legend' });
+  const read = h('span', { class: 'soft' });
+  key.append(h('i', { class: 'in' }, 'incoming'), h('i', { class: 'out' }, 'outgoing'), read);
+  const none = h('p', { class: 'soft empty' }, 'nothing yet');
+  let all = [];
+  let place = null;
+  f.svg.addEventListener('pointermove', (e) => {
+    if (!place || !all.length) return;
+    const at = place(e.clientX - f.svg.getBoundingClientRect().left);
+    const p = all.reduce((best, q) => (Math.abs(q.time - at) < Math.abs(best.time - at) ? q : best));
+    read.textContent = `${clock(p.time)}: in ${unit(p.in)}, out ${unit(p.out)}`;
+  });
+  f.svg.addEventListener('pointerleave', () => { read.textContent = summary(); });
+  const summary = () => (all.length ? `highest ${unit(Math.max(...all.map((p) => Math.max(p.in, p.out))))}` : '');
   return {
-    node: h('div', {}, svg, legend),
-    set(points, incoming, outgoing) {
-      const top = Math.max(1, ...points.map(incoming), ...points.map(outgoing));
-      const [first, last] = [points[0]?.time ?? 0, points[points.length - 1]?.time ?? 1];
-      [incoming, outgoing].forEach((of, i) => lines[i].setAttribute('points',
-        points.map((p) => `${(1000 * (p.time - first) / Math.max(1, last - first)).toFixed(1)},${(98 - 95 * of(p) / top).toFixed(1)}`).join(' ')));
-      legend.replaceChildren(`${caption}: `, h('i', { class: 'in' }, 'incoming'), ' ', h('i', { class: 'out' }, 'outgoing'),
-        points.length ? `, highest ${unit(top)}, ${clock(first)} to ${clock(last)}` : ': nothing yet');
+    node: h('figure', {}, h('figcaption', {}, caption), f.box, none, key),
+    set(points, incoming, outgoing, step = 0, limit = null) {
+      all = points.map((p) => ({ time: p.time, in: incoming(p), out: outgoing(p) }));
+      none.hidden = all.length > 1;
+      f.box.hidden = !none.hidden;
+      key.hidden = f.box.hidden;
+      if (f.box.hidden) return;
+      read.textContent = summary();
+      f.set(() => {
+        const top = round(Math.max(1, limit ?? 0, ...all.map((p) => Math.max(p.in, p.out))));
+        const [first, last] = [all[0].time, all[all.length - 1].time];
+        const { x, marks } = f.time(first, last);
+        place = (px) => first + (last - first) * (px - LEFT) / Math.max(1, f.width() - 8 - LEFT);
+        const y = (v) => 6 + (f.height - BELOW - 6) * (1 - v / top);
+        const rows = [0, 0.25, 0.5, 0.75, 1].flatMap((part) => {
+          const text = s('text', { x: LEFT - 6, y: y(top * part) + 4, 'text-anchor': 'end' });
+          text.textContent = unit(top * part);
+          return [s('line', { class: 'grid', x1: LEFT, x2: f.width() - 8, y1: y(top * part), y2: y(top * part) }), text];
+        });
+        // Where nothing was counted the line has a gap.
+        const line = (of) => all.map((p, i) => `${i && (!step || p.time - all[i - 1].time <= 3 * step) ? 'L' : 'M'}${x(p.time).toFixed(1)},${y(p[of]).toFixed(1)}`).join('');
+        const area = `M${x(first)},${y(0)}L${all.map((p) => `${x(p.time).toFixed(1)},${y(p.in).toFixed(1)}`).join('L')}L${x(last)},${y(0)}Z`;
+        const threshold = limit ? [s('line', { class: 'limit', x1: LEFT, x2: f.width() - 8, y1: y(limit), y2: y(limit) })] : [];
+        f.svg.setAttribute('width', f.width());
+        f.svg.replaceChildren(...marks, ...rows, s('path', { class: 'area', d: area }), s('path', { class: 'out', d: line('out') }), s('path', { class: 'in', d: line('in') }), ...threshold);
+      });
+    },
+  };
+}
+
+/** Attacks as bars over the last day, one row per target. */
+function timeline() {
+  const f = frame('Attacks of the last day', 170, 150);
+  return {
+    node: f.box,
+    set(list) {
+      f.set(() => {
+        const now = Date.now() / 1000;
+        const { x, marks } = f.time(now - 86400, now);
+        const rows = [...new Set(list.map((a) => a.prefix))];
+        const height = Math.min(18, (f.height - BELOW - 10) / Math.max(1, rows.length));
+        const bars = list.map((a) => {
+          const at = x(Math.max(now - 86400, a.detected));
+          const y = 6 + rows.indexOf(a.prefix) * height;
+          const link = s('a', { href: `#/attacks/${encodeURIComponent(a.id)}` });
+          const bar = s('rect', { class: level(a.severity), x: at, y, width: Math.max(3, x(a.ended ?? now) - at), height: Math.max(2, height - 3), rx: 2 });
+          const title = s('title', {});
+          title.textContent = `${a.prefix} ${a.direction}, ×${a.severity.toFixed(1)}, ${clock(a.detected)}, ${a.ended ? span(a.ended - a.detected) : 'goes on'}`;
+          bar.append(title);
+          link.append(bar);
+          return link;
+        });
+        f.svg.setAttribute('width', f.width());
+        const names = height < 9 ? [] : rows.map((prefix, i) => {
+          const text = s('text', { x: 142, y: 6 + i * height + height / 2 + 2, 'text-anchor': 'end' });
+          text.textContent = prefix.replace(/\/(32|128)$/, '').slice(0, 24);
+          return text;
+        });
+        f.svg.replaceChildren(...marks, ...names, ...bars);
+      });
     },
   };
 }
@@ -154,9 +264,9 @@ function facts(pairs) {
   return h('dl', { class: 'facts' }, pairs.flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value ?? '')]));
 }
 
+const level = (x) => (x < 2 ? 'low' : x < 5 ? 'middle' : 'high');
 function severity(x) {
-  const meter = h('meter', { min: 0, max: 10, low: 2, high: 5, optimum: 0, value: Math.min(10, x), title: `${x.toFixed(1)} times the threshold` });
-  return [meter, ` ×${x.toFixed(1)}`];
+  return h('span', { class: `badge ${level(x)}`, title: `${x.toFixed(1)} times the threshold` }, `${level(x)} ×${x.toFixed(1)}`);
 }
 const attackLink = (a) => h('a', { href: `#/attacks/${encodeURIComponent(a.id)}` }, a.prefix);
 const hostLink = (prefix) => h('a', { href: `#/hosts/${encodeURIComponent(prefix.replace(/\/(32|128)$/, ''))}` }, prefix);
@@ -167,22 +277,24 @@ let rates = null;
 let last = null;
 
 function overview(root) {
-  const names = ['Incoming', 'Incoming packets', 'Outgoing', 'Active hosts', 'Attacks', 'Waiting for approval', 'Rules and blackholes', 'BGP sessions', 'Exporters'];
+  const names = ['Incoming', 'Incoming packets', 'Outgoing', 'Active hosts', 'Attacks', 'To approve', 'Rules', 'BGP sessions', 'Exporters'];
   const values = names.map(() => h('b', {}, '–'));
   const traffic = chart('Traffic of the last hour', bps);
+  const packets = chart('Packets of the last hour', pps);
   const attacks = attackTable('no attack in progress');
   const events = h('div', { class: 'panel', role: 'log', 'aria-label': 'Events' });
   const warnings = h('div', {});
-  root.append(h('h1', {}, 'Overview'), warnings, h('div', { class: 'cards' }, names.map((n, i) => h('div', { class: 'card' }, values[i], h('span', {}, n)))),
-    h('h2', {}, 'Traffic'), traffic.node, h('h2', {}, 'Attacks in progress'), attacks.node, h('h2', {}, 'Events'), events);
+  root.append(h('h1', {}, 'Overview'), warnings, h('div', { class: 'cards' }, names.map((n, i) => h('div', { class: 'card' }, h('span', {}, n), values[i]))),
+    h('h2', {}, 'Traffic'), h('div', { class: 'two' }, traffic.node, packets.node), h('h2', {}, 'Attacks in progress'), attacks.node, h('h2', {}, 'Events'), events);
   const add = (time, text) => {
-    events.prepend(h('div', {}, h('span', { class: 'soft' }, `${clock(time)} `), text));
+    events.prepend(line(time, text));
     while (events.children.length > 100) events.lastChild.remove();
   };
   return {
     async load() {
       const [series, past] = await Promise.all([get('history/series?name=total&seconds=3600'), get('history/events?limit=30')]);
-      traffic.set(series.points, inBytes, outBytes);
+      traffic.set(series.points, inBytes, outBytes, series.step);
+      packets.set(series.points, inPackets, outPackets, series.step);
       events.replaceChildren();
       past.forEach((e) => add(e.time, phrase(e.entry)));
     },
@@ -194,12 +306,18 @@ function overview(root) {
       const shown = [rates ? bps(rates.bytesIn) : '–', rates ? pps(rates.packetsIn) : '–', rates ? bps(rates.bytesOut) : '–', t.active_hosts, t.attacks.length,
         waiting, t.mitigations.length, `${up} of ${t.peers.length}`, quiet ? `${t.exporters.length} (${quiet} silent)` : t.exporters.length];
       shown.forEach((v, i) => { values[i].textContent = v; });
+      values[4].className = t.attacks.length ? 'bad' : '';
+      values[5].className = waiting ? 'warn' : '';
+      values[7].className = up < t.peers.length ? 'bad' : '';
+      values[8].className = quiet ? 'bad' : '';
       attacks.set(t.attacks);
-      warnings.replaceChildren(...t.warnings.map((w) => h('p', { class: 'bad' }, w)));
+      warnings.replaceChildren(...t.warnings.map((w) => h('p', { class: 'alert', role: 'alert' }, w)));
     },
     entry(e) { add(e.time, phrase(e)); },
   };
 }
+
+const line = (time, text) => h('div', { class: 'line' }, h('time', {}, clock(time)), h('span', {}, text));
 
 /** An event in words. */
 function phrase(e) {
@@ -252,7 +370,7 @@ function host(root, address) {
   const packets = chart('Packets', pps);
   const bytes = chart('Traffic', bps);
   const past = pastTable('no attack on record');
-  root.append(h('h1', {}, `Host ${address}`), now, h('h2', {}, 'History'), range, packets.node, bytes.node, h('h2', {}, 'Attacks'), past.node);
+  root.append(h('h1', {}, `Host ${address}`), now, h('h2', {}, 'History'), h('p', {}, range), h('div', { class: 'two' }, packets.node, bytes.node), h('h2', {}, 'Attacks'), past.node);
   const screen = {
     async load() {
       const prefix = `${address}/${address.includes(':') ? 128 : 32}`;
@@ -260,8 +378,8 @@ function host(root, address) {
         get(`history/series?name=${encodeURIComponent(`host ${address}`)}&seconds=${range.value}`),
         get(`history/attacks?prefix=${encodeURIComponent(prefix)}`)]);
       now.replaceChildren(h('pre', {}, counters.text));
-      packets.set(series.points, inPackets, outPackets);
-      bytes.set(series.points, inBytes, outBytes);
+      packets.set(series.points, inPackets, outPackets, series.step);
+      bytes.set(series.points, inBytes, outBytes, series.step);
       past.set(attacks);
     },
     every: 5,
@@ -286,51 +404,83 @@ function pastTable(empty) {
 function attacks(root) {
   const live = attackTable('no attack in progress');
   const past = pastTable('no attack on record');
-  const line = s('svg', { class: 'chart', viewBox: '0 0 1000 100', preserveAspectRatio: 'none', role: 'img', 'aria-label': 'Attacks of the last day' });
-  root.append(h('h1', {}, 'Attacks'), live.node, h('h2', {}, 'The last day'), line, h('h2', {}, 'On record'), past.node);
+  const bars = timeline();
+  root.append(h('h1', {}, 'Attacks'), live.node, h('h2', {}, 'The last day'), bars.node, h('h2', {}, 'On record'), past.node);
   return {
     async load() {
       const all = await get('history/attacks?limit=200');
       past.set(all);
-      const now = Date.now() / 1000;
-      const x = (t) => Math.max(0, 1000 * (1 - (now - t) / 86400));
-      line.replaceChildren(...all.filter((a) => (a.ended ?? now) > now - 86400).map((a, i) =>
-        s('line', { class: a.direction === 'incoming' ? 'in' : 'out', x1: x(a.detected), x2: Math.max(x(a.ended ?? now), x(a.detected) + 3), y1: 8 + (i * 7) % 88, y2: 8 + (i * 7) % 88 })));
+      bars.set(all.filter((a) => (a.ended ?? Infinity) > Date.now() / 1000 - 86400));
     },
     every: 5,
     tick(t) { live.set(t.attacks); },
   };
 }
 
+const PROTOCOLS = { 1: 'icmp', 6: 'tcp', 17: 'udp', 47: 'gre', 58: 'icmpv6' };
+
 function attack(root, id) {
+  const path = `history/attacks/${encodeURIComponent(id)}`;
+  const cards = h('div', { class: 'cards' });
   const head = h('div', { class: 'panel' });
   const curve = chart('Packets around the attack', pps);
   const candidates = table([
     { name: 'Rule', text: (c) => c.rule },
     { name: 'Covers packets', n: true, by: (c) => c.coverage, text: (c) => share(c.coverage) },
     { name: 'Covers bytes', n: true, by: (c) => c.coverage_bytes, text: (c) => share(c.coverage_bytes) },
-    { name: 'Ordinary traffic hit', n: true, by: (c) => c.collateral ?? -1, text: (c) => share(c.collateral) },
-    { name: 'Why', text: (c) => c.reason },
-  ], { key: (c) => c.rule, empty: 'no sample was mined', caption: 'Candidates' });
-  const log = h('div', { class: 'panel' });
-  root.append(h('h1', {}, 'Attack'), head, h('h2', {}, 'Evidence'), curve.node, h('h2', {}, 'Candidates'), candidates.node,
-    h('h2', {}, 'What was done and why'), log, h('p', {}, h('a', { href: `/api/v1/history/attacks/${encodeURIComponent(id)}`, download: `${id}.json` }, 'All of it as JSON')));
+    { name: 'Ordinary traffic hit', n: true, by: (c) => c.collateral ?? -1, text: (c) => share(c.collateral), kind: (c) => (c.collateral > 0.01 ? 'warn' : null) },
+    { name: 'Why', text: (c) => c.reason, kind: (c) => (c.reason === 'chosen' ? 'good' : null) },
+  ], { key: (c) => c.rule, empty: 'no sample was mined yet', caption: 'Candidates' });
+  const facets = h('div', { class: 'facets' });
+  const sample = table([
+    { name: 'Time', by: (r) => r.time, text: (r) => hour(r.time) },
+    { name: 'From', by: (r) => r.source, text: (r) => `${r.source}:${r.source_port}` },
+    { name: 'To', by: (r) => r.destination, text: (r) => `${r.destination}:${r.destination_port}` },
+    { name: 'Protocol', by: (r) => r.protocol, text: (r) => PROTOCOLS[r.protocol] ?? r.protocol },
+    { name: 'Length', n: true, by: (r) => r.length, text: (r) => r.length },
+    { name: 'Flags', text: (r) => (r.protocol === 6 ? ['F', 'S', 'R', 'P', 'A', 'U'].filter((_, i) => r.tcp_flags >> i & 1).join('') : '') },
+    { name: 'Stands for', n: true, by: (r) => r.packets, text: (r) => scaled(r.packets, 'p') },
+  ], { key: (r) => r.row, empty: 'no sample is kept of this attack', caption: 'Sample' });
+  const log = h('div', { class: 'panel log' });
+  const save = (what, text) => h('a', { class: 'button', href: `/api/v1/${path}${what}`, download: '' }, text);
+  const forgive = button('False positive', async () => {
+    if (!confirm('Whitelist this traffic at this host for 30 days and withdraw what was announced against it?')) return null;
+    return api('POST', `${path}/false_positive`, { reason: 'false positive, dashboard' });
+  }, 'bad');
+  const title = h('h1', {}, 'Attack');
+  root.append(h('div', { class: 'title' }, title, h('span', { class: 'tools' }, save('/pcap', 'Sample as pcap'), save('/cases', 'Evidence as JSON'), save('', 'Report as JSON'), forgive)),
+    cards, head, h('h2', {}, 'Evidence'), curve.node, h('h2', {}, 'Candidates'), candidates.node,
+    h('h2', {}, 'What was done and why'), log, h('h2', {}, 'Sample'), facets, sample.node);
+  let seen = -1;
+  async function loadSample() {
+    const page = await get(`${path}/sample`);
+    if (page.count === seen) return;
+    seen = page.count;
+    const named = { source_ports: 'Source ports', destination_ports: 'Destination ports', remote: 'Remote ends', protocols: 'Protocols', lengths: 'Lengths', exporters: 'Exporters', interfaces: 'Interfaces' };
+    facets.replaceChildren(...Object.entries(named).filter(([key]) => page.facets[key]?.length).map(([key, name]) => h('div', { class: 'facet' }, h('h3', {}, name),
+      page.facets[key].slice(0, 6).map((f) => h('div', { class: 'bar', style: null }, h('meter', { min: 0, max: 1, value: f.share }), h('span', {}, `${f.value}`), h('span', { class: 'soft' }, share(f.share)))))));
+    sample.set(page.samples.slice(0, 200).map((r, row) => ({ ...r, row })));
+  }
   return {
     async load() {
-      const page = await get(`history/attacks/${encodeURIComponent(id)}`);
+      const page = await get(path);
       const a = page.attack;
       const alarm = page.events.find((e) => e.kind === 'alarm')?.entry;
       const mined = page.events.filter((e) => e.kind === 'candidates').map((e) => e.entry);
+      title.replaceChildren('Attack on ', hostLink(a.prefix));
+      cards.replaceChildren(...[['Severity', severity(a.severity)], ['State', a.ended ? `over after ${span(a.ended - a.detected)}` : h('span', { class: 'bad' }, `for ${span(Date.now() / 1000 - a.detected)}`)],
+        ['Peak packets', pps(a.peak_packets_per_second)], ['Peak traffic', bps(a.peak_bytes_per_second)], ['Direction', a.direction], ['Host group', a.group]]
+        .map(([name, value]) => h('div', { class: 'card' }, h('span', {}, name), h('b', {}, value))));
       head.replaceChildren(facts([
-        ['Target', h('span', {}, hostLink(a.prefix), ` ${a.direction}`)], ['Severity', h('span', {}, severity(a.severity))], ['Group', a.group], ['Threshold', a.threshold],
-        ['Detected', clock(a.detected)], ['Ended', a.ended ? `${clock(a.ended)} after ${span(a.ended - a.detected)}` : 'goes on'],
-        ['Peak', `${pps(a.peak_packets_per_second)}, ${bps(a.peak_bytes_per_second)}`],
-        ['Rests on', alarm ? `${alarm.rate}; ${Object.entries(alarm.evidence).map(([k, v]) => `${k.replaceAll('_', ' ')} ${v}`).join(', ')}` : 'unknown'],
-        ['Verdict', mined.map((m) => m.verdict).join('; ') || 'not mined yet'],
+        ['Threshold', a.threshold], ['Detected', clock(a.detected)], ['Ended', a.ended ? clock(a.ended) : 'goes on'],
+        ['Rests on', alarm ? `${alarm.rate} from ${alarm.evidence.observed} observations in ${alarm.evidence.window_ms} ms, certainly above ${scaled(alarm.evidence.lower_bound, '/s')}` : 'unknown'],
+        ['Verdict', [...new Set(mined.map((m) => m.verdict))].join('; ') || 'not mined yet'],
       ]));
-      curve.set(page.series.points, inPackets, outPackets);
+      const limit = /of (\d+) packets/.exec(a.threshold);
+      curve.set(page.series.points, inPackets, outPackets, page.series.step, limit ? Number(limit[1]) : null);
       candidates.set(mined.findLast((m) => m.ranking.length)?.ranking ?? []);
-      log.replaceChildren(...page.events.filter((e) => e.kind !== 'candidates').map((e) => h('div', {}, h('span', { class: 'soft' }, `${clock(e.time)} `), phrase(e.entry))));
+      log.replaceChildren(...page.events.filter((e) => e.kind !== 'candidates').map((e) => line(e.time, phrase(e.entry))));
+      await loadSample();
     },
     every: 3,
   };
@@ -349,7 +499,7 @@ function ruleColumns(actions) {
     { name: 'Hits', n: true, by: (m) => m.hits?.packets ?? -1, text: (m) => (m.hits ? scaled(m.hits.packets, '') : 'unknown') },
     { name: 'Age', n: true, by: (m) => m.since, text: (m) => span(Date.now() / 1000 - m.since) },
     { name: 'Ends', n: true, text: (m) => (m.ends == null ? 'never' : m.ends > Date.now() / 1000 ? `in ${span(m.ends - Date.now() / 1000)}` : 'with the attack') },
-    { name: 'Act', node: actions },
+    { name: 'Act', act: true, node: actions },
   ];
 }
 
@@ -410,7 +560,7 @@ function exporters(root) {
 
 function groups(root, chosen) {
   const name = chosen ?? 'global';
-  const tabs = h('p', {});
+  const tabs = h('p', { class: 'tabs' });
   const keys = table([
     { name: 'Key', by: (k) => k[0], text: (k) => k[0] },
     { name: 'Value', text: (k) => JSON.stringify(k[1]) ?? '' },
@@ -419,23 +569,37 @@ function groups(root, chosen) {
       return h('form', { onsubmit: (e) => { e.preventDefault(); act(() => api('POST', 'config/edit', { verb: 'set', words: ['hostgroup', name, k[0], ...input.value.split(/\s+/).filter(Boolean)] })); } }, input, h('button', {}, 'Set'));
     } },
   ], { key: (k) => k[0], empty: 'no keys', caption: 'Keys of the host group' });
-  const high = h('p', { class: 'soft' });
-  root.append(h('h1', {}, `Host group ${name}`), tabs, high, h('p', {}, 'Changes go into your candidate: ', h('a', { href: '#/config' }, 'compare and commit')), keys.node);
+  const rates_ = chart('Packets of its hosts together, one week', pps);
+  const suggestions = table([
+    { name: 'Of', text: (l) => l.of }, { name: 'Direction', text: (l) => l.direction },
+    { name: 'Median', n: true, text: (l) => rateOf(l.p50, l.unit) }, { name: '99 %', n: true, text: (l) => rateOf(l.p99, l.unit) },
+    { name: '99.9 %', n: true, text: (l) => rateOf(l.p999, l.unit) }, { name: 'Most', n: true, text: (l) => rateOf(l.max, l.unit) },
+    { name: 'Suggested threshold', n: true, text: (l) => rateOf(l.suggested_threshold, l.unit), kind: () => 'good' },
+    { name: 'Learned', n: true, text: (l) => span(l.seconds) }, { name: 'Which is', text: (l) => l.from },
+    { name: 'Take it', node: (l) => (l.of !== name ? '' : button('Set', () => {
+      const key = { packets: 'threshold_pps', bytes: 'threshold_mbps', flows: 'threshold_flows' }[l.unit] + (l.direction === 'outgoing' ? '_outgoing' : '');
+      const value = l.unit === 'bytes' ? Math.max(1, Math.ceil(l.suggested_threshold * 8 / 1e6)) : l.suggested_threshold;
+      return api('POST', 'config/edit', { verb: 'set', words: ['hostgroup', name, key, String(value)] });
+    }, null, `set the suggested threshold of ${l.of} ${l.direction}`)) },
+  ], { key: (l) => `${l.of} ${l.direction} ${l.unit}`, empty: 'nothing has been learned yet: baseline_learning needs some minutes of traffic without an attack', caption: 'Suggested thresholds' });
+  root.append(h('h1', {}, `Host group ${name}`), tabs, rates_.node, h('h2', {}, 'Suggested thresholds of one host'), suggestions.node, h('h2', {}, 'Keys'),
+    h('p', {}, 'Changes go into your candidate: ', h('a', { href: '#/config' }, 'compare and commit')), keys.node);
   return {
     async load() {
-      const [names, group, series] = await Promise.all([get('hostgroups'), get(`hostgroups/${encodeURIComponent(name)}`), get('history/series?name=total&seconds=604800')]);
-      tabs.replaceChildren(...names.flatMap((n) => [h('a', { href: `#/groups/${encodeURIComponent(n)}` }, n), ' ']));
-      const sorted = series.points.map(inPackets).sort((a, b) => a - b);
-      const at = (q) => sorted[Math.floor(q * (sorted.length - 1))] ?? 0;
-      high.textContent = `All of your networks together over the last week: half of the time below ${pps(at(0.5))}, 99 % below ${pps(at(0.99))}. A host's threshold above the latter never fires.`;
+      const [names, group, series, learned] = await Promise.all([get('hostgroups'), get(`hostgroups/${encodeURIComponent(name)}`),
+        get(`history/series?name=${encodeURIComponent(`group ${name}`)}&seconds=604800`), get('baseline')]);
+      tabs.replaceChildren(...names.flatMap((n) => [h('a', { class: 'button', href: `#/groups/${encodeURIComponent(n)}`, 'aria-current': n === name ? 'page' : null }, n), ' ']));
+      rates_.set(series.points, inPackets, outPackets, series.step);
+      suggestions.set(learned.filter((l) => l.of === name));
       keys.set(Object.entries(group));
     },
   };
 }
+const rateOf = (n, unit) => (unit === 'bytes' ? bps(n) : scaled(n, unit === 'flows' ? 'f/s' : 'p/s'));
 
 function config(root) {
   const diff = h('pre', {});
-  const left = h('p', { class: 'warn' });
+  const left = h('p', { class: 'alert' });
   const minutes = h('input', { type: 'number', min: 1, max: 1440, placeholder: 'for good', name: 'minutes' });
   const comment = h('input', { name: 'comment', maxlength: 200 });
   const words = h('input', { name: 'words', placeholder: 'set hostgroup global threshold_pps 20000', size: 50 });
@@ -463,10 +627,13 @@ function config(root) {
       running.textContent = r.text || '(all defaults)';
       commits.set(c.commits);
       deadline = c.unconfirmed?.deadline ?? 0;
-      try { diff.textContent = (await get('config/compare')).text; } catch (error) { diff.textContent = error.message; }
+      let text;
+      try { text = (await get('config/compare')).text; } catch (error) { text = error.message; }
+      diff.replaceChildren(...text.split('\n').map((row) => h('span', { class: row.startsWith('+') ? 'good' : row.startsWith('-') ? 'bad' : null }, `${row}\n`)));
     },
     tick() {
       const seconds = deadline - Date.now() / 1000;
+      left.hidden = seconds <= 0;
       left.textContent = seconds > 0 ? `The commit is taken back in ${Math.round(seconds)} s unless you confirm it.` : '';
     },
   };
@@ -540,7 +707,7 @@ function tick(t) {
   last = t;
   ticks += 1;
   const mode = t.halted ? ['bad', 'withdrawn everywhere'] : t.dry_run ? ['warn', 'dry run'] : ['good', 'announcing'];
-  lights.replaceChildren(h('span', { class: mode[0] }, mode[1]), h('span', { class: t.attacks.length ? 'bad' : 'good' }, t.attacks.length ? `${t.attacks.length} attacks` : 'no attack'));
+  lights.replaceChildren(h('span', { class: `light ${mode[0]}` }, mode[1]), h('span', { class: `light ${t.attacks.length ? 'bad' : 'good'}` }, t.attacks.length ? many(t.attacks.length, 'attack') : 'no attack'));
   screen.tick?.(t);
   if (screen.every && ticks % screen.every === 0) refresh().catch(() => {});
 }
@@ -551,7 +718,7 @@ function listen() {
   stream = new EventSource('/api/v1/events');
   stream.addEventListener('tick', (e) => tick(JSON.parse(e.data)));
   stream.addEventListener('entry', (e) => screen.entry?.(JSON.parse(e.data)));
-  stream.onerror = () => lights.replaceChildren(h('span', { class: 'bad' }, 'not connected'));
+  stream.onerror = () => lights.replaceChildren(h('span', { class: 'light bad' }, 'not connected'));
 }
 
 addEventListener('hashchange', open);

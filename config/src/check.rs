@@ -243,6 +243,7 @@ fn compose(draft: &Draft, report: &mut Report) -> Config {
         mitigation: compose_mitigation(draft, &networks, report),
         api: crate::api::compose(&draft.api, report),
         history: crate::api::compose_history(&draft.api),
+        export: crate::export::compose(&draft.export, report),
         notify: crate::notify::compose(&draft.notify, report),
         state_directory: draft.main.state_directory.clone().into(),
         control_socket_others_may_read: draft.main.control_socket_others_may_read,

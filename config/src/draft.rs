@@ -203,6 +203,8 @@ pub struct Draft {
     pub main: Main,
     /// The HTTP listeners and the history.
     pub api: crate::api::Draft,
+    /// Where rates go.
+    pub export: crate::export::Draft,
     /// Who is told.
     pub notify: crate::notify::Draft,
     /// Host groups by name; `global` is always there.
@@ -226,6 +228,7 @@ impl Draft {
         let mut draft = Self {
             main: Main::unset(),
             api: crate::api::Draft::default(),
+            export: crate::export::Draft::default(),
             notify: crate::notify::Draft::default(),
             groups: BTreeMap::from([("global".to_owned(), Group::default())]),
             traffic_rules: BTreeMap::new(),

@@ -10,6 +10,7 @@ pub mod candidate;
 pub mod check;
 pub mod draft;
 pub mod enforcer;
+pub mod export;
 pub mod import;
 pub mod notify;
 pub mod schema;
@@ -35,6 +36,8 @@ pub struct Config {
     pub history: api::History,
     /// Who is told of what is announced.
     pub notify: Vec<notify::Channel>,
+    /// Where rates go.
+    pub export: export::Export,
     /// Where state is kept.
     pub state_directory: PathBuf,
     /// Every local user may ask through the control socket.

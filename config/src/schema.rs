@@ -269,6 +269,7 @@ mod api;
 mod collecting;
 mod detection;
 mod enforcer;
+mod export;
 mod flow_spec;
 mod notify;
 
@@ -302,6 +303,7 @@ pub fn keys() -> Vec<Key> {
     keys.extend(announcing::bgp_keys());
     keys.extend(api::ban2bgp_keys());
     keys.extend(notify::main_keys());
+    keys.extend(export::main_keys());
     keys.extend(notify::named_keys());
     keys.extend(api::keys());
     keys.push(main(

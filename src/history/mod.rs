@@ -1,4 +1,4 @@
-//! What was: totals and attacks over weeks, in `series.sqlite` of the state folder.
+//! What was: totals, hosts, networks, groups and attacks over weeks, in `series.sqlite` of the state folder.
 //!
 //! ```text
 //! control thread ──Entry──▶ bounded queue ──▶ writer thread ──▶ series.sqlite ◀── readers (API, dashboard)

@@ -159,7 +159,7 @@ impl Message {
         }
     }
 
-    /// The end of what `self` told of: with its attack, its rule and its sample.
+    /// The end of what `self` told of: with its attack and its rule.
     #[must_use]
     pub fn ended(&self, time: f64, event: Event, text: &str) -> Self {
         let mut message = self.clone();
@@ -175,6 +175,16 @@ impl Message {
             format!("no rule for {} any more: {route}", self.ip)
         };
         message.variables.insert("summary".to_owned(), summary);
+        message
+    }
+
+    /// The same without its sample, which is most of it.
+    #[must_use]
+    pub fn without_sample(&self) -> Self {
+        let mut message = self.clone();
+        message.dump.clear();
+        message.json["packet_dump"] = json!([]);
+        message.json["packet_dump_detailed"] = json!([]);
         message
     }
 

@@ -10,9 +10,9 @@ use super::Message;
 
 /// The file's name.
 pub const FILE: &str = "outbox.sqlite";
-/// Messages that wait at most; further ones are dropped.
-pub const MAX_WAITING: usize = 10_000;
-/// Bans that are remembered at most until their unban.
+/// Messages that wait for one channel at most, each of some 50 kB with its sample; further ones are dropped.
+pub const MAX_WAITING: usize = 2000;
+/// Bans that are remembered at most until their unban, without their samples.
 pub const MAX_TOLD: usize = 20_000;
 
 /// See the module.

@@ -154,8 +154,9 @@ impl Post {
                 let sample = self.cases.get(&place).map(|case| dump::samples(case)).unwrap_or_default();
                 let message = Message::of(entry, event, &facts, &sample);
                 if self.told.len() < MAX_TOLD {
-                    self.outbox.told(&key, &message);
-                    self.told.insert(key, message.clone());
+                    let kept = message.without_sample();
+                    self.outbox.told(&key, &kept);
+                    self.told.insert(key, kept);
                 }
                 message
             }

@@ -486,7 +486,8 @@ mod tests {
         assert_eq!(fate(&imported, "threshold_udp_pps").0, &Fate::NotNeeded);
         assert_eq!(fate(&imported, "sflow").0, &Fate::NotNeeded, "yes is off there");
         assert!(fate(&imported, "my_threshold_pps").1.contains("no hostgroup line"));
-        assert!(fate(&imported, "graphite").1.contains("/metrics"));
+        assert_eq!(fate(&imported, "graphite").0, &Fate::Mapped);
+        assert!(config.export.graphite.is_some() && config.export.influx.is_none());
         assert_eq!(fate(&imported, "local_option").0, &Fate::NoEqual);
         assert_eq!(imported.report.len(), 2 + 17, "every key is reported once");
     }

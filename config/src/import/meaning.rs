@@ -62,8 +62,14 @@ const INSTEAD: &[(&str, &str)] = &[
     ("exabgp", "Floodwall speaks BGP itself: set bgp NAME remote_address ADDRESS, and so on"),
     ("flow_spec_detection_prefer", "the miner uses what was captured, in one form"),
     ("clickhouse", "Prometheus reads /metrics"),
-    ("graphite", "Prometheus reads /metrics"),
-    ("influxdb", "Prometheus reads /metrics"),
+    (
+        "graphite",
+        "graphite, graphite_host, graphite_port and graphite_prefix are the same; rates are sent every 10 seconds",
+    ),
+    (
+        "influxdb",
+        "influxdb, influxdb_host, _port, _database, _auth, _user and _password are the same; rates are sent every 10 seconds",
+    ),
     ("prometheus", "metrics are always at http://api.listen/metrics"),
     ("kafka", "Prometheus reads /metrics; events are in the log and /api/v1/status"),
     ("traffic_db", "flows are not kept; replay works on captures"),

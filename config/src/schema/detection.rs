@@ -165,7 +165,7 @@ fn ranges(value: &Value, most: u32, number_of: impl Fn(&str) -> Option<u32>) -> 
     let all = match value {
         Value::Number(number) => vec![one(&number.to_string())?],
         Value::Bool(_) | Value::Text(_) | Value::List(_) => {
-            value.list()?.into_iter().map(one).collect::<Result<_, _>>()?
+            value.list()?.into_iter().flat_map(|text| text.split(',')).map(one).collect::<Result<_, _>>()?
         }
     };
     if all.is_empty() {
@@ -177,7 +177,7 @@ fn ranges(value: &Value, most: u32, number_of: impl Fn(&str) -> Option<u32>) -> 
 
 fn mask(value: &Value, names: &[(&str, u16)]) -> Result<u16, String> {
     let mut mask = 0;
-    for text in value.list()? {
+    for text in value.list()?.into_iter().flat_map(|text| text.split(',')).map(str::trim) {
         let known = || names.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
         mask |= names.iter().find(|(n, _)| *n == text).ok_or_else(|| format!("{text:?}: write one of {}", known()))?.1;
     }

@@ -211,6 +211,15 @@ pub(super) async fn hostgroup(State(site): State<Site>, access: Access, Named(na
     Ok(Json(site.ask(&access, show("hostgroup", &[&name])).await?.json))
 }
 
+/// What was learned of ordinary traffic, by host group and direction, with the thresholds that it suggests.
+#[utoipa::path(get, path = "/api/v1/baseline", tag = "look", security((), ("token" = [])),
+    responses((status = 200, body = Vec<Object>), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 409, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn baseline(State(site): State<Site>, access: Access) -> Reply<Value> {
+    access.need_all_prefixes()?;
+    Ok(Json(site.ask(&access, show("baseline", &[])).await?.json))
+}
+
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -3,6 +3,8 @@
 
 mod act;
 mod configuration;
+mod evidence;
+mod false_positive;
 mod look;
 mod past;
 mod session;
@@ -75,11 +77,12 @@ impl Modify for Security {
     modifiers(&Security),
     paths(
         look::status, look::totals, look::hosts, look::host, look::attacks, look::rules, look::rule, look::blackholes,
-        look::remote_blackholes, look::approvals, look::exporters, look::peers, look::hostgroups, look::hostgroup, look::audit,
+        look::remote_blackholes, look::approvals, look::exporters, look::peers, look::hostgroups, look::hostgroup, look::baseline, look::audit,
         act::add_rule, act::withdraw_rule, act::extend_rule, act::add_blackhole, act::end_blackhole, act::extend_blackhole,
         act::ban_remote, act::unban_remote, act::approve, act::refuse, act::announcing,
         configuration::running, configuration::candidate, configuration::compare, configuration::edit, configuration::commit,
         configuration::confirm, configuration::rollback, configuration::rebase, configuration::commits,
+        false_positive::forgive, evidence::sample, evidence::pcap, evidence::cases,
         past::attack_history, past::attack, past::events, past::series, past::series_names,
         session::login, session::logout, session::session, session::tokens, session::add_token, session::revoke_token,
         stream::events_stream, document
@@ -99,6 +102,10 @@ pub fn router() -> Router<Site> {
         .route("/api/v1/attacks", get(look::attacks))
         .route("/api/v1/history/attacks", get(past::attack_history))
         .route("/api/v1/history/attacks/{id}", get(past::attack))
+        .route("/api/v1/history/attacks/{id}/sample", get(evidence::sample))
+        .route("/api/v1/history/attacks/{id}/pcap", get(evidence::pcap))
+        .route("/api/v1/history/attacks/{id}/cases", get(evidence::cases))
+        .route("/api/v1/history/attacks/{id}/false_positive", post(false_positive::forgive))
         .route("/api/v1/history/events", get(past::events))
         .route("/api/v1/history/series", get(past::series))
         .route("/api/v1/history/names", get(past::series_names))
@@ -117,6 +124,7 @@ pub fn router() -> Router<Site> {
         .route("/api/v1/peers", get(look::peers))
         .route("/api/v1/hostgroups", get(look::hostgroups))
         .route("/api/v1/hostgroups/{name}", get(look::hostgroup))
+        .route("/api/v1/baseline", get(look::baseline))
         .route("/api/v1/audit", get(look::audit))
         .route("/api/v1/config/running", get(configuration::running))
         .route("/api/v1/config/candidate", get(configuration::candidate))

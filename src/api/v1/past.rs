@@ -18,7 +18,7 @@ use crate::history::archive::{PastAttack, PastEvent, Series};
 /// Furthest time that is asked for, in seconds since the Unix epoch: the year 9999.
 const LAST: i64 = 253_402_300_799;
 
-async fn read<T: Send + 'static>(
+pub(super) async fn read<T: Send + 'static>(
     site: &Site,
     get: impl FnOnce(&Archive) -> anyhow::Result<T> + Send + 'static,
 ) -> Result<T, Refusal> {
@@ -119,7 +119,7 @@ pub(super) async fn events(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Span {
-    /// `total`, `filtered`, `internal`, `host 203.0.113.9`, `network 203.0.113.0/24`, `exporter 192.0.2.1`.
+    /// `total`, `filtered`, `internal`, `host 203.0.113.9`, `network 203.0.113.0/24`, `group web`, `exporter 192.0.2.1`.
     name: String,
     /// Seconds back from now.
     #[param(minimum = 1, maximum = 315_360_000)]
@@ -152,7 +152,7 @@ pub(super) async fn series(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Beginning {
-    /// What they begin with: `host`, `network`, `exporter`.
+    /// What they begin with: `host`, `network`, `group`, `exporter`.
     beginning: Option<String>,
     /// How many.
     #[param(minimum = 1, maximum = 1000)]

@@ -1,4 +1,4 @@
-//! POST over HTTP/1.1, with TLS where the address says so, and the web hook's form.
+//! POST over HTTP/1.1, with TLS where the address says so, and the web hook's form. Exports use it too.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -43,8 +43,8 @@ fn signature(secret: &str, body: &[u8]) -> String {
     hmac::sign(&key, body).as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Posts JSON; the caller sets the time.
-pub(super) async fn post(url: &Url, headers: &[(HeaderName, String)], body: Vec<u8>) -> Result<(), Failure> {
+/// Posts JSON, unless a header says otherwise; the caller sets the time.
+pub(crate) async fn post(url: &Url, headers: &[(HeaderName, String)], body: Vec<u8>) -> Result<(), Failure> {
     let place = || format!("{}:{}", url.host, url.port);
     let stream = TcpStream::connect((url.host.as_str(), url.port))
         .await
@@ -88,11 +88,10 @@ where
     let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
     let standard = if url.is_tls { 443 } else { 80 };
     let host = if url.port == standard { host } else { format!("{host}:{}", url.port) };
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(url.path.as_str())
-        .header(HOST, host)
-        .header(CONTENT_TYPE, "application/json");
+    let mut request = Request::builder().method(Method::POST).uri(url.path.as_str()).header(HOST, host);
+    if !headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
     for (name, value) in headers {
         request = request.header(name, value);
     }

@@ -1,7 +1,7 @@
 //! How a channel is told: one file per way.
 
 mod chat;
-mod http;
+pub(crate) mod http;
 mod mail;
 mod script;
 mod syslog;
