@@ -147,7 +147,8 @@ fn stream(api: SocketAddr, events: &AtomicU64, stop: &AtomicBool) -> Result<()> 
 
 /// One request on a connection that stays; the answer's status.
 fn ask(reader: &mut BufReader<TcpStream>, path: &str) -> Result<u16> {
-    write!(reader.get_mut(), "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    // In one segment: pieces would wait for each other's acknowledgements.
+    reader.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
     let (mut line, mut length, mut status) = (String::new(), 0usize, 0);
     loop {
         line.clear();
@@ -231,7 +232,7 @@ fn run(seconds: u64) -> Result<bool> {
     std::thread::sleep(Duration::from_secs(seconds / 3));
     let settled = resident(pid)?;
     std::thread::sleep(Duration::from_secs(seconds - seconds / 3));
-    let last = resident(pid)?;
+    let (last, active) = (resident(pid)?, metric(api, "floodwall_hosts_active")?);
     stop.store(true, Ordering::Release);
     let sent = sender.join().map_err(|_| anyhow::anyhow!("the sender failed"))??;
     let (mut latencies, mut failed) = (Vec::new(), 0);
@@ -249,9 +250,8 @@ fn run(seconds: u64) -> Result<bool> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
     println!(
-        "{sent} records sent in {seconds} s, {counted} counted, {} lost; {} hosts active",
+        "{sent} records sent in {seconds} s, {counted} counted, {} lost; {active} hosts active in the last tick",
         sent.saturating_sub(counted),
-        metric(api, "floodwall_hosts_active")?
     );
     println!(
         "{} requests, {failed} not answered with 200; latency p50 {:.1} ms, p99 {:.1} ms, worst {:.1} ms; {} events to {STREAMS} streams",

@@ -86,7 +86,7 @@ const button = (text, doing, kind, label) =>
 
 // ---- Tables: sortable, rows kept by key so that a refresh takes no focus and no click away ----
 
-function table(columns, { key, empty, sort, caption }) {
+function table(columns, { key, empty, sort, caption, tall }) {
   let by = sort ? Math.abs(sort) - 1 : -1;
   let down = sort < 0;
   let rows = [];
@@ -94,7 +94,7 @@ function table(columns, { key, empty, sort, caption }) {
   const body = h('tbody', {});
   const heads = columns.map((c, i) => h('th', { class: c.n ? 'n' : null, scope: 'col' },
     c.by ? h('button', { type: 'button', onclick: () => { down = by === i ? !down : true; by = i; show(); } }, c.name) : c.name));
-  const box = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': caption },
+  const box = h('div', { class: tall ? 'scroll tall' : 'scroll', tabindex: '0', role: 'region', 'aria-label': caption },
     h('table', {}, h('thead', {}, h('tr', {}, heads)), body));
   const none = h('p', { class: 'soft' }, empty);
   function show() {
@@ -440,7 +440,7 @@ function attack(root, id) {
     { name: 'Length', n: true, by: (r) => r.length, text: (r) => r.length },
     { name: 'Flags', text: (r) => (r.protocol === 6 ? ['F', 'S', 'R', 'P', 'A', 'U'].filter((_, i) => r.tcp_flags >> i & 1).join('') : '') },
     { name: 'Stands for', n: true, by: (r) => r.packets, text: (r) => scaled(r.packets, 'p') },
-  ], { key: (r) => r.row, empty: 'no sample is kept of this attack', caption: 'Sample' });
+  ], { key: (r) => r.row, empty: 'no sample is kept of this attack', caption: 'Sample', tall: true });
   const log = h('div', { class: 'panel log' });
   const save = (what, text) => h('a', { class: 'button', href: `/api/v1/${path}${what}`, download: '' }, text);
   const forgive = button('False positive', async () => {
