@@ -173,8 +173,8 @@ fn every_command_of_the_guide_works_on_the_daemon_and_the_router() {
     fcli.line("delete blackhole 1.2.3.4");
     holes(0);
     // Names that mean nothing here say what to use instead.
-    let graphite = fcli.output(&["set", "main", "graphite", "enable"], false);
-    assert!(String::from_utf8_lossy(&graphite.stderr).contains("Prometheus reads /metrics"), "{graphite:?}");
+    let metrics = fcli.output(&["set", "main", "clickhouse_metrics", "enable"], false);
+    assert!(String::from_utf8_lossy(&metrics.stderr).contains("Prometheus reads /metrics"), "{metrics:?}");
     let audit = fcli.json("show audit 500");
     assert!(audit.to_string().contains("set blackhole 1.2.3.4"), "manual actions are in the audit log");
     assert!(process.stop());
