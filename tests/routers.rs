@@ -33,14 +33,15 @@ fn inside(name: &str) -> bool {
     if !has_lab(&PROGRAMS) {
         return false;
     }
-    let namespace = Namespace::new();
-    let status = namespace
-        .command(std::env::current_exe().expect("this program"))
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .status()
-        .expect("runs");
-    assert!(status.success(), "inside the namespace");
+    // Retransmissions decide whether both OPENs arrive before a KEEPALIVE does: where they do not, nothing collided.
+    let attempts = if name.starts_with("of_two_connections") { 4 } else { 1 };
+    let passes = || {
+        let namespace = Namespace::new();
+        let mut command = namespace.command(std::env::current_exe().expect("this program"));
+        command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+        command.status().expect("runs").success()
+    };
+    assert!((0..attempts).any(|_| passes()), "inside the namespace");
     false
 }
 
