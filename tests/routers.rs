@@ -33,15 +33,14 @@ fn inside(name: &str) -> bool {
     if !has_lab(&PROGRAMS) {
         return false;
     }
-    // Retransmissions decide whether both OPENs arrive before a KEEPALIVE does: where they do not, nothing collided.
-    let attempts = if name.starts_with("of_two_connections") { 4 } else { 1 };
-    let passes = || {
-        let namespace = Namespace::new();
-        let mut command = namespace.command(std::env::current_exe().expect("this program"));
-        command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
-        command.status().expect("runs").success()
-    };
-    assert!((0..attempts).any(|_| passes()), "inside the namespace");
+    let namespace = Namespace::new();
+    let status = namespace
+        .command(std::env::current_exe().expect("this program"))
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("runs");
+    assert!(status.success(), "inside the namespace");
     false
 }
 
@@ -300,13 +299,17 @@ fn of_two_connections_at_once_one_becomes_the_session() {
     if !inside("of_two_connections_at_once_one_becomes_the_session") {
         return;
     }
+    // What is held back is dropped where it arrives: a segment that its sender could not send would leave with the next one. For
+    // the same reason nothing is sent again together: a KEEPALIVE in one segment with another message would get through, and a
+    // session that is established stays.
+    std::fs::write("/proc/sys/net/ipv4/tcp_retrans_collapse", "0").expect("a setting of this namespace");
     // BIRD's identifier is 10.255.0.23: once ours is the higher one, once the lower.
     for (identifier, ours_stays) in [("192.0.2.254", true), ("1.2.3.4", false)] {
         // Connections are made, but no OPEN (more than 80 octets with all headers) gets through yet.
-        run("nft", &["add table ip hold; add chain ip hold out { type filter hook output priority 0; }"]);
+        run("nft", &["add table ip hold; add chain ip hold in { type filter hook input priority 0; }"]);
         let held_back = |lengths: &str| {
-            let rule = |port| format!("add rule ip hold out tcp {port} {{ 1791, 1799 }} meta length {lengths} drop");
-            run("nft", &[&format!("flush chain ip hold out; {}; {}", rule("dport"), rule("sport"))]);
+            let rule = |port| format!("add rule ip hold in tcp {port} {{ 1791, 1799 }} meta length {lengths} drop");
+            run("nft", &[&format!("flush chain ip hold in; {}; {}", rule("dport"), rule("sport"))]);
         };
         held_back("> 80");
         let lab = Lab::up(&["bird-active"]);
@@ -314,9 +317,6 @@ fn of_two_connections_at_once_one_becomes_the_session() {
         config.peers[0].mode = ConnectionMode::Both;
         config.peers[0].router_id = identifier.parse().expect("address");
         config.peers[0].hold_time = Duration::from_secs(90);
-        // BIRD connects anew while KEEPALIVEs are held back; with graceful restart that would replace the session (RFC 4724
-        // section 4.2).
-        config.peers[0].graceful_restart = Duration::ZERO;
         let speaker = Speaker::start(&config);
         let connections = |port: &str| {
             let filter = format!("src 127.0.0.2 and dst 127.0.0.23 and {port}");
