@@ -32,6 +32,7 @@ use crate::enforcer::local::Local;
 use crate::export::{Exporter, Snapshot};
 use crate::exporters::Watch;
 use crate::history::{Recorder, Retention};
+use crate::learned::Keeper;
 use crate::notify::{self, Facts, Notifier};
 use crate::pipeline::{Pipeline, Request};
 use crate::plant::{Job, MeterSink, Plant};
@@ -247,6 +248,7 @@ struct Control {
     events: VecDeque<Entry>,
     on_event: Box<dyn FnMut(&Entry) + Send>,
     recorder: Option<Recorder>,
+    learned: Keeper,
     notifier: Notifier,
     exporter: Exporter,
     site: Site,
@@ -287,6 +289,10 @@ pub async fn start(
     }
     let now = clock::now();
     let (store, restored) = open_state(&options, &mut pipeline, now)?;
+    let (learned, memory) = Keeper::start(options.state.as_deref(), now)?;
+    if let Some(memory) = memory {
+        pipeline.remember(now, memory);
+    }
     let ((canaries, canaries_out), (others, others_out)) =
         (watch::channel(Arc::new(Wanted::new())), watch::channel(Arc::new(Wanted::new())));
     let feed = Feed { canary: canaries_out, others: others_out.clone() };
@@ -326,6 +332,7 @@ pub async fn start(
         events: VecDeque::new(),
         on_event: Box::new(on_event),
         recorder,
+        learned,
         notifier,
         exporter: Exporter::start(config.export.clone())?,
         site,
@@ -552,10 +559,12 @@ impl Control {
                 rates = now.after(RATES);
                 self.remember_rates(now);
             }
+            self.learned.offer(now, self.pipeline.detector());
             let wait = if self.pipeline.is_collecting() { COLLECT } else { next.since(clock::now()) };
             self.serve(wait.min(TICK / 5));
         }
         self.announcers.stop();
+        self.learned.stop(self.pipeline.detector());
     }
 
     /// Does what callers ask for while waiting for the next tick.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use collectors::{Sample, Time};
-use detector::{Attack, Bucket, Class, Detector, Event, Filter, Match, Measure, Meter, Prefix, Target, Unit};
+use detector::{Attack, Bucket, Class, Detector, Event, Filter, Match, Measure, Memory, Meter, Prefix, Target, Unit};
 use mitigation::miner;
 use mitigation::policy::audience::{Audience, audiences};
 use mitigation::policy::state::{self, Records};
@@ -192,6 +192,11 @@ impl Pipeline {
         let taken = self.policy.restore(now, records);
         self.wanted = self.policy.wanted();
         taken
+    }
+
+    /// Takes up what an earlier run learned of ordinary traffic.
+    pub fn remember(&mut self, now: Time, memory: Memory) {
+        self.detector.remember(now, memory);
     }
 
     /// Puts a configuration into force while everything runs: counters, attacks and the routes it still allows stay. Returns one

@@ -1,9 +1,9 @@
-//! The daemon on loopback: hostile input, dry run.
+//! The daemon on loopback: hostile input, dry run, what it remembers.
 
 mod support;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,7 +24,28 @@ struct Running {
     netflow: SocketAddr,
     sflow: SocketAddr,
     api: SocketAddr,
-    _folder: Folder,
+    file: PathBuf,
+    folder: Folder,
+}
+
+impl Running {
+    fn launch(folder: &Folder, file: &Path) -> Process {
+        Process::start(folder, "floodwall", Command::new(FLOODWALL).arg("run").arg("--config").arg(file))
+    }
+
+    /// Stopped and started anew, with the state it left.
+    fn restart(&mut self) {
+        assert!(self.process.stop(), "ends when asked to");
+        self.process = Self::launch(&self.folder, &self.file);
+        self.process.started();
+    }
+
+    /// What words on the command line answer, as JSON.
+    fn words(&self, words: &[&str]) -> Option<serde_json::Value> {
+        let socket = self.folder.join("floodwall.sock");
+        let output = Command::new(FLOODWALL).args(words).arg("--json").env("FLOODWALL_SOCKET", socket).output().ok()?;
+        serde_json::from_slice(&output.stdout).ok()
+    }
 }
 
 fn start(extra: &str) -> Running {
@@ -39,9 +60,9 @@ fn start(extra: &str) -> Running {
         sflow.port()
     );
     let file = folder.write("config.toml", &config);
-    let process = Process::start(&folder, "floodwall", Command::new(FLOODWALL).arg("run").arg("--config").arg(file));
+    let process = Running::launch(&folder, &file);
     wait_for("the API", 20, || get(api, "/metrics"));
-    Running { process, netflow, sflow, api, _folder: folder }
+    Running { process, netflow, sflow, api, file, folder }
 }
 
 #[test]
@@ -126,4 +147,32 @@ fn a_fresh_daemon_is_in_dry_run_and_says_what_it_would_announce() {
     assert_eq!(status["mitigations"][0]["route"], "flow destination 203.0.113.9/32 protocol udp source-port 53");
     assert!(daemon.process.log().contains("would announce"), "{}", daemon.process.log());
     assert!(daemon.process.stop(), "ends when asked to");
+}
+
+#[test]
+fn what_was_learned_survives_a_restart() {
+    let mut daemon = start("");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    for datagram in recorded("dns-sflow.pcap") {
+        socket.send_to(&datagram, daemon.sflow).expect("loopback");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let host = ["show", "baseline", "203.0.113.9"];
+    let samples = |daemon: &Running| daemon.words(&host)?[0]["samples"].as_u64().filter(|n| *n > 0);
+    // What is still on its way is learned within a second.
+    let mut last = None;
+    let before = wait_for("samples of ordinary traffic that stay the same", 20, || {
+        std::thread::sleep(Duration::from_millis(1500));
+        let now = samples(&daemon)?;
+        (last.replace(now) == Some(now)).then_some(now)
+    });
+    daemon.restart();
+    assert_eq!(samples(&daemon), Some(before));
+    // A file that is damaged is told of, and the daemon protects all the same.
+    assert!(daemon.process.stop(), "ends when asked to");
+    std::fs::write(daemon.folder.join("state").join("baselines"), "floodwall baselines 1\nnothing").expect("writable");
+    daemon.process = Running::launch(&daemon.folder, &daemon.file);
+    daemon.process.started();
+    assert!(daemon.process.log().contains("learning begins anew"), "{}", daemon.process.log());
+    assert_eq!(samples(&daemon), None);
 }

@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{BitAnd, BitOr, BitOrAssign};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Nanoseconds since the Unix epoch. Enters the program in `src/clock.rs` or from a capture file, nowhere else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Time(pub u64);
 
 impl Time {
@@ -36,7 +38,7 @@ impl Time {
 }
 
 /// Version of the Internet Protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum IpVersion {
     /// IPv4: addresses of 32 bits.
@@ -80,7 +82,7 @@ pub fn address_of(version: IpVersion, bits: u128) -> IpAddr {
 ///
 /// A field that is not known is zero and must not be matched: a [`Sample`] without [`Fields::LENGTH`] carries a mean packet
 /// length, one without [`Fields::TCP_FLAGS`] the OR of the flags of several packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Fields(pub u16);
 
 impl Fields {
@@ -141,7 +143,7 @@ impl BitAnd for Fields {
 }
 
 /// Where a sample comes from, which says how far its fields can be trusted and how many make a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Origin {
     /// A packet seen on a mirror port or in a capture file.
     Packet,

@@ -2,17 +2,23 @@
 //!
 //! Rates go into two-digit histograms. Samples are kept per host for up to [`MAX_RESERVOIRS`] hosts, and per group for all
 //! others. Nothing is learned of a target that is suspect or under attack, and what arrived shortly before the suspicion is not
-//! used (decision 27): an attack must not become its own baseline.
+//! used (decision 27): an attack must not become its own baseline. [`Memory`] keeps all of it over a restart.
+
+mod memory;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use collectors::{Fields, IpVersion, Origin, Sample, Time};
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Learning, Unit};
 use crate::prefixes::Scope;
 use crate::target::{Direction, Prefix, Target};
+
+pub use memory::{Memory, MemoryError};
 
 /// Hosts with samples of their own at most.
 pub const MAX_RESERVOIRS: usize = 4096;
@@ -30,11 +36,13 @@ const RATE_SECONDS: f64 = 600.0;
 const MEMORY: u64 = 8;
 /// Hours of a week; the hour behind them stands for all.
 const ALL_HOURS: u8 = 168;
+/// A rate beyond this, per second, is an error of an exporter.
+const LARGEST_RATE: u64 = 10_000_000_000_000;
 /// Seconds that have to be learned before a percentile is used.
 const MATURE: u64 = 3600;
 
 /// Whose rates a histogram holds.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Subject {
     /// Of each host of the group with this name.
     Hosts(String),
@@ -45,7 +53,7 @@ enum Subject {
 type Key = (Subject, u8, Direction, Unit);
 
 /// A header that was ordinary, without the own end: 48 bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Ordinary {
     remote: u128,
     seconds: u32,
@@ -105,7 +113,7 @@ impl Ordinary {
 }
 
 /// A bounded sample of everything seen so far, newer traffic somewhat more.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Reservoir {
     kept: Vec<Ordinary>,
     seen: u64,
@@ -180,14 +188,14 @@ pub struct Learned {
     pub from: String,
 }
 
-/// See the module.
+/// See the module. What is learned is shared with a [`Memory`] that is being written, and copied only where it changes meanwhile.
 #[derive(Debug)]
 pub struct Baselines {
     learning: Learning,
-    histograms: BTreeMap<Key, Histogram<u32>>,
+    histograms: BTreeMap<Key, Arc<Histogram<u32>>>,
     sums: usize,
-    hosts: BTreeMap<Prefix, Reservoir>,
-    groups: BTreeMap<String, Reservoir>,
+    hosts: BTreeMap<Prefix, Arc<Reservoir>>,
+    groups: BTreeMap<String, Arc<Reservoir>>,
     random: u64,
     quiet: Vec<Prefix>,
     /// What was not learned because a limit was reached.
@@ -258,15 +266,14 @@ impl Baselines {
                 std::collections::btree_map::Entry::Vacant(entry) if room => {
                     let Ok(mut histogram) = Histogram::new(2) else { continue };
                     histogram.auto(true);
-                    entry.insert(histogram)
+                    entry.insert(Arc::new(histogram))
                 }
                 std::collections::btree_map::Entry::Vacant(_) => {
                     self.refused += 1;
                     continue;
                 }
             };
-            // Bounded: a rate beyond 10^13 is an error of an exporter.
-            let _ = histogram.record(rate.min(10_000_000_000_000));
+            let _ = Arc::make_mut(histogram).record(rate.min(LARGEST_RATE));
         }
     }
 
@@ -275,21 +282,21 @@ impl Baselines {
         let ordinary = Ordinary::of(sample, direction);
         let random = self.draw();
         match self.groups.get_mut(group) {
-            Some(reservoir) => reservoir.add(ordinary, now, random),
-            None => self.groups.entry(group.to_owned()).or_default().add(ordinary, now, random),
+            Some(reservoir) => Arc::make_mut(reservoir).add(ordinary, now, random),
+            None => Arc::make_mut(self.groups.entry(group.to_owned()).or_default()).add(ordinary, now, random),
         }
         if !self.hosts.contains_key(&own) && self.hosts.len() >= MAX_RESERVOIRS {
             let Some(quiet) = self.quiet.pop() else { return };
             self.hosts.remove(&quiet);
         }
         let random = self.draw();
-        self.hosts.entry(own).or_default().add(ordinary, now, random);
+        Arc::make_mut(self.hosts.entry(own).or_default()).add(ordinary, now, random);
     }
 
     /// Learns a second's packets of an own host; only of those that have samples of their own.
     pub(crate) fn packets(&mut self, own: Prefix, packets: [u64; 2], seconds: f64) {
         if let Some(reservoir) = self.hosts.get_mut(&own) {
-            reservoir.rate(packets, seconds);
+            Arc::make_mut(reservoir).rate(packets, seconds);
         }
     }
 
@@ -410,11 +417,11 @@ fn hour_text(hour: u8) -> String {
 mod tests {
     use super::*;
 
-    fn p(text: &str) -> Prefix {
+    pub(super) fn p(text: &str) -> Prefix {
         text.parse().expect("literal prefix")
     }
 
-    fn sample(seconds: u64, port: u16) -> Sample {
+    pub(super) fn sample(seconds: u64, port: u16) -> Sample {
         let mut sample = Sample::empty(Time::from_seconds(seconds, 0), IpVersion::V4, Origin::Packet);
         (sample.source, sample.destination) = (p("198.51.100.7").bits(), p("203.0.113.9").bits());
         (sample.packets, sample.bytes, sample.length, sample.protocol) = (1, 100, 100, 17);

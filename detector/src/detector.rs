@@ -12,7 +12,7 @@ use std::time::Duration;
 use collectors::Time;
 
 use crate::attack::{Attack, Bucket, Crossing, Event, Phase, Rates};
-use crate::baseline::Baselines;
+use crate::baseline::{Baselines, Memory};
 use crate::checks::{Checks, Passed};
 use crate::config::{Config, Thresholds, Unit};
 use crate::counters::{Counts, Hot, Layout, Shard, Totals, Trip};
@@ -641,6 +641,14 @@ impl Detector {
     #[must_use]
     pub const fn baselines(&self) -> &Baselines {
         &self.baselines
+    }
+
+    /// Takes up what an earlier run learned, as far as its hosts and groups are still configured.
+    pub fn remember(&mut self, now: Time, memory: Memory) {
+        let networks = &self.config.networks;
+        let groups = &self.config.groups;
+        let is_ours = |prefix: &Prefix| networks.iter().any(|n| n.contains(prefix) || prefix.contains(n));
+        self.baselines.remember(memory, now, is_ours, |group| groups.iter().any(|g| g.name == group));
     }
 
     /// What the detector has seen.
