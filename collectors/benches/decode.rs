@@ -101,6 +101,17 @@ fn frame() -> Vec<u8> {
     frame
 }
 
+/// 36 octets that claim more: as many samples as a word can say, a sample longer than any datagram, or a sample whose first
+/// record is.
+fn bombs() -> [(&'static str, Vec<u8>); 3] {
+    let datagram = |words: [u32; 9]| words.iter().flat_map(|w| w.to_be_bytes()).collect();
+    [
+        ("sflow-bomb-of-samples", datagram([5, 1, 0x7f00_0001, 0, 1, 1, u32::MAX, 1, 0])),
+        ("sflow-bomb-of-length", datagram([5, 1, 0x7f00_0001, 0, 1, 1, 1, 1, u32::MAX])),
+        ("sflow-bomb-of-nothing", datagram([5, 1, 0x7f00_0001, 0, 1, 1, u32::MAX, 0, 0])),
+    ]
+}
+
 /// Name, template datagram, data datagram.
 type Case = (&'static str, Option<Vec<u8>>, Vec<u8>);
 
@@ -134,8 +145,17 @@ fn decode(criterion: &mut Criterion) {
             });
         });
     }
-    let frame = frame();
     group.throughput(Throughput::Elements(1));
+    for (name, bomb) in bombs() {
+        let mut decoder = Decoder::default();
+        let mut out = Vec::new();
+        decoder.datagram(Time(0), exporter, &bomb, &mut out);
+        assert!(out.is_empty() && !decoder.statistics().errors().is_empty(), "{name}: {:?}", decoder.statistics());
+        group.bench_function(name, |b| {
+            b.iter(|| decoder.datagram(Time(0), exporter, black_box(&bomb), &mut out));
+        });
+    }
+    let frame = frame();
     group.bench_function("packet-header", |b| {
         b.iter(|| parse(LinkType::Ethernet, Time(0), black_box(&frame), 1404));
     });
