@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collectors::Time;
+use detector::Routers;
 use mitigation::announce::bgp::{self, PeerStatus, Roster};
 use mitigation::announce::canary::Canary;
 use mitigation::bgp::session::State;
-use mitigation::{Config, Route, Wanted};
+use mitigation::{Config, Held, Peer, Route, Wanted};
 use tokio::sync::watch;
 
 use crate::api::status::Volume;
@@ -45,6 +46,7 @@ pub struct Announcers {
     local: Option<Local>,
     /// What an enforcer of this installation took.
     hits: Hits,
+    reconfigured: bool,
 }
 
 impl std::fmt::Debug for Announcers {
@@ -80,6 +82,7 @@ impl Announcers {
             halted: false,
             local,
             hits: Hits::watch(),
+            reconfigured: false,
         };
         announcers.canaries.send_replace(Arc::clone(&released));
         announcers.others.send_replace(released);
@@ -147,9 +150,10 @@ impl Announcers {
         changed
     }
 
-    /// What became of routes at the peers since this was last asked; the set that some peer holds, if it changed.
-    pub(crate) fn watch_peers(&mut self, now: Time, entries: &mut Vec<Entry>) -> Option<BTreeSet<Route>> {
-        let mut changed = false;
+    /// What became of routes at the peers since this was last asked; what is in force where, if that changed. Peers are numbered
+    /// by their place in the configuration, from 1, as their exporters are.
+    pub(crate) fn watch_peers(&mut self, now: Time, peers: &[Peer], entries: &mut Vec<Entry>) -> Option<Held> {
+        let mut changed = std::mem::take(&mut self.reconfigured);
         if self.roster.has_changed().unwrap_or(false) {
             self.peers = self.roster.borrow_and_update().clone();
             self.sent.retain(|name, _| name == local::NAME || self.peers.contains_key(name));
@@ -177,7 +181,26 @@ impl Announcers {
             let new = held.difference(&before).map(told);
             entries.extend(new.map(|(peer, route)| Entry::new(now, Report::Sent { peer, route })));
         }
-        changed.then(|| self.sent.values().flat_map(|s| s.iter().cloned()).collect())
+        changed.then(|| self.held(peers))
+    }
+
+    /// Peers may have other exporters now.
+    pub(crate) const fn reconfigured(&mut self) {
+        self.reconfigured = true;
+    }
+
+    fn held(&self, peers: &[Peer]) -> Held {
+        let mut held = Held::new();
+        for (name, routes) in &self.sent {
+            // A peer without exporters of its own, and this host's packet filter, stand for all traffic.
+            let bound = (1..).zip(peers).find(|(_, peer)| peer.name == *name && !peer.exporters.is_empty());
+            let routers = bound.map_or(Routers::ALL, |(number, _)| Routers::one(number));
+            for route in routes.iter() {
+                let of_all = held.entry(route.clone()).or_default();
+                *of_all = of_all.and(routers);
+            }
+        }
+        held
     }
 
     /// This host's packet filter, where rules are carried out on it.

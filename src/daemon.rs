@@ -524,7 +524,7 @@ impl Control {
         while !stop.load(Ordering::Acquire) {
             let now = clock::now();
             let mut entries = Vec::new();
-            if let Some(held) = self.announcers.watch_peers(now, &mut entries) {
+            if let Some(held) = self.announcers.watch_peers(now, &self.config.mitigation.peers, &mut entries) {
                 let _ = self.pipeline.request(now, Request::Held(held));
             }
             if self.halt.asked.swap(false, Ordering::AcqRel) {
@@ -597,6 +597,7 @@ impl Control {
                     self.notifier.configure(config.notify.clone());
                     self.exporter.configure(config.export.clone());
                     self.config = *config;
+                    self.announcers.reconfigured();
                     self.tell(Entry::new(now, Report::Configured));
                     entries.into_iter().for_each(|entry| self.tell(entry));
                     let _ = reply.send(meters);
@@ -717,6 +718,7 @@ impl Control {
             internal: sum(|s| &s.internal),
             other: sum(|s| &s.other),
             filtered: sum(|s| &s.filtered),
+            dropped: sum(|s| &s.dropped),
             overflow: sum(|s| &s.overflow),
             active_hosts: seen.active_hosts,
             alarms: seen.alarms,

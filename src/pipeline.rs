@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use collectors::{Sample, Time};
-use detector::{Attack, Bucket, Class, Detector, Event, Filter, Match, Measure, Memory, Meter, Prefix, Target, Unit};
+use detector::{
+    Attack, Bucket, Class, Detector, Event, Filter, Match, Measure, Memory, Meter, Prefix, Routers, Target, Unit,
+};
 use mitigation::miner;
 use mitigation::policy::audience::{Audience, audiences};
 use mitigation::policy::state::{self, Records};
-use mitigation::{Decision, FlowSpec, Mitigation, Order, OrderError, Policy, Proposal, Route, Wanted};
+use mitigation::{Decision, FlowSpec, Held, Mitigation, Order, OrderError, Policy, Proposal, Route, Wanted};
 
 use crate::case::Case;
 use crate::ordinary::{Prepared, PreparedBaselines};
@@ -25,8 +27,8 @@ const REPORTED_CANDIDATES: usize = 8;
 /// What comes from outside besides samples: operators, the API, announcers.
 #[derive(Debug, Clone)]
 pub enum Request {
-    /// The routes that at least one peer has been sent over an established session.
-    Held(BTreeSet<Route>),
+    /// What routers hold.
+    Held(Held),
     /// In a replay there is no router: every wanted route counts as held.
     AssumeHeld,
     /// `set flowspec`: announced at once.
@@ -81,7 +83,7 @@ pub enum Done {
 pub struct Pipeline {
     detector: Detector,
     policy: Policy,
-    held: BTreeSet<Route>,
+    held: Held,
     assume_held: bool,
     filters: BTreeMap<(Target, Route), Arc<Filter>>,
     wanted: Wanted,
@@ -105,7 +107,7 @@ impl Pipeline {
         let pipeline = Self {
             detector,
             policy: Policy::new(mitigation),
-            held: BTreeSet::new(),
+            held: Held::new(),
             assume_held: false,
             filters: BTreeMap::new(),
             wanted: Wanted::new(),
@@ -126,6 +128,8 @@ impl Pipeline {
         let (decisions, order) = match request {
             Request::Held(held) => {
                 self.held = held;
+                // Before the policy looks at what is left: a rule that a router has just taken has not failed yet.
+                self.sync_filters();
                 return Ok(Done::Taken);
             }
             Request::AssumeHeld => {
@@ -388,11 +392,11 @@ impl Pipeline {
         entries.extend(decisions.iter().filter(|d| !duplicate(d)).map(|d| Entry::new(now, Report::decision(d))));
     }
 
-    /// Excludes from each target's counters what is filtered (decision 8): the routes that a router holds, and in a dry run
-    /// those that would be announced, so that every vector is reported.
+    /// Excludes from each target's counters what is filtered (decision 8): the routes that a router holds, where it stands, and in
+    /// a dry run those that would be announced, so that every vector is reported.
     fn sync_filters(&mut self) {
         if self.assume_held {
-            self.held = self.policy.wanted().into_keys().collect();
+            self.held = self.policy.wanted().into_keys().map(|route| (route, Routers::ALL)).collect();
         }
         let workers = self.detector.workers();
         let targets: Vec<Target> = self.detector.attacks().keys().copied().collect();
@@ -400,13 +404,16 @@ impl Pipeline {
         for target in targets {
             let mut filters = Vec::new();
             for mitigation in self.policy.filters_of(target) {
-                if mitigation.dry_run.is_none() && !self.held.contains(&mitigation.route) {
-                    continue;
-                }
+                let holders = match self.held.get(&mitigation.route) {
+                    _ if mitigation.dry_run.is_some() => Routers::ALL,
+                    Some(routers) => *routers,
+                    None => continue,
+                };
                 let key = (target, mitigation.route.clone());
                 live.insert(key.clone());
                 let filter =
                     self.filters.entry(key).or_insert_with(|| Arc::new(Filter::new(mitigation.pattern(), workers)));
+                filter.set_holders(holders);
                 filters.push(Arc::clone(filter));
             }
             let in_force = self.detector.attacks().get(&target).map_or(&[][..], |a| &a.filters);

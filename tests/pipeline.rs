@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use collectors::{Fields, Origin, Sample, Time};
-use detector::{Class, Direction, HostGroup, Measure, Prefix, Unit};
-use floodwall::pipeline::Pipeline;
+use detector::{Class, Direction, HostGroup, Measure, Meter, Prefix, Routers, Unit};
+use floodwall::pipeline::{Pipeline, Request};
 use mitigation::{GroupPolicy, Mitigation, Route};
 
 const TICK: Duration = Duration::from_millis(50);
@@ -23,46 +23,126 @@ fn packet(time: Time, source: u32, protocol: u8, ports: (u16, u16), length: u16)
     sample
 }
 
+/// One own network, 5,000 packets/s per host, automatic bans.
+struct World {
+    pipeline: Pipeline,
+    meter: Meter,
+    now: Time,
+    random: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        let measure = Measure { class: Class::Total, unit: Unit::Packets };
+        let networks = vec![prefix("203.0.113.0/24")];
+        let thresholds = [((Direction::Incoming, measure), 5_000)].into_iter().collect();
+        let detector = detector::Config {
+            networks: networks.clone(),
+            groups: vec![HostGroup { name: "global".to_owned(), thresholds, ..HostGroup::default() }],
+            ..detector::Config::default()
+        };
+        let group = GroupPolicy { enable_ban: true, ..GroupPolicy::default() };
+        let groups = [("global".to_owned(), group)].into_iter().collect();
+        let mitigation = mitigation::Config { networks, enable_ban: true, groups, ..mitigation::Config::default() };
+        let (mut pipeline, mut meters) = Pipeline::new(detector, mitigation, 1, 1);
+        let now = Time::from_seconds(1_000_000, 0);
+        pipeline.step(now);
+        Self { pipeline, meter: meters.remove(0), now, random: 1 }
+    }
+
+    /// 20,000 packets/s of DNS answers beside 3,000 packets/s of HTTPS for ten seconds; `change` says what else is true of a
+    /// packet, by its number.
+    fn ten_seconds(&mut self, change: impl Fn(u32, &mut Sample)) {
+        for _ in 0..200 {
+            for i in 0..1_150u32 {
+                // Sources all over the address space, clients' ports and lengths of all kinds.
+                self.random = self.random.wrapping_mul(0x9e37_79b1).wrapping_add(i);
+                let [a, b, c, _] = self.random.to_be_bytes();
+                let port = 1024 + u16::from_be_bytes([a, b]) / 2;
+                let mut sample = if i % 23 < 3 {
+                    let mut sample = packet(self.now, self.random, 6, (port, 443), 52 + u16::from(c) * 5);
+                    sample.tcp_flags = 0x10;
+                    sample
+                } else {
+                    packet(self.now, self.random, 17, (53, port), 500 + u16::from(c) * 3)
+                };
+                change(i, &mut sample);
+                self.meter.count(&[sample]);
+            }
+            self.meter.serve(self.now);
+            self.now = self.now.after(TICK);
+            self.pipeline.step(self.now);
+            self.meter.serve(self.now);
+            self.pipeline.collect(self.now);
+        }
+    }
+
+    fn routes(&self) -> Vec<String> {
+        self.pipeline.policy().all().map(|m: &Mitigation| m.route.to_string()).collect()
+    }
+
+    /// From now on these routers hold all that is wanted.
+    fn held_by(&mut self, routers: Routers) {
+        let held = self.pipeline.wanted().keys().map(|route| (route.clone(), routers)).collect();
+        self.pipeline.request(self.now, Request::Held(held)).expect("always taken");
+    }
+
+    /// Packets that rules took so far.
+    fn hits(&self) -> u64 {
+        let all = self.pipeline.policy().all();
+        all.filter_map(|m| self.pipeline.hits(m.target, &m.route)).map(|(packets, _)| packets).sum()
+    }
+}
+
+const RULE: &str = "flow destination 203.0.113.9/32 protocol udp source-port 53";
+
 #[test]
 fn while_no_router_holds_a_rule_ordinary_traffic_is_not_mined_in_its_place() {
-    let measure = Measure { class: Class::Total, unit: Unit::Packets };
-    let networks = vec![prefix("203.0.113.0/24")];
-    let thresholds = [((Direction::Incoming, measure), 5_000)].into_iter().collect();
-    let detector = detector::Config {
-        networks: networks.clone(),
-        groups: vec![HostGroup { name: "global".to_owned(), thresholds, ..HostGroup::default() }],
-        ..detector::Config::default()
-    };
-    let group = GroupPolicy { enable_ban: true, ..GroupPolicy::default() };
-    let groups = [("global".to_owned(), group)].into_iter().collect();
-    let mitigation = mitigation::Config { networks, enable_ban: true, groups, ..mitigation::Config::default() };
-    let (mut pipeline, mut meters) = Pipeline::new(detector, mitigation, 1, 1);
-    let mut now = Time::from_seconds(1_000_000, 0);
-    pipeline.step(now);
-    let mut random = 1u32;
-    // 20,000 packets/s of DNS answers beside 3,000 packets/s of HTTPS, for ten seconds, and no session is up.
-    for _ in 0..200 {
-        for i in 0..1_150u32 {
-            // Sources all over the address space, clients' ports and lengths of all kinds.
-            random = random.wrapping_mul(0x9e37_79b1).wrapping_add(i);
-            let [a, b, c, _] = random.to_be_bytes();
-            let port = 1024 + u16::from_be_bytes([a, b]) / 2;
-            let sample = if i % 23 < 3 {
-                let mut sample = packet(now, random, 6, (port, 443), 52 + u16::from(c) * 5);
-                sample.tcp_flags = 0x10;
-                sample
-            } else {
-                packet(now, random, 17, (53, port), 500 + u16::from(c) * 3)
-            };
-            meters[0].count(&[sample]);
-        }
-        meters[0].serve(now);
-        now = now.after(TICK);
-        pipeline.step(now);
-        meters[0].serve(now);
-        pipeline.collect(now);
-    }
-    let routes: Vec<String> = pipeline.policy().all().map(|m: &Mitigation| m.route.to_string()).collect();
-    assert_eq!(routes, ["flow destination 203.0.113.9/32 protocol udp source-port 53"]);
-    assert!(pipeline.policy().all().all(|m| matches!(m.route, Route::FlowSpec(_))));
+    let mut world = World::new();
+    world.ten_seconds(|_, _| ());
+    assert_eq!(world.routes(), [RULE]);
+    assert!(world.pipeline.policy().all().all(|m| matches!(m.route, Route::FlowSpec(_))));
+}
+
+#[test]
+fn a_rule_takes_its_traffic_out_of_the_counts_of_routers_that_hold_it_alone() {
+    let mut world = World::new();
+    // Packets of the attack come in at two routers alike.
+    let at_two = |i: u32, sample: &mut Sample| sample.router = u8::try_from(1 + i % 2).expect("one or two");
+    world.ten_seconds(at_two);
+    world.held_by(Routers::one(1));
+    world.ten_seconds(at_two);
+    let attack = world.pipeline.detector().attacks().values().next().expect("it goes on").clone();
+    assert!(attack.over_since.is_some() && attack.waits_for_routers());
+    let at_one = world.hits();
+    assert!((90_000..110_000).contains(&at_one), "half of 200,000 packets: {at_one}");
+    assert_eq!(world.routes(), [RULE], "no blackhole for traffic that a rule would take where it comes in");
+    world.held_by(Routers::one(1).and(Routers::one(2)));
+    world.ten_seconds(at_two);
+    let attack = world.pipeline.detector().attacks().values().next().expect("hits keep it alive").clone();
+    assert!(attack.over_since.is_none() && !attack.waits_for_routers());
+    assert!((280_000..310_000).contains(&world.hits()), "all of it now: {}", world.hits());
+    assert_eq!(world.routes(), [RULE]);
+}
+
+#[test]
+fn telemetry_of_no_router_in_particular_is_filtered_once_any_router_holds_the_rule() {
+    let mut world = World::new();
+    world.ten_seconds(|_, _| ());
+    world.held_by(Routers::one(7));
+    world.ten_seconds(|_, _| ());
+    assert!((190_000..210_000).contains(&world.hits()), "{}", world.hits());
+    assert_eq!(world.routes(), [RULE], "a rule that a router took late has not failed");
+}
+
+#[test]
+fn what_a_router_says_it_dropped_is_no_attack() {
+    let mut world = World::new();
+    world.ten_seconds(|_, sample| sample.dropped = sample.protocol == 17);
+    assert!(world.pipeline.detector().attacks().is_empty() && world.routes().is_empty());
+    // What a rule of ours dropped keeps it alive.
+    world.ten_seconds(|_, _| ());
+    world.held_by(Routers::ALL);
+    world.ten_seconds(|_, sample| sample.dropped = sample.protocol == 17);
+    assert!((190_000..210_000).contains(&world.hits()), "{}", world.hits());
 }

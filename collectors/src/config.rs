@@ -82,6 +82,8 @@ pub struct ExporterSettings {
     pub rate: Option<u32>,
     /// Its place.
     pub vantage: Vantage,
+    /// Number of the router whose traffic it tells of, from 1 (`exporters` of a BGP peer); 0: of no router in particular.
+    pub router: u8,
     /// It stands inside the network (`exporter_roles`): what crosses the border is told of by another exporter as well.
     pub is_inside: bool,
     /// SNMP indices of the interfaces to other networks: only traffic that crosses one is counted, once. Empty: everything is.

@@ -94,6 +94,7 @@ pub(crate) fn emit(values: &Values<'_>, context: &Context<'_>, statistics: &mut 
     sample.duration_ms = duration_ms(values, context.sampling.active_timeout);
     sample.age_ms = age_ms(values, context.exported);
     sample.inside = context.exporter.settings.is_inside;
+    sample.router = context.exporter.settings.router;
     sample.dropped = is_dropped(values, context.exporter);
     if values.has_any(REVERSE) {
         emit_reverse(sample, values, out);
@@ -323,6 +324,7 @@ fn emit_section(values: &Values<'_>, context: &Context<'_>, statistics: &mut Sta
             sample.origin = Origin::SampledPacket;
             sample.exporter = context.exporter.index;
             sample.inside = context.exporter.settings.is_inside;
+            sample.router = context.exporter.settings.router;
             sample.sampling_rate = rate;
             sample.packets = u64::from(rate);
             sample.bytes = sample.bytes.saturating_mul(rate.into()).min(MOST_UNITS);

@@ -251,6 +251,8 @@ pub struct Sample {
     pub origin: Origin,
     /// The exporter says it dropped this traffic (forwardingStatus, sFlow discard).
     pub dropped: bool,
+    /// Number of the router that the exporter stands for, from 1; 0: no router in particular.
+    pub router: u8,
     /// The exporter stands inside the network: what crosses the border is told of by another one as well.
     pub inside: bool,
 }
@@ -286,6 +288,7 @@ impl Sample {
             fragment: 0,
             origin,
             dropped: false,
+            router: 0,
             inside: false,
         }
     }

@@ -210,6 +210,7 @@ impl Datagram<'_> {
                     bytes: sample.bytes.saturating_mul(rate.into()),
                     input_interface: u16::try_from(input).unwrap_or(u16::MAX),
                     dropped,
+                    router: self.exporter.settings.router,
                     inside: self.exporter.settings.is_inside,
                     ..sample
                 });

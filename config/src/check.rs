@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use collectors::{Block, ExporterSettings, Interface, Listener};
 use detector::config::MAX_TOTAL_GROUPS;
-use detector::{BucketLimits, Class, Direction, HostGroup, Learning, Measure, Networks, Scope, Thresholds, Unit};
+use detector::{
+    BucketLimits, Class, Direction, HostGroup, Learning, Measure, Networks, Routers, Scope, Thresholds, Unit,
+};
 use mitigation::miner::Capabilities;
 use mitigation::{Action, Classes, Family, FlowSpecOptions, GroupPolicy, Peer};
 use toml_edit::{Document, Item, Table};
@@ -237,10 +239,13 @@ fn distance(a: &str, b: &str) -> usize {
 /// The stages' configurations; contradictions between keys are reported.
 fn compose(draft: &Draft, report: &mut Report) -> Config {
     let networks = Networks::new(&draft.main.networks_list);
+    let mitigation = compose_mitigation(draft, &networks, report);
+    let mut collectors = compose_collectors(draft, report);
+    bind_exporters(&mut collectors.exporters, &mitigation.peers, report);
     Config {
-        collectors: compose_collectors(draft, report),
+        collectors,
         detector: compose_detector(draft, &networks, report),
-        mitigation: compose_mitigation(draft, &networks, report),
+        mitigation,
         api: crate::api::compose(&draft.api, report),
         history: crate::api::compose_history(&draft.api),
         export: crate::export::compose(&draft.export, report),
@@ -313,6 +318,24 @@ fn compose_exporters(main: &Main) -> collectors::config::Exporters {
         settings(address, &mut |s| s.external_interfaces.clone_from(interfaces));
     }
     exporters
+}
+
+/// Numbers the routers that exporters stand for by their place among the peers, from 1 (decision 8).
+fn bind_exporters(exporters: &mut collectors::config::Exporters, peers: &[Peer], report: &mut Report) {
+    for (number, peer) in (1..).zip(peers) {
+        let key = format!("bgp.{}.exporters", peer.name);
+        if number > Routers::MOST && !peer.exporters.is_empty() {
+            report.add(key, format!("only the first {} peers can have exporters of their own", Routers::MOST));
+            continue;
+        }
+        for address in &peer.exporters {
+            let settings = exporters.settings.entry(address.to_canonical()).or_default();
+            if settings.router != 0 && settings.router != number {
+                report.add(&key, format!("{address} is an exporter of another peer already: name it at one of them"));
+            }
+            settings.router = number;
+        }
+    }
 }
 
 fn compose_detector(draft: &Draft, networks: &Networks, report: &mut Report) -> detector::Config {

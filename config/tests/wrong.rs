@@ -136,3 +136,18 @@ fn contradictions_between_stages_get_one_message_with_line_key_and_advice() {
         assert!(problems[0].line.abs_diff(number) <= 2 && !problems[0].key.is_empty(), "{lines}: {found:?}");
     }
 }
+
+#[test]
+fn an_exporter_stands_for_one_router() {
+    let second = "[bgp.router2]\nlocal_asn = 65001\nlocal_address = \"127.0.0.1\"\nremote_asn = 65003\n\
+                  remote_address = \"127.0.0.3\"\nexporters = [\"192.0.2.7\", \"192.0.2.8\"]\n";
+    let (first, _) = with(Section::Bgp, "exporters = [\"192.0.2.6\"]");
+    let config = check(&format!("{first}\n{second}")).expect("right");
+    let router = |address: &str| config.collectors.exporters.settings[&address.parse().expect("literal")].router;
+    assert_eq!([router("192.0.2.6"), router("192.0.2.7"), router("192.0.2.8")], [1, 2, 2]);
+    let (first, _) = with(Section::Bgp, "exporters = [\"192.0.2.7\"]");
+    let problems = check(&format!("{first}\n{second}")).expect_err("192.0.2.7 twice");
+    assert_eq!(problems.len(), 1);
+    let text = problems[0].to_string();
+    assert!(text.contains("bgp.router2.exporters") && text.contains("of another peer already"), "{text}");
+}

@@ -150,6 +150,11 @@ pub(crate) struct Rates {
     /// Of the measure that fired.
     pub(crate) units: f64,
     pub(crate) filter_hits: (u64, u64),
+    /// Of the measure that fired, what filters match at routers where they are not in force.
+    pub(crate) pending: f64,
+    pub(crate) filter_passed: (u64, u64),
+    /// Of the measure that fired, what no filter matches.
+    pub(crate) unmatched: f64,
 }
 
 impl Attack {
@@ -163,6 +168,14 @@ impl Attack {
     #[must_use]
     pub fn rate_text(&self) -> String {
         rate_text(self.measure.unit, self.evidence.rate)
+    }
+
+    /// Whether all that is over the threshold is traffic of rules at routers that do not hold them yet: then there is nothing
+    /// further to try, and what is wanted is for them to take the rules.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a comparison")]
+    pub fn waits_for_routers(&self) -> bool {
+        self.rates.pending >= 1.0 && self.rates.unmatched < self.threshold as f64
     }
 
     pub(crate) fn counts_in_bucket(&self, sample: &Sample, limits: &BucketLimits) -> bool {

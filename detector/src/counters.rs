@@ -364,6 +364,8 @@ pub struct Shard {
     pub overflow: Traffic,
     /// Matched a filter in force: excluded from the host's counters.
     pub filtered: Traffic,
+    /// Its exporter says that it dropped it, without a filter of ours: not counted for the host.
+    pub dropped: Traffic,
     /// Whitelisted: not counted for anybody.
     pub whitelisted: Traffic,
     /// Told by an exporter inside the network of traffic that one at the border tells of as well.
@@ -400,6 +402,7 @@ impl Shard {
             other: Traffic::default(),
             overflow: Traffic::default(),
             filtered: Traffic::default(),
+            dropped: Traffic::default(),
             whitelisted: Traffic::default(),
             duplicate: Traffic::default(),
             capture_drops: AtomicU64::new(0),
@@ -434,6 +437,7 @@ impl Shard {
             (&self.other, &other.other),
             (&self.overflow, &other.overflow),
             (&self.filtered, &other.filtered),
+            (&self.dropped, &other.dropped),
             (&self.whitelisted, &other.whitelisted),
             (&self.duplicate, &other.duplicate),
         ];

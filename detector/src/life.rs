@@ -1,6 +1,7 @@
 //! The life of attacks: rates, hysteresis, ends and returns.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use collectors::Time;
@@ -8,6 +9,7 @@ use collectors::Time;
 use crate::attack::{Attack, Phase};
 use crate::config::{Config, Unit};
 use crate::counters::Counts;
+use crate::meter::Filter;
 use crate::target::Target;
 
 /// An attack fades below this share of its threshold.
@@ -61,22 +63,18 @@ pub(crate) fn advance(
 ) {
     let seconds = span.as_secs_f64();
     let keep = (-seconds).exp();
-    let hits = attack.filters.iter().fold((0u64, 0u64), |sum, f| {
-        let hits = f.hits();
-        (sum.0.wrapping_add(hits.0), sum.1.wrapping_add(hits.1))
-    });
-    let filtered =
-        (hits.0.saturating_sub(attack.rates.filter_hits.0), hits.1.saturating_sub(attack.rates.filter_hits.1));
-    attack.rates.filter_hits = hits;
+    let filtered = grown(&mut attack.rates.filter_hits, filters_sum(&attack.filters, Filter::hits));
+    let passed = grown(&mut attack.rates.filter_passed, filters_sum(&attack.filters, Filter::passed));
     let direction = attack.target.direction;
     let packets = delta.map_or(0, |d| d.packets(direction)).saturating_add(filtered.0);
     let bytes = delta.map_or(0, |d| d.bytes(direction)).saturating_add(filtered.1);
     let measured = delta.map_or(0, |d| d.units(direction, attack.measure.class, attack.measure.unit));
-    let of_filters = match attack.measure.unit {
-        Unit::Packets => filtered.0,
-        Unit::Bytes => filtered.1,
+    let of_measure = |(packets, bytes): (u64, u64)| match attack.measure.unit {
+        Unit::Packets => packets,
+        Unit::Bytes => bytes,
         Unit::Flows => 0,
     };
+    let (of_filters, pending) = (of_measure(filtered), of_measure(passed));
     if is_silent {
         // Time stands still: neither rates nor the wait for the end go on.
         attack.phase = Phase::Frozen;
@@ -94,9 +92,12 @@ pub(crate) fn advance(
         ewma(&mut attack.rates.packets, packets);
         ewma(&mut attack.rates.bytes, bytes);
         ewma(&mut attack.rates.units, measured.saturating_add(of_filters));
+        ewma(&mut attack.rates.pending, pending);
+        ewma(&mut attack.rates.unmatched, measured.saturating_sub(pending));
     } else {
         let rates = &mut attack.rates;
-        [&mut rates.packets, &mut rates.bytes, &mut rates.units].into_iter().for_each(decay);
+        let all = [&mut rates.packets, &mut rates.bytes, &mut rates.units, &mut rates.pending, &mut rates.unmatched];
+        all.into_iter().for_each(decay);
     }
     attack.packets = attack.packets.saturating_add(packets);
     attack.bytes = attack.bytes.saturating_add(bytes);
@@ -119,6 +120,17 @@ pub(crate) fn advance(
     if now.since(attack.last_crossing) > UNBROKEN {
         attack.over_since = None;
     }
+}
+
+/// What filters have counted in all.
+pub(crate) fn filters_sum(filters: &[Arc<Filter>], of: fn(&Filter) -> (u64, u64)) -> (u64, u64) {
+    filters.iter().map(|f| of(f)).fold((0, 0), |sum, of| (sum.0.wrapping_add(of.0), sum.1.wrapping_add(of.1)))
+}
+
+/// By how much a sum has grown since the last time.
+fn grown(last: &mut (u64, u64), sum: (u64, u64)) -> (u64, u64) {
+    let last = std::mem::replace(last, sum);
+    (sum.0.saturating_sub(last.0), sum.1.saturating_sub(last.1))
 }
 
 /// Whether an attack is over.

@@ -17,6 +17,7 @@ use crate::counters::{CellLine, Hot, Shard, Trip, WATCH_CAPTURE, WATCH_FILTERS, 
 use crate::hosts::{CellId, HostId, Hosts, Lookup};
 use crate::networks::Networks;
 use crate::pattern::{Match, Pattern};
+use crate::routers::{Routers, SharedRouters};
 use crate::spread::Spread;
 use crate::target::{Direction, Target};
 
@@ -36,39 +37,69 @@ const ORDINARY_PER_SECOND: u32 = 1000;
 /// Recent samples kept per worker (6 MiB), so that a bucket can be filled at the moment of the alarm.
 const LOOK_BACK: usize = 1 << 16;
 
+/// Packets and bytes per worker, each with one writer.
+type Hits = Box<[(AtomicU64, AtomicU64)]>;
+
 /// Traffic of a target that is filtered elsewhere: excluded from the target's counters, counted here.
 #[derive(Debug)]
 pub struct Filter {
     /// What is filtered.
     pub pattern: Pattern,
-    /// Per worker, each with one writer: packets and bytes that matched.
-    hits: Box<[(AtomicU64, AtomicU64)]>,
+    /// Where (decision 8).
+    holders: SharedRouters,
+    /// What matched there.
+    hits: Hits,
+    /// What matched elsewhere: the target has it still.
+    passed: Hits,
 }
 
 impl Filter {
-    /// For a number of workers.
+    /// For a number of workers, in force at every router.
     #[must_use]
     pub fn new(pattern: Pattern, workers: usize) -> Self {
-        Self { pattern, hits: (0..workers).map(|_| Default::default()).collect() }
+        let none = || (0..workers).map(|_| Default::default()).collect();
+        Self { pattern, holders: SharedRouters::new(Routers::ALL), hits: none(), passed: none() }
+    }
+
+    /// From now on it is in force at these routers alone.
+    pub fn set_holders(&self, routers: Routers) {
+        self.holders.set(routers);
+    }
+
+    /// Whether the sample is certainly taken out where its exporter stands.
+    fn takes(&self, sample: &Sample) -> bool {
+        self.holders.get().include(sample.router) && self.pattern.matches(sample) == Match::Yes
     }
 
     /// The same filter, with the same hits, for another number of workers; none of them may still count for the old one.
     #[must_use]
     pub fn grown(&self, workers: usize) -> Self {
         let grown = Self::new(self.pattern.clone(), workers.max(1));
-        let (packets, bytes) = self.hits();
-        bump(&grown.hits[0].0, packets);
-        bump(&grown.hits[0].1, bytes);
+        grown.set_holders(self.holders.get());
+        for (hits, (packets, bytes)) in [(&grown.hits, self.hits()), (&grown.passed, self.passed())] {
+            bump(&hits[0].0, packets);
+            bump(&hits[0].1, bytes);
+        }
         grown
     }
 
-    /// Packets and bytes that matched since the filter was made.
+    /// Packets and bytes that matched since the filter was made, at routers where it is in force.
     #[must_use]
     pub fn hits(&self) -> (u64, u64) {
-        self.hits.iter().fold((0, 0), |(p, b), (packets, bytes)| {
-            (p.wrapping_add(packets.load(Ordering::Relaxed)), b.wrapping_add(bytes.load(Ordering::Relaxed)))
-        })
+        sum(&self.hits)
     }
+
+    /// Packets and bytes that matched at routers where it is not in force.
+    #[must_use]
+    pub fn passed(&self) -> (u64, u64) {
+        sum(&self.passed)
+    }
+}
+
+fn sum(hits: &Hits) -> (u64, u64) {
+    hits.iter().fold((0, 0), |(p, b), (packets, bytes)| {
+        (p.wrapping_add(packets.load(Ordering::Relaxed)), b.wrapping_add(bytes.load(Ordering::Relaxed)))
+    })
 }
 
 /// Filters of targets that are wider than a host.
@@ -224,13 +255,17 @@ impl Filtering {
         let of_host = host.and_then(|host| matching(self.hosts.get(&host)?, sample));
         let covering = || self.prefixes.iter().filter(|(target, _)| target.covers(sample));
         let Some(filter) = of_host.or_else(|| covering().find_map(|(_, f)| matching(f, sample))) else { return false };
+        let is_in_force = filter.holders.get().include(sample.router);
+        let hits = if is_in_force { &filter.hits } else { &filter.passed };
         // A worker that came later than the filter has its hits counted once the filter has grown.
-        if let Some((packets, bytes)) = filter.hits.get(self.worker) {
+        if let Some((packets, bytes)) = hits.get(self.worker) {
             bump(packets, sample.packets);
             bump(bytes, sample.bytes);
         }
-        shard.filtered.count(sample);
-        true
+        if is_in_force {
+            shard.filtered.count(sample);
+        }
+        is_in_force
     }
 }
 
@@ -408,7 +443,7 @@ impl Meter {
             self.count_end(source, Direction::Outgoing, sample, tick, rules);
         }
         // What is not taken is dropped: a sample of ordinary traffic need not be complete.
-        if self.config.learns && self.selection.takes(sample.time) {
+        if self.config.learns && !sample.dropped && self.selection.takes(sample.time) {
             let _ = self.ordinary.push(*sample);
         }
     }
@@ -430,6 +465,10 @@ impl Meter {
         }
         if watch & WATCH_FILTERS != 0 && filtering.takes(shard, host, sample) {
             return;
+        }
+        // Its router says that it dropped it: nothing of it reaches the host (decision 8).
+        if sample.dropped {
+            return shard.dropped.count(sample);
         }
         let is_large = sample.packets > config.spread_packets || sample.bytes > config.spread_bytes;
         let now = (sample.duration_ms > 0 && is_large).then(|| spread.take(host, cell, direction, sample)).flatten();
@@ -524,7 +563,7 @@ impl Meter {
         }
         let wider = self.filtering.prefixes.iter().filter(|(t, _)| t.prefix.overlaps(&target.prefix));
         filters.extend(wider.flat_map(|(_, f)| f.iter().cloned()));
-        let is_filtered = |s: &Sample| filters.iter().any(|f| f.pattern.matches(s) == Match::Yes);
+        let is_filtered = |s: &Sample| filters.iter().any(|f| f.takes(s)) || s.dropped;
         let both = [Direction::Incoming, Direction::Outgoing].map(|direction| Target { direction, ..target });
         let found: Vec<Sample> = self
             .look_back

@@ -16,4 +16,4 @@ pub use config::{
     UnicastForm,
 };
 pub use flowspec::{Action, FlowSpec};
-pub use policy::{Decision, DryRun, Mitigation, Order, OrderError, Policy, Proposal, Refusal};
+pub use policy::{Decision, DryRun, Held, Mitigation, Order, OrderError, Policy, Proposal, Refusal};

@@ -16,8 +16,8 @@ use mitigation::bgp::nlri::FlowNlri;
 use mitigation::bgp::profile::{Kind, Profile};
 use mitigation::rails::{Rails, Space};
 use mitigation::{
-    Action, Classes, Community, Config, Family, FlowSpec, FlowSpecOptions, GroupPolicy, Order, Peer, Policy, Proposal,
-    Route, Rung,
+    Action, Classes, Community, Config, Family, FlowSpec, FlowSpecOptions, GroupPolicy, Held, Order, Peer, Policy,
+    Proposal, Route, Rung,
 };
 
 struct Random(u64);
@@ -283,7 +283,7 @@ fn a_million_random_attacks_and_orders_never_break_a_rail() {
             asked_in_all += 1;
             ask(&mut random, &mut policy, now, &mut asked);
         }
-        policy.step(now, &std::collections::BTreeMap::new(), &BTreeSet::new());
+        policy.step(now, &std::collections::BTreeMap::new(), &Held::new());
         let rules = policy.all().filter(|m| matches!(m.route, Route::FlowSpec(_))).count();
         assert!(rules <= config.max_rules, "{rules} rules, {} allowed", config.max_rules);
         let wanted = Arc::new(policy.wanted());

@@ -97,12 +97,13 @@ fn exporters(out: &mut String, status: &Status) {
 }
 
 fn traffic(out: &mut String, status: &Status) {
-    let volumes: [(&str, Volume); 6] = [
+    let volumes: [(&str, Volume); 7] = [
         ("incoming", status.incoming),
         ("outgoing", status.outgoing),
         ("internal", status.internal),
         ("other", status.other),
         ("filtered", status.filtered),
+        ("dropped", status.dropped),
         ("overflow", status.overflow),
     ];
     let mut family =

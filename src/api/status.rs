@@ -233,6 +233,8 @@ pub struct Status {
     pub other: Volume,
     /// Excluded from host counters by rules in force.
     pub filtered: Volume,
+    /// Its exporter says that it dropped it, without a rule of ours.
+    pub dropped: Volume,
     /// Own IPv6 hosts beyond the limit.
     pub overflow: Volume,
     /// Hosts with traffic in the last tick.

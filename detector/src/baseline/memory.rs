@@ -127,9 +127,8 @@ fn put(writer: &mut impl Write, entry: &Entry) -> io::Result<()> {
 }
 
 fn get(reader: &mut impl Read, octets: &mut Vec<u8>, number: usize) -> Result<Entry, MemoryError> {
-    let cut = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => MemoryError::Cut(number),
-        _ => MemoryError::Io(error),
+    let cut = |error: io::Error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof { MemoryError::Cut(number) } else { MemoryError::Io(error) }
     };
     let mut length = [0; 4];
     reader.read_exact(&mut length).map_err(cut)?;

@@ -8,6 +8,7 @@ use collectors::Time;
 use super::{Detector, LONGEST_SETTLING, Settling};
 use crate::counters::WATCH_FILTERS;
 use crate::hosts::HostId;
+use crate::life::filters_sum;
 use crate::meter::{Command, Filter, Remote};
 use crate::target::{Direction, Target};
 
@@ -15,10 +16,8 @@ impl Detector {
     /// Puts filters into force for a target in place of its earlier ones: what they match is no longer counted for it.
     pub fn set_filters(&mut self, target: Target, filters: Vec<Arc<Filter>>) {
         let Some(attack) = self.attacks.get_mut(&target) else { return };
-        attack.rates.filter_hits = filters.iter().fold((0, 0), |sum, f| {
-            let hits = f.hits();
-            (sum.0 + hits.0, sum.1 + hits.1)
-        });
+        attack.rates.filter_hits = filters_sum(&filters, Filter::hits);
+        attack.rates.filter_passed = filters_sum(&filters, Filter::passed);
         attack.filters = filters;
         // What is left has to cross the threshold anew.
         attack.over_since = None;

@@ -1,12 +1,12 @@
 //! What the unit tests of this folder share: a small network, an attack that a real detector raised, and rules for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use collectors::{Fields, Origin, Sample, Time};
-use detector::{Attack, Class, Detector, Direction, Event, HostGroup, Measure, Prefix, Target, Unit};
+use detector::{Attack, Class, Detector, Direction, Event, HostGroup, Measure, Prefix, Routers, Target, Unit};
 
-use super::{Decision, Order, Policy, Proposal};
+use super::{Decision, Held, Order, Policy, Proposal};
 use crate::announcement::Route;
 use crate::config::{Config, GroupPolicy};
 use crate::flowspec::{FlowSpec, json};
@@ -107,8 +107,8 @@ pub(super) fn wanted(policy: &Policy) -> Vec<String> {
 }
 
 /// A peer that takes everything holds all that is wanted.
-pub(super) fn held(policy: &Policy) -> BTreeSet<Route> {
-    policy.wanted().into_keys().collect()
+pub(super) fn held(policy: &Policy) -> Held {
+    policy.wanted().into_keys().map(|route| (route, Routers::ALL)).collect()
 }
 
 /// Decisions as short words.

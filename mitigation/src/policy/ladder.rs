@@ -7,7 +7,7 @@ use collectors::{IpVersion, Sample, Time};
 use detector::{Attack, Direction, Match, Pattern, Target};
 
 use super::breaker::{host_count, own_hosts};
-use super::{Decision, Mitigation, Policy, Refusal};
+use super::{Decision, Held, Mitigation, Policy, Refusal};
 use crate::announcement::{Announcement, Community, Route};
 use crate::config::{GroupPolicy, Rung, UnicastForm};
 
@@ -28,13 +28,7 @@ fn ban_time(base: Duration, failed_probes: u32) -> Duration {
 
 impl Policy {
     /// Takes the next rung for an attack that goes on in spite of what is in force.
-    pub(super) fn escalate(
-        &mut self,
-        now: Time,
-        attack: &Attack,
-        held: &BTreeSet<Route>,
-        decisions: &mut Vec<Decision>,
-    ) {
+    pub(super) fn escalate(&mut self, now: Time, attack: &Attack, held: &Held, decisions: &mut Vec<Decision>) {
         let target = attack.target;
         let group = self.config.group(&attack.group);
         let Some(case) = self.cases.get(&target) else { return };
@@ -66,11 +60,14 @@ impl Policy {
     }
 
     /// Certain excess for `blackhole_after` since the last thing that was tried.
-    fn failed(&self, now: Time, attack: &Attack, held: &BTreeSet<Route>) -> bool {
+    fn failed(&self, now: Time, attack: &Attack, held: &Held) -> bool {
         let Some(over_since) = attack.over_since else { return false };
+        if attack.waits_for_routers() {
+            return false;
+        }
         let Some(case) = self.cases.get(&attack.target) else { return false };
         // Routes that no router holds have not been tried.
-        let tried = case.mitigations.iter().all(|m| m.dry_run.is_some() || held.contains(&m.route));
+        let tried = case.mitigations.iter().all(|m| m.dry_run.is_some() || held.contains_key(&m.route));
         let since = case.last_change.map_or(over_since, |change| change.max(over_since));
         let wait = self.config.blackhole_after;
         tried && now.since(since) >= wait && now.since(attack.detected) >= wait
@@ -332,7 +329,7 @@ mod tests {
     #[test]
     fn nothing_is_escalated_that_has_not_been_tried_or_mined_or_is_not_over_its_threshold() {
         let (mut policy, attack) = defending(config());
-        let none = BTreeSet::new();
+        let none = Held::new();
         assert!(policy.step(at(60), &attacks(&[&attack]), &none).is_empty(), "no router holds the rule");
         let mut calm = attack.clone();
         calm.over_since = None;

@@ -23,7 +23,7 @@ pub mod state;
 use std::collections::{BTreeMap, BTreeSet};
 
 use collectors::Time;
-use detector::{Attack, Direction, Pattern, Target};
+use detector::{Attack, Direction, Pattern, Routers, Target};
 
 use crate::announcement::{Announcement, Route, Wanted};
 use crate::bgp::order;
@@ -36,6 +36,9 @@ pub use manual::OrderError;
 
 use breaker::{Breaker, Pace};
 use ladder::Probe;
+
+/// The routes that at least one peer has been sent over an established session, and the routers at which they are in force.
+pub type Held = BTreeMap<Route, Routers>;
 
 /// What is being done about one target.
 #[derive(Debug, Clone, Default)]
@@ -364,9 +367,8 @@ impl Policy {
         }
     }
 
-    /// The ladder (decision 5), the ends of routes, and what has become allowed or forbidden. `held` is what at least one peer has
-    /// been sent.
-    pub fn step(&mut self, now: Time, attacks: &BTreeMap<Target, Attack>, held: &BTreeSet<Route>) -> Vec<Decision> {
+    /// The ladder (decision 5), the ends of routes, and what has become allowed or forbidden.
+    pub fn step(&mut self, now: Time, attacks: &BTreeMap<Target, Attack>, held: &Held) -> Vec<Decision> {
         let mut decisions = Vec::new();
         let active = self.cases.values().filter(|c| !c.over).count();
         if self.breaker.closes(now, active, breaker::limit(&self.config, self.space.networks())) {

@@ -16,12 +16,13 @@ pub(super) const CATEGORY: Category = Category {
 fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
     no_arguments(CATEGORY.name, arguments)?;
     let s = view.status;
-    let all: [(&str, Volume); 5] = [
+    let all: [(&str, Volume); 6] = [
         ("incoming", s.incoming),
         ("outgoing", s.outgoing),
         ("internal", s.internal),
         ("other", s.other),
         ("filtered", s.filtered),
+        ("dropped", s.dropped),
     ];
     let rows: Vec<Vec<String>> =
         all.iter().map(|(name, v)| vec![(*name).to_owned(), v.packets.to_string(), v.bytes.to_string()]).collect();
