@@ -11,6 +11,7 @@ pub mod fastnetmon;
 pub mod listener;
 mod metrics;
 pub mod refusal;
+mod refused;
 pub mod site;
 pub mod status;
 pub mod v1;

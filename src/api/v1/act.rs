@@ -6,7 +6,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::super::auth::Access;
-use super::super::refusal::{Input, Named, Parameters, Problem, Refusal};
+use super::super::refusal::{Input, Named, Parameters, Refusal};
+use super::super::refused::{BadInput, Busy, Conflict, Denied, TooLarge};
 use super::super::site::Site;
 use super::{Done, Reply, Why, reply};
 use crate::control::Request;
@@ -49,8 +50,7 @@ pub(super) struct NewRule {
 
 /// Announces a FlowSpec rule at once. Scope operate.
 #[utoipa::path(post, path = "/api/v1/rules", tag = "act", request_body = NewRule, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn add_rule(State(site): State<Site>, access: Access, Input(new): Input<NewRule>) -> Reply<Done> {
     let words = expiring(vec![Value::Object(new.rule).to_string()], new.expires_seconds)?;
     Ok(reply(site.ask(&access.because(new.reason), set("flowspec", words)).await?))
@@ -58,8 +58,7 @@ pub(super) async fn add_rule(State(site): State<Site>, access: Access, Input(new
 
 /// Withdraws a rule at once: by its id. Scope operate.
 #[utoipa::path(delete, path = "/api/v1/rules/{id}", tag = "act", params(("id" = String, Path,), Why), security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, Busy))]
 pub(super) async fn withdraw_rule(
     State(site): State<Site>,
     access: Access,
@@ -94,8 +93,7 @@ async fn extend(site: &Site, access: Access, id: String, extension: Extension) -
 /// Keeps a rule in force for so long, whatever becomes of the attack. Scope operate.
 #[utoipa::path(post, path = "/api/v1/rules/{id}/extend", tag = "act", params(("id" = String, Path,)), request_body = Extension,
     security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn extend_rule(
     State(site): State<Site>,
     access: Access,
@@ -120,8 +118,7 @@ pub(super) struct NewBlackhole {
 
 /// Blackholes an own host at once; its FlowSpec rules are withdrawn. Scope operate.
 #[utoipa::path(post, path = "/api/v1/blackholes", tag = "act", request_body = NewBlackhole, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn add_blackhole(
     State(site): State<Site>,
     access: Access,
@@ -134,8 +131,7 @@ pub(super) async fn add_blackhole(
 /// Ends a blackhole at once: by its id or host. Scope operate.
 #[utoipa::path(delete, path = "/api/v1/blackholes/{id}", tag = "act", params(("id" = String, Path,), Why),
     security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, Busy))]
 pub(super) async fn end_blackhole(
     State(site): State<Site>,
     access: Access,
@@ -148,8 +144,7 @@ pub(super) async fn end_blackhole(
 /// Keeps a blackhole in force for so long, whatever becomes of the attack. Scope operate.
 #[utoipa::path(post, path = "/api/v1/blackholes/{id}/extend", tag = "act", params(("id" = String, Path,)),
     request_body = Extension, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn extend_blackhole(
     State(site): State<Site>,
     access: Access,
@@ -190,8 +185,7 @@ pub(super) struct NewBan {
 
 /// Bans a foreign host at once, at peers with `announce_remote_bans`. Scope operate.
 #[utoipa::path(post, path = "/api/v1/remote_blackholes", tag = "act", request_body = NewBan, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn ban_remote(State(site): State<Site>, access: Access, Input(new): Input<NewBan>) -> Reply<Done> {
     let side = match new.direction.unwrap_or_default() {
         Side::Src => "src",
@@ -205,8 +199,7 @@ pub(super) async fn ban_remote(State(site): State<Site>, access: Access, Input(n
 /// Ends the ban of a foreign host at once. Scope operate.
 #[utoipa::path(delete, path = "/api/v1/remote_blackholes/{host}", tag = "act", params(("host" = String, Path,), Why),
     security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, Busy))]
 pub(super) async fn unban_remote(
     State(site): State<Site>,
     access: Access,
@@ -219,8 +212,7 @@ pub(super) async fn unban_remote(
 
 /// Announces what waits for approval. Scope approve.
 #[utoipa::path(post, path = "/api/v1/approvals/{id}", tag = "act", params(("id" = String, Path,), Why), security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, Busy))]
 pub(super) async fn approve(
     State(site): State<Site>,
     access: Access,
@@ -233,8 +225,7 @@ pub(super) async fn approve(
 /// Drops what waits for approval. Scope operate.
 #[utoipa::path(delete, path = "/api/v1/approvals/{id}", tag = "act", params(("id" = String, Path,), Why),
     security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, Busy))]
 pub(super) async fn refuse(
     State(site): State<Site>,
     access: Access,
@@ -257,8 +248,7 @@ pub(super) struct Announcing {
 
 /// The kill switch: false withdraws everything everywhere, and nothing is announced until true. Scope operate.
 #[utoipa::path(post, path = "/api/v1/announcing", tag = "act", request_body = Announcing, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn announcing(
     State(site): State<Site>,
     access: Access,

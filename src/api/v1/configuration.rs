@@ -7,7 +7,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::super::auth::Access;
-use super::super::refusal::{Input, Problem, Refusal};
+use super::super::refusal::{Input, Refusal};
+use super::super::refused::{BadInput, Busy, Conflict, Denied, TooLarge};
 use super::super::site::Site;
 use super::look::show;
 use super::{Done, Reply, reply};
@@ -15,8 +16,7 @@ use crate::control::{Request, act};
 
 /// The configuration in force, without secrets.
 #[utoipa::path(get, path = "/api/v1/config/running", tag = "configuration", security((), ("token" = [])),
-    responses((status = 200, body = Done), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), Denied, Conflict, Busy))]
 pub(super) async fn running(State(site): State<Site>, access: Access) -> Reply<Done> {
     access.need_all_prefixes()?;
     Ok(reply(site.ask(&access, show("running", &[])).await?))
@@ -24,8 +24,7 @@ pub(super) async fn running(State(site): State<Site>, access: Access) -> Reply<D
 
 /// Your candidate, without secrets. Scope config.
 #[utoipa::path(get, path = "/api/v1/config/candidate", tag = "configuration", security(("token" = [])),
-    responses((status = 200, body = Done), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), Denied, Conflict, Busy))]
 pub(super) async fn candidate(State(site): State<Site>, access: Access) -> Reply<Done> {
     access.need_all_prefixes()?;
     Ok(reply(site.ask(&access, show("candidate", &[])).await?))
@@ -33,8 +32,7 @@ pub(super) async fn candidate(State(site): State<Site>, access: Access) -> Reply
 
 /// What your candidate changes. Scope config.
 #[utoipa::path(get, path = "/api/v1/config/compare", tag = "configuration", security(("token" = [])),
-    responses((status = 200, body = Done), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), Denied, Conflict, Busy))]
 pub(super) async fn compare(State(site): State<Site>, access: Access) -> Reply<Done> {
     access.need_all_prefixes()?;
     Ok(reply(site.ask(&access, show("compare", &[])).await?))
@@ -42,8 +40,7 @@ pub(super) async fn compare(State(site): State<Site>, access: Access) -> Reply<D
 
 /// The last commits, who, when and why; and the one that awaits confirmation with its deadline, if there is one.
 #[utoipa::path(get, path = "/api/v1/config/history", tag = "configuration", security((), ("token" = [])),
-    responses((status = 200, body = Object), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Object), Denied, Conflict, Busy))]
 pub(super) async fn commits(State(site): State<Site>, access: Access) -> Reply<Value> {
     access.need_all_prefixes()?;
     Ok(Json(site.ask(&access, show("history", &[])).await?.json))
@@ -71,8 +68,7 @@ pub(super) struct Edit {
 
 /// Edits your candidate. Scope config.
 #[utoipa::path(post, path = "/api/v1/config/edit", tag = "configuration", request_body = Edit, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn edit(State(site): State<Site>, access: Access, Input(edit): Input<Edit>) -> Reply<Done> {
     access.need_all_prefixes()?;
     let Some((category, arguments)) = edit.words.split_first().filter(|_| edit.words.len() <= 1000) else {
@@ -106,8 +102,7 @@ pub(super) struct Commit {
 
 /// Puts your candidate into force, without a restart. Scope config.
 #[utoipa::path(post, path = "/api/v1/config/commit", tag = "configuration", request_body = Commit, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn commit(State(site): State<Site>, access: Access, Input(commit): Input<Commit>) -> Reply<Done> {
     access.need_all_prefixes()?;
     if commit.confirmed_minutes.is_some_and(|m| !(1..=1440).contains(&m)) {
@@ -120,8 +115,7 @@ pub(super) async fn commit(State(site): State<Site>, access: Access, Input(commi
 
 /// Keeps a commit that awaits confirmation. Scope config.
 #[utoipa::path(post, path = "/api/v1/config/confirm", tag = "configuration", security(("token" = [])),
-    responses((status = 200, body = Done), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), Denied, Conflict, Busy))]
 pub(super) async fn confirm(State(site): State<Site>, access: Access) -> Reply<Done> {
     access.need_all_prefixes()?;
     Ok(reply(site.ask(&access, Request::Confirm).await?))
@@ -138,8 +132,7 @@ pub(super) struct Rollback {
 
 /// Makes your candidate what ran so many commits ago. Scope config.
 #[utoipa::path(post, path = "/api/v1/config/rollback", tag = "configuration", request_body = Rollback, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn rollback(State(site): State<Site>, access: Access, Input(how): Input<Rollback>) -> Reply<Done> {
     access.need_all_prefixes()?;
     if how.back > 50 {
@@ -150,8 +143,7 @@ pub(super) async fn rollback(State(site): State<Site>, access: Access, Input(how
 
 /// Puts your edits on top of what others committed meanwhile. Scope config.
 #[utoipa::path(post, path = "/api/v1/config/rebase", tag = "configuration", security(("token" = [])),
-    responses((status = 200, body = Done), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), Denied, Conflict, Busy))]
 pub(super) async fn rebase(State(site): State<Site>, access: Access) -> Reply<Done> {
     access.need_all_prefixes()?;
     Ok(reply(site.ask(&access, Request::Rebase).await?))

@@ -9,7 +9,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::super::auth::Access;
-use super::super::refusal::{Named, Problem, Refusal};
+use super::super::refusal::{Named, Refusal};
+use super::super::refused::{BadInput, Busy, Denied, Missing};
 use super::super::site::Site;
 use super::Reply;
 use super::past::read;
@@ -80,9 +81,7 @@ pub(super) struct SamplePage {
 
 /// The sample of an attack, with what it is made of.
 #[utoipa::path(get, path = "/api/v1/history/attacks/{id}/sample", tag = "history", params(("id" = String, Path,)),
-    security((), ("token" = [])), responses((status = 200, body = SamplePage), (status = 400, body = Problem),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 503, body = Problem)))]
+    security((), ("token" = [])), responses((status = 200, body = SamplePage), BadInput, Denied, Missing, Busy))]
 pub(super) async fn sample(State(site): State<Site>, access: Access, Named(id): Named) -> Reply<SamplePage> {
     let (_, cases) = found(&site, &access, id).await?;
     let samples = evidence::samples(&cases);
@@ -110,9 +109,7 @@ pub(super) async fn sample(State(site): State<Site>, access: Access, Named(id): 
 
 /// The sample of an attack as a capture file (libpcap): headers as sampled, no payload.
 #[utoipa::path(get, path = "/api/v1/history/attacks/{id}/pcap", tag = "history", params(("id" = String, Path,)),
-    security((), ("token" = [])), responses((status = 200, body = [u8], content_type = "application/vnd.tcpdump.pcap"),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, body = Problem), (status = 503, body = Problem)))]
+    security((), ("token" = [])), responses((status = 200, body = [u8], content_type = "application/vnd.tcpdump.pcap"), BadInput, Denied, Missing, Busy))]
 pub(super) async fn pcap(State(site): State<Site>, access: Access, Named(id): Named) -> Result<Response, Refusal> {
     let (attack, cases) = found(&site, &access, id).await?;
     let file = evidence::pcap(&evidence::samples(&cases));
@@ -121,9 +118,7 @@ pub(super) async fn pcap(State(site): State<Site>, access: Access, Named(id): Na
 
 /// The case files of an attack: everything its decisions rested on; `floodwall replay` decides anew from each.
 #[utoipa::path(get, path = "/api/v1/history/attacks/{id}/cases", tag = "history", params(("id" = String, Path,)),
-    security((), ("token" = [])), responses((status = 200, body = Vec<Object>), (status = 400, body = Problem),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 503, body = Problem)))]
+    security((), ("token" = [])), responses((status = 200, body = Vec<Object>), BadInput, Denied, Missing, Busy))]
 pub(super) async fn cases(State(site): State<Site>, access: Access, Named(id): Named) -> Result<Response, Refusal> {
     let (attack, cases) = found(&site, &access, id).await?;
     Ok((download(&attack, "json", "application/json"), Json(cases)).into_response())

@@ -10,7 +10,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::super::auth::Access;
-use super::super::refusal::{Input, Named, Problem, Refusal};
+use super::super::refusal::{Input, Named, Refusal};
+use super::super::refused::{BadInput, Busy, Conflict, Denied, Missing, TooLarge};
 use super::super::site::Site;
 use super::Reply;
 use super::past::read;
@@ -70,8 +71,7 @@ struct Entry {
 /// Whitelists an attack that is none, withdraws what it brought, and checks the past against the whitelist. Scopes operate and config.
 #[utoipa::path(post, path = "/api/v1/history/attacks/{id}/false_positive", tag = "act", params(("id" = String, Path,)),
     request_body = Forgive, security(("token" = [])),
-    responses((status = 200, body = Forgiven), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Forgiven), BadInput, Denied, Missing, Conflict, TooLarge, Busy))]
 pub(super) async fn forgive(
     State(site): State<Site>,
     access: Access,

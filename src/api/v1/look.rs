@@ -7,7 +7,8 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::auth::Access;
-use super::super::refusal::{Named, Parameters, Problem, Refusal};
+use super::super::refusal::{Named, Parameters, Refusal};
+use super::super::refused::{BadInput, Busy, Conflict, Denied};
 use super::super::site::Site;
 use super::super::status::{AttackStatus, ExporterStatus, MitigationStatus, PeerStatus, Status, Volume};
 use super::{Done, Reply, reply};
@@ -21,7 +22,7 @@ pub(super) fn show(category: &str, arguments: &[&str]) -> Request {
 
 /// The daemon at a glance, at most 0.3 s old; everything that it knows about itself.
 #[utoipa::path(get, path = "/api/v1/status", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = Status), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Status), Denied))]
 pub(super) async fn status(State(site): State<Site>, access: Access) -> Reply<Status> {
     access.need(Scope::Read)?;
     access.need_all_prefixes()?;
@@ -47,7 +48,7 @@ pub(super) struct Totals {
 
 /// Traffic since the start: subtract two answers for a rate, or see `/api/v1/history/series`.
 #[utoipa::path(get, path = "/api/v1/totals", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = Totals), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Totals), Denied))]
 pub(super) async fn totals(State(site): State<Site>, access: Access) -> Reply<Totals> {
     access.need(Scope::Read)?;
     access.need_all_prefixes()?;
@@ -92,8 +93,7 @@ pub(super) struct Top {
 
 /// The own hosts with the most traffic.
 #[utoipa::path(get, path = "/api/v1/hosts", tag = "look", params(Top), security((), ("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 403, body = Problem), (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, Busy))]
 pub(super) async fn hosts(State(site): State<Site>, access: Access, Parameters(top): Parameters<Top>) -> Reply<Done> {
     let order = match top.order.unwrap_or_default() {
         Order::Packets => "packets",
@@ -109,16 +109,14 @@ pub(super) async fn hosts(State(site): State<Site>, access: Access, Parameters(t
 
 /// One own host: its counters, attacks and rules.
 #[utoipa::path(get, path = "/api/v1/hosts/{address}", tag = "look", params(("address" = String, Path,)),
-    security((), ("token" = [])), responses((status = 200, body = Done), (status = 400, body = Problem),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 409, body = Problem),
-        (status = 503, body = Problem)))]
+    security((), ("token" = [])), responses((status = 200, body = Done), BadInput, Denied, Conflict, Busy))]
 pub(super) async fn host(State(site): State<Site>, access: Access, Named(address): Named) -> Reply<Done> {
     Ok(reply(site.ask(&access, show("single_host_counters", &[&address])).await?))
 }
 
 /// Attacks in progress.
 #[utoipa::path(get, path = "/api/v1/attacks", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = Vec<AttackStatus>), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Vec<AttackStatus>), Denied))]
 pub(super) async fn attacks(State(site): State<Site>, access: Access) -> Reply<Vec<AttackStatus>> {
     access.need(Scope::Read)?;
     Ok(Json(site.status().attacks.iter().filter(|a| access.sees_text(&a.prefix)).cloned().collect()))
@@ -137,15 +135,14 @@ fn mitigations(
 
 /// FlowSpec rules, dry runs included.
 #[utoipa::path(get, path = "/api/v1/rules", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = Vec<MitigationStatus>), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Vec<MitigationStatus>), Denied))]
 pub(super) async fn rules(State(site): State<Site>, access: Access) -> Reply<Vec<MitigationStatus>> {
     mitigations(&site, &access, |m| m.kind == "flowspec")
 }
 
 /// What became of a rule, from the journal.
 #[utoipa::path(get, path = "/api/v1/rules/{id}", tag = "look", params(("id" = String, Path,)), security((), ("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 403, body = Problem), (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, Busy))]
 pub(super) async fn rule(State(site): State<Site>, access: Access, Named(id): Named) -> Reply<Done> {
     access.need_all_prefixes()?;
     Ok(reply(site.ask(&access, show("flowspec", &["history", &id])).await?))
@@ -153,15 +150,14 @@ pub(super) async fn rule(State(site): State<Site>, access: Access, Named(id): Na
 
 /// Blackholed own hosts and diversions, dry runs included.
 #[utoipa::path(get, path = "/api/v1/blackholes", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = Vec<MitigationStatus>), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Vec<MitigationStatus>), Denied))]
 pub(super) async fn blackholes(State(site): State<Site>, access: Access) -> Reply<Vec<MitigationStatus>> {
     mitigations(&site, &access, |m| m.kind != "flowspec")
 }
 
 /// Banned foreign hosts.
 #[utoipa::path(get, path = "/api/v1/remote_blackholes", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = Done), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), Denied, Conflict, Busy))]
 pub(super) async fn remote_blackholes(State(site): State<Site>, access: Access) -> Reply<Done> {
     access.need_all_prefixes()?;
     Ok(reply(site.ask(&access, show("remote_blackhole", &[])).await?))
@@ -169,14 +165,14 @@ pub(super) async fn remote_blackholes(State(site): State<Site>, access: Access) 
 
 /// What waits for somebody's yes.
 #[utoipa::path(get, path = "/api/v1/approvals", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = Vec<MitigationStatus>), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Vec<MitigationStatus>), Denied))]
 pub(super) async fn approvals(State(site): State<Site>, access: Access) -> Reply<Vec<MitigationStatus>> {
     mitigations(&site, &access, |m| m.dry_run == Some(mitigation::DryRun::AwaitingApproval))
 }
 
 /// Exporters of flow telemetry and how they fare.
 #[utoipa::path(get, path = "/api/v1/exporters", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = Vec<ExporterStatus>), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Vec<ExporterStatus>), Denied))]
 pub(super) async fn exporters(State(site): State<Site>, access: Access) -> Reply<Vec<ExporterStatus>> {
     access.need(Scope::Read)?;
     access.need_all_prefixes()?;
@@ -185,7 +181,7 @@ pub(super) async fn exporters(State(site): State<Site>, access: Access) -> Reply
 
 /// BGP peers: sessions, what was sent, what was refused.
 #[utoipa::path(get, path = "/api/v1/peers", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = Vec<PeerStatus>), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Vec<PeerStatus>), Denied))]
 pub(super) async fn peers(State(site): State<Site>, access: Access) -> Reply<Vec<PeerStatus>> {
     access.need(Scope::Read)?;
     access.need_all_prefixes()?;
@@ -194,8 +190,7 @@ pub(super) async fn peers(State(site): State<Site>, access: Access) -> Reply<Vec
 
 /// Names of host groups.
 #[utoipa::path(get, path = "/api/v1/hostgroups", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = Vec<String>), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Vec<String>), Denied, Conflict, Busy))]
 pub(super) async fn hostgroups(State(site): State<Site>, access: Access) -> Reply<Value> {
     access.need_all_prefixes()?;
     Ok(Json(site.ask(&access, show("hostgroup", &[])).await?.json))
@@ -203,9 +198,7 @@ pub(super) async fn hostgroups(State(site): State<Site>, access: Access) -> Repl
 
 /// A host group's keys, written, inherited or by default.
 #[utoipa::path(get, path = "/api/v1/hostgroups/{name}", tag = "look", params(("name" = String, Path,)),
-    security((), ("token" = [])), responses((status = 200, body = Object), (status = 400, body = Problem),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 409, body = Problem),
-        (status = 503, body = Problem)))]
+    security((), ("token" = [])), responses((status = 200, body = Object), BadInput, Denied, Conflict, Busy))]
 pub(super) async fn hostgroup(State(site): State<Site>, access: Access, Named(name): Named) -> Reply<Value> {
     access.need_all_prefixes()?;
     Ok(Json(site.ask(&access, show("hostgroup", &[&name])).await?.json))
@@ -213,8 +206,7 @@ pub(super) async fn hostgroup(State(site): State<Site>, access: Access, Named(na
 
 /// What was learned of ordinary traffic, by host group and direction, with the thresholds that it suggests.
 #[utoipa::path(get, path = "/api/v1/baseline", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = Vec<Object>), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Vec<Object>), Denied, Conflict, Busy))]
 pub(super) async fn baseline(State(site): State<Site>, access: Access) -> Reply<Value> {
     access.need_all_prefixes()?;
     Ok(Json(site.ask(&access, show("baseline", &[])).await?.json))
@@ -251,8 +243,7 @@ pub(super) struct AuditRecord {
 
 /// Who did what, when and why; oldest first.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "look", params(Last), security((), ("token" = [])),
-    responses((status = 200, body = Vec<AuditRecord>), (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 403, body = Problem), (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Vec<AuditRecord>), BadInput, Denied, Conflict, Busy))]
 pub(super) async fn audit(
     State(site): State<Site>,
     access: Access,

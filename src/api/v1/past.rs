@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::auth::Access;
-use super::super::refusal::{Named, Parameters, Problem, Refusal};
+use super::super::refusal::{Named, Parameters, Refusal};
+use super::super::refused::{BadInput, Busy, Denied, Missing};
 use super::super::site::Site;
 use super::Reply;
 use super::look::bounded;
@@ -45,8 +46,7 @@ pub(super) struct Which {
 
 /// Attacks in progress and over, newest first.
 #[utoipa::path(get, path = "/api/v1/history/attacks", tag = "history", params(Which), security((), ("token" = [])),
-    responses((status = 200, body = Vec<PastAttack>), (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 403, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Vec<PastAttack>), BadInput, Denied, Busy))]
 pub(super) async fn attack_history(
     State(site): State<Site>,
     access: Access,
@@ -72,9 +72,7 @@ pub(super) struct AttackPage {
 
 /// One attack with everything that happened during it.
 #[utoipa::path(get, path = "/api/v1/history/attacks/{id}", tag = "history", params(("id" = String, Path,)),
-    security((), ("token" = [])), responses((status = 200, body = AttackPage), (status = 400, body = Problem),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 503, body = Problem)))]
+    security((), ("token" = [])), responses((status = 200, body = AttackPage), BadInput, Denied, Missing, Busy))]
 pub(super) async fn attack(State(site): State<Site>, access: Access, Named(id): Named) -> Reply<AttackPage> {
     access.need(Scope::Read)?;
     let now = seconds(site.now().as_seconds());
@@ -102,8 +100,7 @@ pub(super) struct When {
 
 /// The last events, oldest first.
 #[utoipa::path(get, path = "/api/v1/history/events", tag = "history", params(When), security((), ("token" = [])),
-    responses((status = 200, body = Vec<PastEvent>), (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 403, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Vec<PastEvent>), BadInput, Denied, Busy))]
 pub(super) async fn events(
     State(site): State<Site>,
     access: Access,
@@ -128,8 +125,7 @@ pub(super) struct Span {
 
 /// Traffic over time, as fine as 2,000 points allow: 1 s, 10 s, 1 min or 10 min averages.
 #[utoipa::path(get, path = "/api/v1/history/series", tag = "history", params(Span), security((), ("token" = [])),
-    responses((status = 200, body = Series), (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 403, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Series), BadInput, Denied, Busy))]
 pub(super) async fn series(
     State(site): State<Site>,
     access: Access,
@@ -161,8 +157,7 @@ pub(super) struct Beginning {
 
 /// Names of series.
 #[utoipa::path(get, path = "/api/v1/history/names", tag = "history", params(Beginning), security((), ("token" = [])),
-    responses((status = 200, body = Vec<String>), (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 403, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Vec<String>), BadInput, Denied, Busy))]
 pub(super) async fn series_names(
     State(site): State<Site>,
     access: Access,

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use super::super::auth::{self, Access};
 use super::super::listener::Peer;
-use super::super::refusal::{Input, Named, Problem, Refusal};
+use super::super::refusal::{Input, Named, Refusal};
+use super::super::refused::{BadInput, Busy, Conflict, Denied, NoToken, TooLarge, TooMany};
 use super::super::site::Site;
 use super::look::show;
 use super::{Done, Reply, reply};
@@ -51,8 +52,7 @@ impl Session {
 
 /// Begins a session: a cookie for 12 hours. A request by cookie that changes anything needs the header `x-floodwall`.
 #[utoipa::path(post, path = "/api/v1/login", tag = "session", request_body = Login,
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 413, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, NoToken, TooLarge, TooMany, Busy))]
 pub(super) async fn login(
     State(site): State<Site>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -94,15 +94,14 @@ fn with_cookie(secret: &str, seconds: u64) -> HeaderMap {
 
 /// Who you are and what you may do.
 #[utoipa::path(get, path = "/api/v1/session", tag = "session", security((), ("token" = [])),
-    responses((status = 200, body = Session), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Session), Denied))]
 pub(super) async fn session(access: Access) -> Json<Session> {
     Json(Session::of(&access))
 }
 
 /// Tokens, without their secrets. Scope admin.
 #[utoipa::path(get, path = "/api/v1/tokens", tag = "session", security(("token" = [])),
-    responses((status = 200, body = Vec<Object>), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Vec<Object>), Denied, Conflict, Busy))]
 pub(super) async fn tokens(State(site): State<Site>, access: Access) -> Reply<Value> {
     access.need_all_prefixes()?;
     Ok(Json(site.ask(&access, show("token", &[])).await?.json))
@@ -128,8 +127,7 @@ pub(super) struct NewToken {
 
 /// Makes a token; its secret is answered this once. Scope admin.
 #[utoipa::path(post, path = "/api/v1/tokens", tag = "session", request_body = NewToken, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn add_token(State(site): State<Site>, access: Access, Input(new): Input<NewToken>) -> Reply<Done> {
     access.need_all_prefixes()?;
     if new.scopes.is_empty() || new.name.is_empty() {
@@ -149,8 +147,7 @@ pub(super) async fn add_token(State(site): State<Site>, access: Access, Input(ne
 /// Revokes a token at once. Scope admin.
 #[utoipa::path(delete, path = "/api/v1/tokens/{name}", tag = "session", params(("name" = String, Path,)),
     security(("token" = [])),
-    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = Done), BadInput, Denied, Conflict, Busy))]
 pub(super) async fn revoke_token(State(site): State<Site>, access: Access, Named(name): Named) -> Reply<Done> {
     access.need_all_prefixes()?;
     let request = Request::Delete { category: "token".to_owned(), arguments: vec![name] };

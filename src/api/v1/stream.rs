@@ -18,7 +18,8 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt};
 
 use super::super::auth::Access;
-use super::super::refusal::{Problem, Refusal};
+use super::super::refusal::Refusal;
+use super::super::refused::{Busy, Denied};
 use super::super::site::{News, Site};
 use super::super::status::Status;
 use crate::control::access::Scope;
@@ -51,8 +52,7 @@ impl Drop for Place {
 
 /// What changes, as server-sent events: `tick` (status in short, each second), `entry` (something happened), `missed`.
 #[utoipa::path(get, path = "/api/v1/events", tag = "look", security((), ("token" = [])),
-    responses((status = 200, body = String, content_type = "text/event-stream"), (status = 401, body = Problem),
-        (status = 403, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = String, content_type = "text/event-stream"), Denied, Busy))]
 pub(super) async fn events_stream(
     State(site): State<Site>,
     access: Access,
