@@ -725,7 +725,7 @@ impl Control {
             orphaned_buckets: seen.orphaned,
             capture_drops: detector.shards().map(|s| s.capture_drops.load(Ordering::Relaxed)).sum(),
             sources: self.statistics.read().into_iter().map(source).collect(),
-            exporters: self.exporters.read(now),
+            exporters: self.exporters.read(now, &self.config.mitigation.peers),
             attacks: detector.attacks().values().map(attack).collect(),
             mitigations: self.pipeline.policy().all().map(|m| self.mitigation(m)).collect(),
             peers: self.announcers.peers().iter().map(|(name, status)| peer(now, name, status)).collect(),

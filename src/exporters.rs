@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use collectors::{Exporters, Health, Time};
+use mitigation::Peer;
 
 use crate::api::status::ExporterStatus;
 use crate::report::{Entry, Report};
@@ -50,9 +51,15 @@ impl Watch {
         !self.suspects.is_empty()
     }
 
-    /// The newest reading.
-    pub(crate) fn read(&self, now: Time) -> Vec<ExporterStatus> {
-        self.health.iter().map(|h| status(h, now, self.rates.get(&h.address).copied().unwrap_or(0.0))).collect()
+    /// The newest reading, with the peers whose routers the exporters stand for.
+    pub(crate) fn read(&self, now: Time, peers: &[Peer]) -> Vec<ExporterStatus> {
+        let stands_for =
+            |address: IpAddr| peers.iter().find(|p| p.exporters.iter().any(|e| e.to_canonical() == address));
+        let of = |h: &Health| {
+            let rate = self.rates.get(&h.address).copied().unwrap_or(0.0);
+            status(h, stands_for(h.address.to_canonical()), now, rate)
+        };
+        self.health.iter().map(of).collect()
     }
 }
 
@@ -65,9 +72,10 @@ fn rate(health: &Health, before: &BTreeMap<IpAddr, u64>, now: Time, seconds: f64
     }
 }
 
-fn status(health: &Health, now: Time, records_per_second: f64) -> ExporterStatus {
+fn status(health: &Health, peer: Option<&Peer>, now: Time, records_per_second: f64) -> ExporterStatus {
     ExporterStatus {
         address: health.address.to_string(),
+        peer: peer.map(|p| p.name.clone()),
         protocols: health.protocols.clone(),
         silent_seconds: now.since(health.last_seen).as_secs_f64(),
         records_per_second,

@@ -43,6 +43,8 @@ pub struct Source {
 pub struct ExporterStatus {
     /// Its address.
     pub address: String,
+    /// The BGP peer whose router it stands for; null if none in particular.
+    pub peer: Option<String>,
     /// Protocols it speaks.
     #[schema(value_type = Vec<String>)]
     pub protocols: Vec<&'static str>,

@@ -42,6 +42,9 @@ fn row(e: &ExporterStatus) -> Vec<String> {
 /// What an operator should look at.
 fn remarks(e: &ExporterStatus) -> String {
     let mut remarks = Vec::new();
+    if let Some(peer) = &e.peer {
+        remarks.push(format!("filtered by {peer}"));
+    }
     if let Some(measured) = e.measured_rate {
         remarks.push(format!("announces 1:{}, its counters show 1:{measured}", e.sampling_rate));
     }
