@@ -298,6 +298,40 @@ impl Condition {
         }
     }
 
+    /// The values of a numeric condition; `None` of prefixes and bits.
+    #[must_use]
+    pub const fn values(&self) -> Option<&Ranges> {
+        match self {
+            Self::Protocol(set)
+            | Self::Port(set)
+            | Self::DestinationPort(set)
+            | Self::SourcePort(set)
+            | Self::IcmpType(set)
+            | Self::IcmpCode(set)
+            | Self::Length(set)
+            | Self::Dscp(set)
+            | Self::FlowLabel(set) => Some(set),
+            Self::Destination(..) | Self::Source(..) | Self::TcpFlags(_) | Self::Fragment(_) => None,
+        }
+    }
+
+    /// The same condition with other values; prefixes and bits stay what they are.
+    #[must_use]
+    pub fn with_values(&self, values: Ranges) -> Self {
+        match self {
+            Self::Protocol(_) => Self::Protocol(values),
+            Self::Port(_) => Self::Port(values),
+            Self::DestinationPort(_) => Self::DestinationPort(values),
+            Self::SourcePort(_) => Self::SourcePort(values),
+            Self::IcmpType(_) => Self::IcmpType(values),
+            Self::IcmpCode(_) => Self::IcmpCode(values),
+            Self::Length(_) => Self::Length(values),
+            Self::Dscp(_) => Self::Dscp(values),
+            Self::FlowLabel(_) => Self::FlowLabel(values),
+            Self::Destination(..) | Self::Source(..) | Self::TcpFlags(_) | Self::Fragment(_) => self.clone(),
+        }
+    }
+
     /// The IP version the condition implies; `None` if it holds for both.
     const fn version(&self) -> Option<IpVersion> {
         if let Self::Destination(prefix, _) | Self::Source(prefix, _) = self {
@@ -527,20 +561,7 @@ impl Pattern {
 
 fn check_values(condition: &Condition) -> Result<(), PatternError> {
     let kind = condition.component_type();
-    let set = match condition {
-        Condition::Protocol(set)
-        | Condition::Port(set)
-        | Condition::DestinationPort(set)
-        | Condition::SourcePort(set)
-        | Condition::IcmpType(set)
-        | Condition::IcmpCode(set)
-        | Condition::Length(set)
-        | Condition::Dscp(set)
-        | Condition::FlowLabel(set) => set,
-        Condition::Destination(..) | Condition::Source(..) | Condition::TcpFlags(_) | Condition::Fragment(_) => {
-            return Ok(());
-        }
-    };
+    let Some(set) = condition.values() else { return Ok(()) };
     match (set.max(), condition.field_max()) {
         (None, _) => Err(PatternError::Empty(kind)),
         (Some(max), Some(limit)) if max > limit => Err(PatternError::OutOfRange(kind)),

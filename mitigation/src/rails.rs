@@ -241,28 +241,12 @@ impl Rails {
 /// [`Violation::Field`] if nothing is left, [`Violation::Contradiction`], [`Violation::Offset`].
 pub fn clamp(pattern: &Pattern) -> Result<Pattern, Violation> {
     let limits = length_limits(pattern);
-    let mut conditions = Vec::with_capacity(pattern.conditions().len());
-    for condition in pattern.conditions() {
-        conditions.push(match condition {
-            Condition::Length(set) => {
-                let cut = set.as_slice().iter().map(|&(low, high)| (low.max(limits.0), high.min(limits.1)));
-                Condition::Length(Ranges::union(cut))
-            }
-            other @ (Condition::Destination(..)
-            | Condition::Source(..)
-            | Condition::Protocol(_)
-            | Condition::Port(_)
-            | Condition::DestinationPort(_)
-            | Condition::SourcePort(_)
-            | Condition::IcmpType(_)
-            | Condition::IcmpCode(_)
-            | Condition::TcpFlags(_)
-            | Condition::Dscp(_)
-            | Condition::Fragment(_)
-            | Condition::FlowLabel(_)) => other.clone(),
-        });
-    }
-    let clamped = Pattern::new(conditions).map_err(|_| Violation::Field)?;
+    let conditions = pattern.conditions().iter().map(|condition| {
+        let Condition::Length(set) = condition else { return condition.clone() };
+        let cut = set.as_slice().iter().map(|&(low, high)| (low.max(limits.0), high.min(limits.1)));
+        Condition::Length(Ranges::union(cut))
+    });
+    let clamped = Pattern::new(conditions.collect()).map_err(|_| Violation::Field)?;
     check_fields(&clamped)?;
     Ok(clamped)
 }

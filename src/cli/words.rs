@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use config::Config;
-use config::words::{Change, Verb};
+use config::words::Change;
 
 use crate::control::client::Client;
 use crate::control::{self, Envelope, Outcome, Request};
@@ -128,16 +128,8 @@ fn compare_replays(files: &[PathBuf], running: &Config, candidate: &Config) -> R
 
 /// `set` and `delete` on a file that no daemon has open.
 fn edit_file(file: &Path, request: &Request, options: &Options) -> Result<ExitCode> {
-    let (verb, category, arguments) = match request {
-        Request::Set { category, arguments } => (Verb::Set, category, arguments),
-        Request::Delete { category, arguments } => (Verb::Delete, category, arguments),
-        Request::Show { .. }
-        | Request::Commit { .. }
-        | Request::Confirm
-        | Request::Rollback { .. }
-        | Request::Rebase
-        | Request::Reload
-        | Request::Complete { .. } => return print(Err("--file goes with set and delete".into()), options),
+    let Some((verb, category, arguments)) = request.edit() else {
+        return print(Err("--file goes with set and delete".into()), options);
     };
     let text = match std::fs::read_to_string(file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),

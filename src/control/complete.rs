@@ -1,6 +1,7 @@
 //! What a line may go on with: words, keys, host groups, peers, prefixes, live attacks.
 
 use config::schema::{Section, keys};
+use config::words::Verb;
 
 use super::{act, settings, show, words};
 use crate::api::Status;
@@ -30,7 +31,7 @@ fn candidates(running: &str, status: &Status, before: &[&str]) -> Vec<(String, S
         }
         ["set" | "delete"] => {
             let mut all = sections();
-            let verb = if before[0] == "set" { act::Verb::Set } else { act::Verb::Delete };
+            let verb = if before[0] == "set" { Verb::Set } else { Verb::Delete };
             let acting = act::ACTIONS.iter().filter(|a| a.verb == verb);
             all.extend(acting.map(|a| (a.category.to_owned(), a.help.to_owned())));
             all.push(("token".to_owned(), "who may use the API; acts at once".to_owned()));

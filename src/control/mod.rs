@@ -29,6 +29,7 @@ pub mod words;
 
 use std::path::PathBuf;
 
+use config::words::Verb;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -108,6 +109,22 @@ impl Request {
     #[must_use]
     pub const fn is_read(&self) -> bool {
         matches!(self, Self::Show { .. } | Self::Complete { .. } | Self::Commit { check: true, .. })
+    }
+
+    /// What `set` or `delete` says: verb, category and what follows it.
+    #[must_use]
+    pub fn edit(&self) -> Option<(Verb, &str, &[String])> {
+        match self {
+            Self::Set { category, arguments } => Some((Verb::Set, category, arguments)),
+            Self::Delete { category, arguments } => Some((Verb::Delete, category, arguments)),
+            Self::Show { .. }
+            | Self::Commit { .. }
+            | Self::Confirm
+            | Self::Rollback { .. }
+            | Self::Rebase
+            | Self::Reload
+            | Self::Complete { .. } => None,
+        }
     }
 
     /// As words, without secrets.

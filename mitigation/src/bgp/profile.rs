@@ -362,20 +362,14 @@ impl Profile {
 
     /// The match bit as the router wants it, where the meaning allows it.
     fn spell(&self, pattern: &Pattern) -> Pattern {
-        let conditions = pattern.conditions().iter().map(|condition| match condition {
-            Condition::TcpFlags(bits) => Condition::TcpFlags(with_match_bit(bits, self.tcp_flags_match_bit)),
-            Condition::Fragment(bits) => Condition::Fragment(with_match_bit(bits, self.fragment_match_bit)),
-            other @ (Condition::Destination(..)
-            | Condition::Source(..)
-            | Condition::Protocol(_)
-            | Condition::Port(_)
-            | Condition::DestinationPort(_)
-            | Condition::SourcePort(_)
-            | Condition::IcmpType(_)
-            | Condition::IcmpCode(_)
-            | Condition::Length(_)
-            | Condition::Dscp(_)
-            | Condition::FlowLabel(_)) => other.clone(),
+        let conditions = pattern.conditions().iter().map(|condition| {
+            if let Condition::TcpFlags(bits) = condition {
+                Condition::TcpFlags(with_match_bit(bits, self.tcp_flags_match_bit))
+            } else if let Condition::Fragment(bits) = condition {
+                Condition::Fragment(with_match_bit(bits, self.fragment_match_bit))
+            } else {
+                condition.clone()
+            }
         });
         Pattern::new(conditions.collect()).unwrap_or_else(|_| pattern.clone())
     }
@@ -384,7 +378,7 @@ impl Profile {
     fn split(&self, parts: &[Pattern], kind: u8) -> Result<Vec<Pattern>, String> {
         let mut out = Vec::new();
         for part in parts {
-            let values = part.conditions().iter().find(|c| c.component_type() == kind).and_then(values_of);
+            let values = part.conditions().iter().find(|c| c.component_type() == kind).and_then(Condition::values);
             let Some(values) = values else {
                 out.push(part.clone());
                 continue;
@@ -405,21 +399,6 @@ impl Profile {
             out.extend(groups.into_iter().map(|set| replace(part, kind, set)));
         }
         Ok(out)
-    }
-}
-
-fn values_of(condition: &Condition) -> Option<&Ranges> {
-    match condition {
-        Condition::Protocol(set)
-        | Condition::Port(set)
-        | Condition::DestinationPort(set)
-        | Condition::SourcePort(set)
-        | Condition::IcmpType(set)
-        | Condition::IcmpCode(set)
-        | Condition::Length(set)
-        | Condition::Dscp(set)
-        | Condition::FlowLabel(set) => Some(set),
-        Condition::Destination(..) | Condition::Source(..) | Condition::TcpFlags(_) | Condition::Fragment(_) => None,
     }
 }
 
@@ -446,21 +425,7 @@ fn group(ranges: &[(u32, u32)], max_values: usize, max_operators: usize) -> Vec<
 /// The pattern with other values for one numeric condition.
 fn replace(pattern: &Pattern, kind: u8, set: Ranges) -> Pattern {
     let conditions = pattern.conditions().iter().map(|condition| {
-        if condition.component_type() != kind {
-            return condition.clone();
-        }
-        match kind {
-            3 => Condition::Protocol(set.clone()),
-            4 => Condition::Port(set.clone()),
-            5 => Condition::DestinationPort(set.clone()),
-            6 => Condition::SourcePort(set.clone()),
-            7 => Condition::IcmpType(set.clone()),
-            8 => Condition::IcmpCode(set.clone()),
-            10 => Condition::Length(set.clone()),
-            11 => Condition::Dscp(set.clone()),
-            13 => Condition::FlowLabel(set.clone()),
-            _ => condition.clone(),
-        }
+        if condition.component_type() == kind { condition.with_values(set.clone()) } else { condition.clone() }
     });
     Pattern::new(conditions.collect()).unwrap_or_else(|_| pattern.clone())
 }
@@ -478,7 +443,7 @@ fn fit(parts: Vec<Pattern>, spelling: Spelling) -> Result<Vec<Pattern>, String> 
             out.push(part);
             continue;
         }
-        let longest = part.conditions().iter().filter_map(|c| Some((values_of(c)?.as_slice(), c.component_type())));
+        let longest = part.conditions().iter().filter_map(|c| Some((c.values()?.as_slice(), c.component_type())));
         let size = |values: &[(u32, u32)]| match spelling {
             Spelling::Ranges => values.len(),
             Spelling::Values => values.iter().map(|(low, high)| (high - low) as usize + 1).sum(),
@@ -562,7 +527,7 @@ mod tests {
                     part.conditions()
                         .iter()
                         .filter(|c| c.component_type() == 6)
-                        .filter_map(values_of)
+                        .filter_map(Condition::values)
                         .flat_map(|v| v.as_slice().to_vec()),
                 );
             }

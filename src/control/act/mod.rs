@@ -12,6 +12,7 @@ mod remote_blackhole;
 use std::time::Duration;
 
 use collectors::Time;
+use config::words::Verb;
 use mitigation::policy::state::route_id;
 use mitigation::{DryRun, Order, OrderError};
 use serde_json::json;
@@ -20,15 +21,6 @@ pub(in crate::control) use remote_blackhole::bans;
 
 use super::{Answer, Caller, Outcome, Request};
 use crate::pipeline::{Done, Pipeline};
-
-/// `set` or `delete`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// `set`
-    Set,
-    /// `delete`
-    Delete,
-}
 
 /// Something that acts at once.
 #[derive(Debug, Clone, Copy)]
@@ -129,18 +121,8 @@ fn done(result: Result<Done, OrderError>) -> Outcome {
 /// The action that a request means, if it means one.
 #[must_use]
 pub fn find(request: &Request) -> Option<(&'static Action, &[String])> {
-    let (verb, category, arguments) = match request {
-        Request::Set { category, arguments } => (Verb::Set, category, arguments),
-        Request::Delete { category, arguments } => (Verb::Delete, category, arguments),
-        Request::Show { .. }
-        | Request::Commit { .. }
-        | Request::Confirm
-        | Request::Rollback { .. }
-        | Request::Rebase
-        | Request::Reload
-        | Request::Complete { .. } => return None,
-    };
-    ACTIONS.iter().find(|a| a.verb == verb && a.category == category).map(|action| (action, arguments.as_slice()))
+    let (verb, category, arguments) = request.edit()?;
+    ACTIONS.iter().find(|a| a.verb == verb && a.category == category).map(|action| (action, arguments))
 }
 
 #[cfg(test)]
