@@ -267,7 +267,7 @@ fn announced_rate(values: &Values<'_>) -> Option<u32> {
     };
     let spaced = || {
         let interval = number(Field::PacketInterval)?;
-        Some((interval + values.get(Field::PacketSpace).unwrap_or(0)) / interval)
+        Some(record::spaced_rate(interval, values.get(Field::PacketSpace).unwrap_or(0)))
     };
     // samplingProbability (311) is a floating-point number of 8 octets, or of 4 in reduced size (RFC 7011 section 6.2).
     let probability = || {

@@ -181,12 +181,17 @@ fn find_rate(values: &Values<'_>, context: &Context<'_>) -> (u32, RateSource) {
     }
 }
 
+/// N of 1:N of a sampler that takes `interval` packets and leaves out `space` (RFC 5477 section 8.2), whatever they claim.
+pub(crate) const fn spaced_rate(interval: u64, space: u64) -> u64 {
+    interval.saturating_add(space) / interval
+}
+
 /// What a data record says itself.
 fn own_rate(values: &Values<'_>) -> Option<u32> {
     let number = |field: Field| values.get(field).filter(|n| *n > 0);
     let spaced = || {
         let interval = number(Field::PacketInterval)?;
-        Some((interval + values.get(Field::PacketSpace)?) / interval)
+        Some(spaced_rate(interval, values.get(Field::PacketSpace)?))
     };
     let rate = number(Field::SamplingInterval).or_else(|| number(Field::RandomInterval)).or_else(spaced)?;
     Some(u32::try_from(rate).unwrap_or(u32::MAX))

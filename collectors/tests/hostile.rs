@@ -128,6 +128,29 @@ fn zero_length_fields_and_huge_lengths_are_refused_at_once() {
 }
 
 #[test]
+fn sampling_beyond_any_number_is_no_sum() {
+    // Packet interval and space of eight octets, of a record and of an option, all ones.
+    let fields = [(8, 4), (12, 4), (2, 4), (1, 4), (305, 8), (306, 8)];
+    let mut data_template = Vec::new();
+    be16(&mut data_template, &[0, 8 + 24, 300, 6]);
+    fields.iter().for_each(|(element, length)| be16(&mut data_template, &[*element, *length]));
+    let mut options_template = Vec::new();
+    be16(&mut options_template, &[1, 10 + 12, 301, 4, 8, 1, 4, 305, 8, 306, 8]);
+    let set = |id: u16, length: u16| {
+        let mut out = Vec::new();
+        be16(&mut out, &[id, 4 + length]);
+        out.resize(usize::from(4 + length), 0xff);
+        out
+    };
+    let mut decoder = Decoder::default();
+    let mut samples = Vec::new();
+    let sets = [data_template, options_template, set(301, 20), set(300, 32)];
+    decoder.datagram(at(0), honest(), &message(0, &sets), &mut samples);
+    assert_eq!((decoder.statistics().option_records, samples.len()), (1, 1));
+    assert_eq!(samples[0].sampling_rate, 1, "as many taken as left out, cut to what a number holds");
+}
+
+#[test]
 fn templates_are_found_whichever_worker_gets_the_datagram() {
     let exporters = Arc::new(Exporters::default());
     let mut workers: Vec<Decoder> = (0..4).map(|_| Decoder::new(Arc::clone(&exporters))).collect();
