@@ -115,7 +115,8 @@ pub(super) fn mine(request: &Request<'_>, sample: &[&Sample], ordinary: &Baselin
     judge.polish(&mut best, &pool, request.max_rules);
     judge.merge_victims(request, &mut best);
     judge.refine(request, &mut best);
-    let make = |rule: &Rule, reason| judge.candidate(request, rule, (sample, ordinary), reason);
+    let all = Volume::of(sample.iter().copied());
+    let make = |rule: &Rule, reason| judge.candidate(request, rule, (sample, all, ordinary), reason);
     if judge.value(&best) <= nothing + GAIN {
         let costly = best.iter().filter_map(|r| make(r, "would cost more ordinary traffic than it is worth"));
         return Outcome::none(Verdict::TooCostly, costly.collect());
@@ -193,7 +194,7 @@ impl Judge<'_> {
         &self,
         request: &Request<'_>,
         rule: &Rule,
-        (sample, ordinary): (&[&Sample], &Baseline),
+        (sample, of_sample, ordinary): (&[&Sample], Volume, &Baseline),
         reason: &'static str,
     ) -> Option<Candidate> {
         let pattern: Pattern = rule.tests.pattern(request.target).ok()?;
@@ -217,7 +218,7 @@ impl Judge<'_> {
         Some(Candidate {
             collateral: Some(collateral),
             collateral_bound: Some(upper_bound(hits, all.len())),
-            ..Candidate::new(pattern, hit, Volume::of(sample.iter().copied()), reason)
+            ..Candidate::new(pattern, hit, of_sample, reason)
         })
     }
 
@@ -322,37 +323,33 @@ impl Judge<'_> {
     fn polish(&self, set: &mut Vec<Rule>, pool: &[Rule], max_rules: usize) {
         let mut value = self.value(set);
         for _ in 0..4 * max_rules {
-            let mut better: Option<(f64, Vec<Rule>)> = None;
-            let mut consider = |changed: Vec<Rule>| {
-                let new = self.value(&changed);
-                if new > better.as_ref().map_or(value + 1e-9, |b| b.0) {
-                    better = Some((new, changed));
+            // Which rule goes, and which of the pool comes.
+            let mut better: Option<(f64, Option<usize>, Option<&Rule>)> = None;
+            let consider = |without: Option<usize>, with: Option<&Rule>| {
+                let stays = set.iter().enumerate().filter(|(at, _)| Some(*at) != without).map(|(_, rule)| rule);
+                self.value_of(stays.chain(with))
+            };
+            let mut keep = |new: f64, without: Option<usize>, with| {
+                if new > better.map_or(value + 1e-9, |b| b.0) {
+                    better = Some((new, without, with));
                 }
             };
-            for at in 0..set.len() {
-                let mut fewer = set.clone();
-                fewer.remove(at);
-                if !fewer.is_empty() {
-                    consider(fewer);
-                }
+            if set.len() > 1 {
+                (0..set.len()).for_each(|at| keep(consider(Some(at), None), Some(at), None));
             }
-            for rule in pool {
-                if set.iter().any(|r| r.tests == rule.tests) {
-                    continue;
-                }
+            for rule in pool.iter().filter(|rule| set.iter().all(|r| r.tests != rule.tests)) {
                 if set.len() < max_rules {
-                    let mut more = set.clone();
-                    more.push(rule.clone());
-                    consider(more);
+                    keep(consider(None, Some(rule)), None, Some(rule));
                 }
-                for at in 0..set.len() {
-                    let mut other = set.clone();
-                    other[at] = rule.clone();
-                    consider(other);
-                }
+                (0..set.len()).for_each(|at| keep(consider(Some(at), Some(rule)), Some(at), Some(rule)));
             }
-            let Some((new, changed)) = better else { break };
-            (value, *set) = (new, changed);
+            let Some((new, without, with)) = better else { break };
+            value = new;
+            match (without, with) {
+                (Some(at), Some(rule)) => set[at] = rule.clone(),
+                (Some(at), None) => drop(set.remove(at)),
+                (None, with) => set.extend(with.cloned()),
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use super::ordinary::{Baseline, Weights};
 use super::row::{ABSENT, Addressed, ByAddress, Row, Sorted, between, by_address, merged, sorted};
 use super::rowset::{RowSet, count, for_each};
 use super::test::{Field, Mask, NUMERIC, Test, Tests};
-use super::{PREFIX_ROWS, thin};
+use super::{MAX_OPENINGS, MAX_SIDE, PREFIX_ROWS, thin};
 
 /// Bins that hold the values of a field that few rows have, at least.
 const BINS: usize = 80;
@@ -61,12 +61,62 @@ impl Kinds {
     }
 }
 
-/// A bin under way: lowest and highest value, and where it ends in the attack's rows by value and the ordinary ones.
-#[derive(Debug)]
-struct Filled {
+/// Neighbouring values of a field: the lowest and the highest, and where they end in the attack's rows by value and the ordinary ones.
+#[derive(Debug, Clone, Copy)]
+struct Bin {
     low: u32,
     high: u32,
     ends: (usize, usize),
+}
+
+/// What an opening counts among marks, of which there are fewer.
+const OPENING: u32 = 1 << 16;
+
+/// Ordinary rows and openings at most, as a power of two.
+const MARKS: usize = (MAX_SIDE + MAX_OPENINGS).next_power_of_two();
+
+/// A number for every ordinary row and opening: 1 or [`OPENING`] if it is in a set, else 0.
+#[derive(Debug)]
+pub(super) struct Marks(Box<[u32; MARKS]>);
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self(Box::new([0; MARKS]))
+    }
+}
+
+impl Marks {
+    fn of(&self, row: u16) -> u32 {
+        self.0[usize::from(row) % MARKS]
+    }
+}
+
+/// The bits of a word, each as a number of its own.
+#[allow(clippy::cast_possible_truncation, reason = "four bits")]
+fn spread(word: u64, one: u32, into: &mut [u32; 64]) {
+    const FOUR: [[u32; 4]; 16] = {
+        let mut all = [[0; 4]; 16];
+        let mut bits = 0;
+        while bits < 64 {
+            all[bits / 4][bits % 4] = (bits as u32 / 4) >> (bits % 4) & 1;
+            bits += 1;
+        }
+        all
+    };
+    for (at, four) in into.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        *four = FOUR[(word >> (4 * at)) as usize % 16].map(|bit| bit.wrapping_mul(one));
+    }
+}
+
+/// What a set of rows has in a bin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) low: u32,
+    pub(super) high: u32,
+    pub(super) mass: Mass,
+    pub(super) attack_rows: u32,
+    /// Ordinary rows and openings.
+    pub(super) ordinary_rows: u32,
 }
 
 /// Shares of both sides that a set of rows makes up.
@@ -159,11 +209,8 @@ pub(super) struct Columns<'a> {
     /// TCP flags and fragment bits by row.
     pub(super) flags: Kinds,
     pub(super) fragments: Kinds,
-    /// Rows that have a numeric field.
-    present: [RowSet; NUMERIC.len()],
-    /// The bin of each row, by numeric field (0 where a row has no value), and the lowest and highest value of each bin.
-    pub(super) bin: [Vec<u16>; NUMERIC.len()],
-    pub(super) bins: [Vec<(u32, u32)>; NUMERIC.len()],
+    /// The bins of each numeric field, ascending.
+    bins: [Vec<Bin>; NUMERIC.len()],
     pub(super) by_source: Addresses<'a>,
     pub(super) by_destination: Addresses<'a>,
     /// Tests that were asked for, with the rows that pass.
@@ -208,27 +255,28 @@ impl<'a> Columns<'a> {
             order: std::array::from_fn(|c| if used(NUMERIC[c]) { sorted(&rows, first, c) } else { Vec::new() }),
             flags: baseline.flags.and(words, first, rows.iter().map(|r| r.flags)),
             fragments: baseline.fragments.and(words, first, rows.iter().map(|r| r.fragment)),
-            present: [RowSet::none(words); NUMERIC.len()],
-            bin: std::array::from_fn(|_| Vec::new()),
             bins: std::array::from_fn(|_| Vec::new()),
             by_source: Addresses::new(by_address(version, &rows, first, |r| r.source), &baseline.by_source, source),
             by_destination: Addresses::new(by_destination, &baseline.by_destination, destination),
             tested: RefCell::default(),
         };
         for column in (0..NUMERIC.len()).filter(|c| used(NUMERIC[*c])) {
-            columns.fill_bins(column);
+            columns.bins[column] = columns.bins_of(column);
         }
         columns
     }
 
-    /// Puts neighbouring values that few rows have into bins; a value that many have is a bin of its own.
-    fn bins_of(&self, column: usize) -> Vec<Filled> {
+    /// Puts neighbouring values that few rows have into bins; a value that many have is a bin of its own. Neighbours without attack
+    /// rows are one: no range begins, ends or is cut there.
+    fn bins_of(&self, column: usize) -> Vec<Bin> {
         let (attack, runs) = (&self.order[column], &self.baseline.runs[column]);
         let rows = self.baseline.rows + self.baseline.openings + self.attack;
         let (many, full) = (rows.div_ceil(100), rows.div_ceil(BINS));
-        let mut bins: Vec<Filled> = Vec::with_capacity(2 * BINS);
+        let mut bins: Vec<Bin> = Vec::with_capacity(2 * BINS);
         let (mut filled, mut alone) = (0, true);
         let (mut a, mut run, mut o) = (0, 0, 0);
+        // Whether the last bin and the one before hold attack rows.
+        let (mut has_attack, mut had_attack) = (true, true);
         loop {
             let (of_attack, of_ordinary) = (attack.get(a).map(|a| a.0), runs.get(run));
             let Some(value) = of_attack.into_iter().chain(of_ordinary.map(|r| r.0)).min() else { break };
@@ -240,51 +288,20 @@ impl<'a> Columns<'a> {
             }
             let count = a - before_a + o - before_o;
             let apart = count >= many || a - before_a >= ALONE;
-            match bins.last_mut() {
-                Some(last) if !apart && !alone && filled < full => {
-                    filled += count;
-                    (last.high, last.ends) = (value, (a, o));
-                }
-                _ => {
-                    bins.push(Filled { low: value, high: value, ends: (a, o) });
-                    (filled, alone) = (count, apart);
-                }
+            if apart || alone || filled >= full {
+                merge_ordinary(&mut bins, has_attack || had_attack);
+                had_attack = has_attack;
+                has_attack = false;
+                bins.push(Bin { low: value, high: value, ends: (a, o) });
+                (filled, alone) = (count, apart);
+            } else if let Some(last) = bins.last_mut() {
+                filled += count;
+                (last.high, last.ends) = (value, (a, o));
             }
+            has_attack |= a > before_a;
         }
+        merge_ordinary(&mut bins, has_attack || had_attack);
         bins
-    }
-
-    /// Numbers the bins of a field. Neighbours without attack rows are one: no range begins, ends or is cut there.
-    #[allow(clippy::cast_possible_truncation, reason = "at most 2560 rows")]
-    fn fill_bins(&mut self, column: usize) {
-        let (attack, ordinary) = (&self.order[column], &self.baseline.order[column]);
-        let mut bin = vec![0u16; self.baseline.end + self.attack];
-        let mut bins: Vec<(u32, u32)> = Vec::with_capacity(2 * BINS);
-        // What no row is in.
-        bins.push((u32::MAX, u32::MAX));
-        let (mut before, mut had_attack) = ((0, 0), true);
-        for Filled { low, high, ends } in self.bins_of(column) {
-            let has_attack = ends.0 > before.0;
-            match bins.last_mut() {
-                Some(last) if !has_attack && !had_attack => last.1 = high,
-                _ => bins.push((low, high)),
-            }
-            let number = (bins.len() - 1) as u16;
-            attack[before.0..ends.0].iter().for_each(|(_, i)| bin[usize::from(*i)] = number);
-            ordinary[before.1..ends.1].iter().for_each(|(_, i)| bin[usize::from(*i)] = number);
-            (before, had_attack) = (ends, has_attack);
-        }
-        let mut present = self.baseline.present[column].among(self.all.words().len());
-        attack.iter().for_each(|(_, i)| present.insert(usize::from(*i)));
-        self.present[column] = present;
-        (self.bin[column], self.bins[column]) = (bin, bins);
-    }
-
-    /// Attack rows, and ordinary rows and openings, of a set that have a numeric field.
-    pub(super) fn having(&self, set: &RowSet, column: usize) -> (u32, u32) {
-        let present = set.and(&self.present[column]);
-        let [ordinary, openings, attack] = self.parts(&present);
-        (count(attack), count(ordinary) + count(openings))
     }
 
     /// The value of a row, or [`ABSENT`].
@@ -421,15 +438,70 @@ impl<'a> Columns<'a> {
         });
     }
 
-    /// Adds what the rows of a set weigh to sums by a key of each row.
-    pub(super) fn add_by(&self, set: &RowSet, key: &[u16], sums: &mut [Mass]) {
-        let [ordinary, openings, attack] = self.parts(set);
+    /// Marks the ordinary rows and openings of a set, for [`Columns::each_bin`].
+    pub(super) fn mark(&self, set: &RowSet, marks: &mut Marks) {
+        let [ordinary, openings, _] = self.parts(set);
+        let units = ordinary.iter().map(|word| (word, 1)).chain(openings.iter().map(|word| (word, OPENING)));
+        for (marks, (word, unit)) in marks.0.as_chunks_mut().0.iter_mut().zip(units) {
+            spread(*word, unit, marks);
+        }
+    }
+
+    /// Calls with each bin of a numeric field, and what the rows of a set, which are marked, have in it.
+    pub(super) fn each_bin(&self, set: &RowSet, marks: &Marks, column: usize, mut of: impl FnMut(Held)) {
+        let mut from = (0, 0);
+        for bin in &self.bins[column] {
+            of(self.held(set, marks, column, from, bin));
+            from = bin.ends;
+        }
+    }
+
+    /// The same with each value that the attack rows of the set have, and with what lies before, between and after them.
+    pub(super) fn each_value_of(&self, set: &RowSet, marks: &Marks, column: usize, mut of: impl FnMut(Held)) {
+        let (attack, runs) = (&self.order[column], &self.baseline.runs[column]);
+        let last = runs.last().map_or(0, |run| usize::from(run.1));
+        let (mut from, mut run) = ((0, 0), 0);
+        while let Some(next) = attack[from.0..].iter().position(|(_, i)| set.contains((*i).into())) {
+            let at = from.0 + next;
+            let value = attack[at].0;
+            run += runs[run..].iter().take_while(|r| r.0 < value).count();
+            let below = run.checked_sub(1).map_or(0, |r| usize::from(runs[r].1));
+            if below > from.1 {
+                of(self.held(set, marks, column, from, &Bin { low: 0, high: value - 1, ends: (at, below) }));
+            }
+            let same = at + attack[at..].iter().take_while(|a| a.0 == value).count();
+            let upto = runs.get(run).filter(|r| r.0 == value).map_or(below, |r| usize::from(r.1));
+            of(self.held(set, marks, column, (at, below), &Bin { low: value, high: value, ends: (same, upto) }));
+            from = (same, upto);
+        }
+        of(self.held(set, marks, column, from, &Bin { low: 0, high: u32::MAX, ends: (attack.len(), last) }));
+    }
+
+    /// What the rows of a set, which are marked, have in a bin that begins at these places.
+    fn held(&self, set: &RowSet, marks: &Marks, column: usize, from: (usize, usize), bin: &Bin) -> Held {
         let baseline = self.baseline;
-        baseline.share.for_each(ordinary, |i, share| sums[usize::from(key[i])].ordinary += share * baseline.charge);
-        let key_of = &key[baseline.first_opening..];
-        for_each(openings, |i| sums[usize::from(key_of[i])].ordinary += baseline.opening);
-        let key_of = &key[baseline.end..];
-        self.share.for_each(attack, |i, share| sums[usize::from(key_of[i])].attack += share);
+        let numbers = &baseline.numbers[column][from.1..bin.ends.1];
+        let attack = &self.order[column][from.0..bin.ends.0];
+        let marked = numbers.iter().fold(0, |sum: u32, i| sum.wrapping_add(marks.of(*i)));
+        let (rows, openings) = (marked % OPENING, marked / OPENING);
+        let attack_rows = attack.iter().fold(0, |count: u32, (_, i)| count.wrapping_add(set.bit(*i)));
+        let is_in = |i: &usize| set.contains(*i);
+        let of_attack = || attack.iter().map(|(_, i)| usize::from(*i)).filter(is_in).map(|i| i - baseline.end);
+        let of_ordinary = || {
+            let rows = numbers.iter().map(|i| usize::from(*i)).filter(is_in);
+            rows.filter(|i| *i < baseline.first_opening)
+        };
+        let ordinary = baseline.share.of(rows, of_ordinary);
+        Held {
+            low: bin.low,
+            high: bin.high,
+            mass: Mass {
+                attack: self.share.of(attack_rows, of_attack),
+                ordinary: ordinary * baseline.charge + f64::from(openings) * baseline.opening,
+            },
+            attack_rows,
+            ordinary_rows: rows + openings,
+        }
     }
 
     /// What a set of rows weighs.
@@ -468,5 +540,15 @@ impl<'a> Columns<'a> {
             return ordinary;
         }
         (openings / count as f64 * syns + ordinary) / (syns + 1.0)
+    }
+}
+
+/// Makes the last two bins one unless there are attack rows in either.
+fn merge_ordinary(bins: &mut Vec<Bin>, is_apart: bool) {
+    if let [.., before, last] = &mut bins[..]
+        && !is_apart
+    {
+        (before.high, before.ends) = (last.high, last.ends);
+        bins.pop();
     }
 }

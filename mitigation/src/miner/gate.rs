@@ -123,6 +123,9 @@ impl Gate {
         if seen > cells.bound(draws as f64) + more {
             return false;
         }
+        if seen <= more {
+            return true;
+        }
         // A fixed seed: the same sample always gets the same answer.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut by_chance = || {

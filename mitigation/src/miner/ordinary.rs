@@ -7,7 +7,7 @@ use detector::Target;
 use super::columns::Kinds;
 use super::gate::Gate;
 use super::row::{ByAddress, Row, Sorted, by_address, sorted};
-use super::rowset::{RowSet, count, for_each};
+use super::rowset::{count, for_each};
 use super::test::{Field, NUMERIC};
 use super::{MAX_OPENINGS, thin};
 
@@ -42,6 +42,14 @@ impl Weights {
         let mut sum = 0.0;
         for_each(words, |i| sum += self.each[i]);
         sum
+    }
+
+    /// Sum over `count` rows, which are only looked at if they do not all weigh the same.
+    pub(super) fn of<I: Iterator<Item = usize>>(&self, count: u32, rows: impl FnOnce() -> I) -> f64 {
+        match self.alike {
+            Some(weight) => weight * f64::from(count),
+            None => rows().map(|i| self.each[i]).sum(),
+        }
     }
 
     /// Calls with each row of some words and its weight.
@@ -87,10 +95,10 @@ pub struct Baseline {
     pub(super) values: [Vec<u32>; NUMERIC.len()],
     /// Rows that have a numeric field, by value.
     pub(super) order: [Sorted; NUMERIC.len()],
+    /// Their numbers alone.
+    pub(super) numbers: [Vec<u16>; NUMERIC.len()],
     /// The values that they have, each with where it ends there.
     pub(super) runs: [Vec<(u32, u16)>; NUMERIC.len()],
-    /// The same rows as a set.
-    pub(super) present: [RowSet; NUMERIC.len()],
     /// Rows by TCP flags and fragment bits.
     pub(super) flags: Kinds,
     pub(super) fragments: Kinds,
@@ -131,12 +139,8 @@ impl Baseline {
             opening,
             syns: u32::try_from(syns).unwrap_or(u32::MAX),
             values: std::array::from_fn(|c| rows.iter().map(|r| r.numbers[c]).collect()),
+            numbers: std::array::from_fn(|c| order[c].iter().map(|(_, i)| *i).collect()),
             runs: std::array::from_fn(|c| runs(&order[c])),
-            present: std::array::from_fn(|c| {
-                let mut present = RowSet::none(words);
-                order[c].iter().for_each(|(_, i)| present.insert(usize::from(*i)));
-                present
-            }),
             order,
             flags: Kinds::new(words, 0, rows.iter().map(|r| r.flags)),
             fragments: Kinds::new(words, 0, rows.iter().map(|r| r.fragment)),

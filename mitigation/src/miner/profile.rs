@@ -1,7 +1,7 @@
 //! [`Profiles`]: what sets of rows hold of each field, counted once. Exchange rates differ in what ordinary traffic weighs, not in where
 //! it is, and their searches meet the same sets again and again.
 
-use super::columns::{Columns, Kinds, Mass};
+use super::columns::{Columns, Held, Kinds, Marks, Mass};
 use super::rowset::RowSet;
 use super::test::{Field, NUMERIC};
 
@@ -20,13 +20,6 @@ pub(super) struct Group {
     pub(super) sum: f64,
 }
 
-impl Group {
-    pub(super) const fn add(&mut self, weight: f64) {
-        self.plus += weight.max(0.0);
-        self.sum += weight;
-    }
-}
-
 /// Weights and rows of both sides that have a field.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Totals {
@@ -37,14 +30,11 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    pub(super) const fn add(&mut self, is_attack: bool, weight: f64) {
-        if is_attack {
-            self.attack += weight;
-            self.attack_rows += 1;
-        } else {
-            self.ordinary += weight;
-            self.ordinary_rows += 1;
-        }
+    const fn add(&mut self, held: &Held) {
+        self.attack += held.mass.attack;
+        self.attack_rows += held.attack_rows;
+        self.ordinary += held.mass.ordinary;
+        self.ordinary_rows += held.ordinary_rows;
     }
 }
 
@@ -77,7 +67,9 @@ pub(super) struct Profiles {
     profiles: Vec<Profile>,
     bins: Vec<Bin>,
     kinds: Vec<(u16, Mass)>,
-    sums: Vec<Mass>,
+    marks: Marks,
+    /// The set that is marked.
+    marked: Option<usize>,
 }
 
 impl Profiles {
@@ -87,7 +79,7 @@ impl Profiles {
         let column = field.column();
         let counted = match self.profiles[at].fields[column] {
             Some(counted) => counted,
-            None => self.count_bins(columns, rows, column),
+            None => self.count_bins(columns, at, column),
         };
         self.profiles[at].fields[column] = Some(counted);
         (&self.bins[counted.from..counted.to], counted.totals)
@@ -121,36 +113,58 @@ impl Profiles {
             self.profiles.clear();
             self.bins.clear();
             self.kinds.clear();
+            self.marked = None;
         }
         self.digests.push(digest);
         self.profiles.push(Profile { rows: *rows, fields: [None; FIELDS] });
         self.digests.len() - 1
     }
 
-    fn count_bins(&mut self, columns: &Columns<'_>, rows: &RowSet, column: usize) -> Counted {
-        let (from, bins) = (self.bins.len(), &columns.bins[column]);
-        self.sums.clear();
-        self.sums.resize(bins.len(), Mass::default());
-        columns.add_by(rows, &columns.bin[column], &mut self.sums);
+    /// The values of a numeric field that attack rows of the set have and, as one group each, what is between; and what all hold.
+    pub(super) fn each_value(
+        &mut self,
+        columns: &Columns<'_>,
+        rows: &RowSet,
+        field: Field,
+        mut of: impl FnMut(&Held),
+    ) -> Totals {
+        self.marked = None;
+        columns.mark(rows, &mut self.marks);
         let mut totals = Totals::default();
-        // The first is that of rows without a value.
-        for (&(low, high), mass) in bins.iter().zip(&self.sums).skip(1) {
-            if mass.attack == 0.0 && mass.ordinary == 0.0 {
-                continue;
+        columns.each_value_of(rows, &self.marks, field.column(), |held| {
+            totals.add(&held);
+            // Outermost there is no range.
+            if totals.attack_rows > 0 && held.attack_rows + held.ordinary_rows > 0 {
+                of(&held);
             }
-            totals.attack += mass.attack;
-            totals.ordinary += mass.ordinary;
+        });
+        totals
+    }
+
+    fn count_bins(&mut self, columns: &Columns<'_>, at: usize, column: usize) -> Counted {
+        let from = self.bins.len();
+        let rows = &self.profiles[at].rows;
+        if self.marked != Some(at) {
+            columns.mark(rows, &mut self.marks);
+            self.marked = Some(at);
+        }
+        let mut totals = Totals::default();
+        columns.each_bin(rows, &self.marks, column, |held| {
+            let Held { low, high, mass, attack_rows, ordinary_rows } = held;
+            if attack_rows + ordinary_rows == 0 {
+                return;
+            }
+            totals.add(&held);
             // No range begins, ends or is cut where there is no attack: such bins may as well be one, and outermost none.
             match self.bins[from..].last_mut() {
-                Some(last) if mass.attack == 0.0 && last.mass.attack == 0.0 => {
+                Some(last) if attack_rows == 0 && last.mass.attack == 0.0 => {
                     last.high = high;
                     last.mass.ordinary += mass.ordinary;
                 }
-                None if mass.attack == 0.0 => {}
-                _ => self.bins.push(Bin { low, high, mass: *mass }),
+                None if attack_rows == 0 => {}
+                _ => self.bins.push(Bin { low, high, mass }),
             }
-        }
-        (totals.attack_rows, totals.ordinary_rows) = columns.having(rows, column);
+        });
         Counted { from, to: self.bins.len(), totals }
     }
 

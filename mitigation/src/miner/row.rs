@@ -83,20 +83,15 @@ pub(super) type Addressed = (u128, u16);
 pub(super) type ByAddress = Vec<Addressed>;
 
 /// Rows that have a value of a numeric field, numbered from `first` on.
+#[allow(clippy::cast_possible_truncation, reason = "at most some thousand rows, and 32 bits of a value")]
 pub(super) fn sorted(rows: &[Row], first: usize, column: usize) -> Sorted {
-    // A value and a number side by side sort as one.
-    let pack = |(row, number): (&Row, u64)| {
-        let value = row.numbers[column];
-        (value != ABSENT).then_some(u64::from(value) << 16 | number)
-    };
-    let mut keys: Vec<u64> = rows.iter().zip(first as u64..).filter_map(pack).collect();
-    keys.sort_unstable();
-    #[allow(clippy::cast_possible_truncation, reason = "as packed")]
-    keys.into_iter().map(|key| ((key >> 16) as u32, key as u16)).collect()
+    let values = rows.iter().zip(first as u16..).map(|(row, i)| (row.numbers[column].into(), i));
+    let keys = by_key(values.filter(|(value, _)| *value != u64::from(ABSENT)).collect());
+    keys.into_iter().map(|(value, i)| (value as u32, i)).collect()
 }
 
 /// Rows that have an address, numbered from `first` on.
-#[allow(clippy::cast_possible_truncation, reason = "at most some thousand rows, and 32 bits of an IPv4 address")]
+#[allow(clippy::cast_possible_truncation, reason = "at most some thousand rows, and half of an address")]
 pub(super) fn by_address(
     version: IpVersion,
     rows: &[Row],
@@ -105,13 +100,42 @@ pub(super) fn by_address(
 ) -> ByAddress {
     let found = rows.iter().zip(first as u16..).filter_map(|(r, i)| Some((of(r)?, i)));
     if version == IpVersion::V4 {
-        let mut keys: Vec<u64> = found.map(|(bits, i)| ((bits >> 96) as u64) << 16 | u64::from(i)).collect();
-        keys.sort_unstable();
-        return keys.into_iter().map(|key| (u128::from(key >> 16) << 96, key as u16)).collect();
+        let keys = by_key(found.map(|(bits, i)| ((bits >> 96) as u64, i)).collect());
+        return keys.into_iter().map(|(bits, i)| (u128::from(bits) << 96, i)).collect();
     }
-    let mut found: ByAddress = found.collect();
-    found.sort_unstable();
-    found
+    let keys = by_key(found.map(|(bits, i)| ((bits >> 64) as u64, i)).collect());
+    let whole = |(_, i): (u64, u16)| Some((of(&rows[usize::from(i) - first])?, i));
+    let mut all: ByAddress = keys.into_iter().filter_map(whole).collect();
+    all.chunk_by_mut(|a, b| a.0 >> 64 == b.0 >> 64).for_each(<[Addressed]>::sort_unstable);
+    all
+}
+
+/// Keys in order, and of equal ones those first that come first: octet by octet, the least significant first, those left out that all
+/// have in common.
+fn by_key(mut keys: Vec<(u64, u16)>) -> Vec<(u64, u16)> {
+    /// Fewer are sorted sooner than counted.
+    const MANY: usize = 64;
+    let Some(&(first, _)) = keys.first() else { return keys };
+    if keys.len() < MANY {
+        keys.sort_by_key(|k| k.0);
+        return keys;
+    }
+    let differ = keys.iter().fold(0, |bits, k| bits | (k.0 ^ first));
+    let mut sorted = keys.clone();
+    for shift in (0..u64::BITS).step_by(8).filter(|shift| differ >> shift & 0xff != 0) {
+        let octet = |key: &(u64, u16)| (key.0 >> shift & 0xff) as usize;
+        let mut places = [0usize; 256];
+        keys.iter().for_each(|k| places[octet(k)] += 1);
+        let mut sum = 0;
+        places.iter_mut().for_each(|place| (*place, sum) = (sum, sum + *place));
+        for key in &keys {
+            let place = &mut places[octet(key)];
+            sorted[*place] = *key;
+            *place += 1;
+        }
+        std::mem::swap(&mut keys, &mut sorted);
+    }
+    keys
 }
 
 /// What is in either of two sorted lists, in order; at the same key what is in `a` comes first.

@@ -28,6 +28,12 @@ impl RowSet {
         self.words[row / 64] >> (row % 64) & 1 == 1
     }
 
+    /// 1 if a row is in the set, else 0.
+    #[allow(clippy::cast_possible_truncation, reason = "one bit")]
+    pub(super) const fn bit(&self, row: u16) -> u32 {
+        (self.words[row as usize / 64] >> (row % 64)) as u32 & 1
+    }
+
     /// The same rows among those that take more words.
     #[allow(clippy::cast_possible_truncation, reason = "at most WORDS")]
     pub(super) const fn among(self, used: usize) -> Self {

@@ -15,6 +15,7 @@ use super::{Capabilities, PREFIX_ROWS};
 /// States kept per depth by their score, and by what they may still become: two conditions may be worth nothing alone and everything
 /// together, as bare SYN are.
 const BEAM: usize = 2;
+const BEAM_OF_FEW: usize = 1;
 const HOPES: usize = 2;
 /// Depths at which hopes are kept, and of few attack rows, which do not bear as many conditions.
 const HOPEFUL: usize = 2;
@@ -173,8 +174,11 @@ impl<'a> Search<'a> {
             keep(&mut best, state);
         }
         beam.insert(0, all);
-        let (depths, hopeful) =
-            if self.columns.attack <= FEW { (DEPTH_OF_FEW, HOPEFUL_OF_FEW) } else { (DEPTH, HOPEFUL) };
+        let (depths, width, hopeful) = if self.columns.attack <= FEW {
+            (DEPTH_OF_FEW, BEAM_OF_FEW, HOPEFUL_OF_FEW)
+        } else {
+            (DEPTH, BEAM, HOPEFUL)
+        };
         for depth in 0..depths {
             let mut proposals = std::mem::take(&mut self.proposals);
             proposals.clear();
@@ -192,7 +196,7 @@ impl<'a> Search<'a> {
             let mut next: Vec<State> = Vec::with_capacity(BEAM + HOPES);
             let by_score = |p: &Proposal| p.score;
             let by_hope = |p: &Proposal| p.hope;
-            self.keep(&beam, &mut proposals, by_score, BEAM, &mut next);
+            self.keep(&beam, &mut proposals, by_score, width, &mut next);
             if depth < hopeful {
                 self.keep(&beam, &mut proposals, by_hope, HOPES, &mut next);
             }
@@ -291,18 +295,19 @@ impl<'a> Search<'a> {
             proposals.push(Proposal { parent, test, score: sum - price * length, hope });
         };
         let mut found = Vec::with_capacity(8);
+        let mut sums = Vec::with_capacity(16);
         for field in self.free_fields(&state.tests) {
             self.numbers(&state.rows, field, false, &mut found);
             found.drain(..).for_each(&mut add);
         }
         if can.tcp_flags && state.tests.get(Field::Protocol).is_some_and(Test::is_tcp) && !uses(Field::TcpFlags) {
-            let sums = self.by_bits(&state.rows, Field::TcpFlags);
+            self.by_bits(&state.rows, Field::TcpFlags, &mut sums);
             for mask in self.flags(&sums) {
                 add(masked(&sums, mask, Test::TcpFlags));
             }
         }
         if can.fragment && !uses(Field::Fragment) && (can.ports_with_fragment || !ports) {
-            let sums = self.by_bits(&state.rows, Field::Fragment);
+            self.by_bits(&state.rows, Field::Fragment, &mut sums);
             for mask in fragment_masks(can) {
                 add(masked(&sums, mask, Test::Fragment));
             }
@@ -320,14 +325,15 @@ impl<'a> Search<'a> {
     }
 
     /// Sums of the weights, above zero and in all, by value of a field of bits.
-    fn by_bits(&mut self, rows: &RowSet, field: Field) -> Vec<(u16, f64, f64)> {
+    fn by_bits(&mut self, rows: &RowSet, field: Field, sums: &mut Vec<(u16, f64, f64)>) {
         let (attack, ordinary) = (self.attack, self.ordinary);
         let kinds = self.profiles.kinds(self.columns, rows, field);
         let weigh = |(value, mass): &(u16, Mass)| {
             let plus = attack * mass.attack;
             (*value, plus, plus - ordinary * mass.ordinary)
         };
-        kinds.iter().map(weigh).collect()
+        sums.clear();
+        sums.extend(kinds.iter().map(weigh));
     }
 
     /// The ranges of greatest sum, the best single range, and the best single value, with their sums (ranges net of their price);
@@ -383,42 +389,14 @@ impl<'a> Search<'a> {
 
     /// Groups rows by value; between those that attack rows have, ordinary rows are one group.
     fn group(&mut self, rows: &RowSet, field: Field) -> Totals {
-        let columns = self.columns;
-        let [attack, mut ordinary] = columns.both(field);
-        let is_in = |(_, i): &&(u32, u16)| rows.contains(usize::from(*i));
-        let mut attack = attack.iter().filter(is_in).peekable();
-        let mut totals = Totals::default();
+        let (attack, ordinary) = (self.attack, self.ordinary);
         self.groups.clear();
-        loop {
-            let next = attack.peek().map_or(u32::MAX, |a| a.0);
-            let below = ordinary.iter().take_while(|o| o.0 < next).count();
-            let (between, rest) = ordinary.split_at(below);
-            let mut group: Option<Group> = None;
-            for &(value, i) in between.iter().filter(is_in) {
-                let weight = self.ordinary * columns.charged(i.into());
-                totals.add(false, weight);
-                let group = group.get_or_insert(Group { low: value, ..Group::default() });
-                (group.high, group.sum) = (value, group.sum - weight);
-            }
-            if next == u32::MAX {
-                break;
-            }
-            self.groups.extend(group.filter(|_| totals.attack_rows > 0));
-            let mut group = Group { low: next, high: next, ..Group::default() };
-            while let Some((_, i)) = attack.next_if(|a| a.0 == next) {
-                let weight = self.attack * columns.share(usize::from(*i));
-                totals.add(true, weight);
-                group.add(weight);
-            }
-            let (same, rest) = rest.split_at(rest.iter().take_while(|o| o.0 == next).count());
-            for (_, i) in same.iter().filter(is_in) {
-                let weight = self.ordinary * columns.charged(usize::from(*i));
-                totals.add(false, weight);
-                group.add(-weight);
-            }
-            self.groups.push(group);
-            ordinary = rest;
-        }
+        let mut totals = self.profiles.each_value(self.columns, rows, field, |held| {
+            let plus = attack * held.mass.attack;
+            self.groups.push(Group { low: held.low, high: held.high, plus, sum: plus - ordinary * held.mass.ordinary });
+        });
+        totals.attack *= attack;
+        totals.ordinary *= ordinary;
         totals
     }
 

@@ -29,10 +29,10 @@ enum Side {
     Ordinary,
 }
 
-/// A row: where it is, and what it weighs.
+/// A row: where it is, to the longest prefix that is looked into and beyond, and what it weighs.
 #[derive(Debug, Clone, Copy)]
 struct Point {
-    bits: u128,
+    bits: u64,
     side: Side,
     weight: f64,
     /// Whether the trimmed rule matches it as well.
@@ -121,6 +121,8 @@ impl<'a> Tree<'a> {
             } else {
                 (Side::Ordinary, columns.charged(i))
             };
+            #[allow(clippy::cast_possible_truncation, reason = "the upper half")]
+            let bits = (bits >> 64) as u64;
             points.push(Point { bits, side, weight, stays: stays.contains(i) });
         }
         let (network, longest) = match columns.version {
@@ -128,8 +130,7 @@ impl<'a> Tree<'a> {
             IpVersion::V6 => (48, 56),
         };
         let mut spread = [Mass::default(); 2];
-        discount(&mut points, network, |s| s == Side::Attack, &mut spread);
-        discount(&mut points, network, |s| s != Side::Attack, &mut spread);
+        discount(&mut points, network, &mut spread);
         let dearest = EXCHANGE.into_iter().map(|e| judge.price(e)).fold(0.0, f64::max);
         let before = sums(&points);
         let all = 0..points.len();
@@ -156,9 +157,10 @@ impl<'a> Tree<'a> {
         let could = (mass[0].plus - take).min((self.dearest * mass[0].minus).max(mass[0].plus - mass[1].plus));
         let splits = length < self.longest && rows.iter().any(|r| *r >= ROWS) && rows[0] > 0 && could > WORTH;
         let halves = splits.then(|| {
-            let bit = 1u128 << (127 - length);
+            let bit = 1u64 << (63 - length);
             let at = points.start + self.points[points.clone()].partition_point(|p| p.bits & bit == 0);
-            (self.grow(points.start..at, bits, length + 1), self.grow(at..points.end, bits | bit, length + 1))
+            let upper = bits | u128::from(bit) << 64;
+            (self.grow(points.start..at, bits, length + 1), self.grow(at..points.end, upper, length + 1))
         });
         self.parts.push(Part { bits, length, mass, halves });
         self.parts.len() - 1
@@ -223,24 +225,30 @@ fn sums(points: &[Point]) -> Vec<Before> {
     before
 }
 
-/// Takes the discount off the points of one side and spreads it.
-#[allow(clippy::cast_precision_loss, reason = "some hundred rows")]
-fn discount(points: &mut [Point], network: u32, is_side: fn(Side) -> bool, spread: &mut [Mass; 2]) {
+/// Takes the discount off the points of each side and spreads it.
+fn discount(points: &mut [Point], network: u32, spread: &mut [Mass; 2]) {
     let same = |a: &Point, b: &Point| (a.bits ^ b.bits).leading_zeros() >= network;
-    let of_side = |part: &[Point]| part.iter().filter(|p| is_side(p.side)).count();
-    let (mut once, mut twice) = (0.0, 0.0);
+    let rows = |part: &[Point]| {
+        let of_attack = part.iter().filter(|p| p.side == Side::Attack).count();
+        [of_attack, part.len() - of_attack]
+    };
+    let (mut once, mut twice) = ([0.0; 2], [0.0; 2]);
     for part in points.chunk_by(same) {
-        match of_side(part) {
-            1 => once += 1.0,
-            2 => twice += 1.0,
-            _ => {}
+        for (side, rows) in rows(part).into_iter().enumerate() {
+            match rows {
+                1 => once[side] += 1.0,
+                2 => twice[side] += 1.0,
+                _ => {}
+            }
         }
     }
-    let discount = once / (once + 2.0 * twice + 0.5);
+    let discounts: [f64; 2] = std::array::from_fn(|side| once[side] / (once[side] + 2.0 * twice[side] + 0.5));
     for part in points.chunk_by_mut(same) {
-        let rows = of_side(part) as f64;
-        for point in part.iter_mut().filter(|p| is_side(p.side)) {
-            let off = point.weight * discount / rows;
+        let rows = rows(part);
+        #[allow(clippy::cast_precision_loss, reason = "some hundred rows")]
+        let shares: [f64; 2] = std::array::from_fn(|side| discounts[side] / rows[side].max(1) as f64);
+        for point in part {
+            let off = point.weight * shares[point.side as usize];
             point.weight -= off;
             spread[0].add(point.side, off);
             if point.stays {

@@ -401,17 +401,25 @@ impl Tests {
             return self;
         }
         let count = usize::from(self.count);
-        if let Some(free) = self.tests.get_mut(count) {
-            *free = Some(test);
+        if count < MAX_TESTS {
+            let at = self.iter().take_while(|t| t.field() < test.field()).count();
+            self.tests.copy_within(at..count, at + 1);
+            self.tests[at] = Some(test);
             self.count += 1;
-            self.tests[..=count].sort_by_key(|t| t.map(|t| t.field()));
         }
         self
     }
 
     #[must_use]
-    pub(super) fn without(self, field: Field) -> Self {
-        self.iter().filter(|t| t.field() != field).fold(Self::default(), |tests, t| tests.with(*t))
+    pub(super) fn without(mut self, field: Field) -> Self {
+        let count = usize::from(self.count);
+        let at = self.iter().position(|t| t.field() == field);
+        if let Some(at) = at {
+            self.tests.copy_within(at + 1..count, at);
+            self.tests[count - 1] = None;
+            self.count -= 1;
+        }
+        self
     }
 
     /// Length in units that make shorter rules win ties; two ranges multiply in the router.

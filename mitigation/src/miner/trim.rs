@@ -9,7 +9,7 @@ use super::search::Search;
 use super::test::{Field, Spans, Test, Tests};
 
 /// A rule that hits less of ordinary packets or connections is left as it is.
-const COSTLY: f64 = 0.004;
+const COSTLY: f64 = 0.001;
 /// Rows that a rule must hit to be judged by them as much as by what is alike.
 const LEAN: f64 = 60.0;
 /// Attack samples below which densities say too little.
@@ -269,6 +269,10 @@ impl Judge<'_> {
 fn is_dense(hit: f64, all_hit: f64, attack: f64, all_attack: f64) -> bool {
     let p = (hit / all_hit.max(1.0)).clamp(1e-6, 1.0 - 1e-6);
     let q = ((attack + 1.0) / (all_attack + 2.0)).clamp(1e-6, 1.0 - 1e-6);
+    // Logarithms are dear, and most stretches fail without.
+    if p <= q || hit < 3.0 {
+        return false;
+    }
     let divergence = p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln();
-    p > q && hit >= 3.0 && all_hit * divergence >= 300f64.ln()
+    all_hit * divergence >= 300f64.ln()
 }

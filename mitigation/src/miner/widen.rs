@@ -131,9 +131,16 @@ impl Search<'_> {
         let end = Expected { gap, worth: sum / (rows + 1.0) };
         let mut wider: Vec<(u32, u32)> = slice.to_vec();
         let room = first.saturating_sub(field.least(self.columns.version));
-        let down = end.reach(room, |most| self.beyond(&others, field, (first - most, first - 1), |v| first - v));
+        let down = end.reach(room, |most| {
+            let [attack, ordinary] = self.columns.between(field, first - most, first - 1);
+            let (attack, ordinary) = (attack.iter().rev(), ordinary.iter().rev());
+            self.beyond(&others, attack, ordinary, move |v| first - v)
+        });
         let room = field.most().saturating_sub(last);
-        let up = end.reach(room, |most| self.beyond(&others, field, (last + 1, last + most), |v| v - last));
+        let up = end.reach(room, |most| {
+            let [attack, ordinary] = self.columns.between(field, last + 1, last + most);
+            self.beyond(&others, attack.iter(), ordinary.iter(), move |v| v - last)
+        });
         wider[0].0 = rounded_down(first - down, first - down / 2);
         let count = wider.len();
         wider[count - 1].1 = rounded_up(last + up / 2, last + up);
@@ -155,19 +162,25 @@ impl Search<'_> {
         Spans::new(wider)
     }
 
-    /// Distances and weights of the rows with values from `low` to `high`, nearest first.
-    fn beyond(
-        &self,
-        rows: &RowSet,
-        field: Field,
-        (low, high): (u32, u32),
-        distance: impl Fn(u32) -> u32,
-    ) -> Vec<(u32, f64)> {
-        let lists = self.columns.between(field, low, high);
-        let found = lists.into_iter().flatten().filter(|(_, i)| rows.contains(usize::from(*i)));
-        let mut found: Vec<(u32, f64)> = found.map(|(v, i)| (distance(*v), self.weight((*i).into()))).collect();
-        found.sort_by_key(|f| f.0);
-        found
+    /// Distances and weights of those rows of the attack and of ordinary traffic that are in a set, nearest first, and what the
+    /// former weigh in all.
+    fn beyond<'s>(
+        &'s self,
+        rows: &'s RowSet,
+        attack: impl Iterator<Item = &'s (u32, u16)> + Clone + 's,
+        ordinary: impl Iterator<Item = &'s (u32, u16)> + 's,
+        distance: impl Fn(u32) -> u32 + 's,
+    ) -> (f64, impl Iterator<Item = (u32, f64)> + 's) {
+        let is_in = |(_, i): &&(u32, u16)| rows.contains(usize::from(*i));
+        let attack = attack.filter(is_in);
+        let weight = attack.clone().map(|(_, i)| self.weight(usize::from(*i))).sum();
+        let (mut attack, mut ordinary) = (attack.peekable(), ordinary.filter(is_in).peekable());
+        let merged = std::iter::from_fn(move || {
+            let of = |next: Option<&&(u32, u16)>| next.map_or(u32::MAX, |n| distance(n.0));
+            let next = if of(attack.peek()) <= of(ordinary.peek()) { attack.next() } else { ordinary.next() };
+            next.map(|(value, i)| (distance(*value), self.weight(usize::from(*i))))
+        });
+        (weight, merged)
     }
 }
 
@@ -180,17 +193,20 @@ struct Expected {
 }
 
 impl Expected {
-    /// How far the end moves: `others` gives the distances and weights of rows beyond it up to some distance, nearest first; `room` is
-    /// left in the field.
-    fn reach(&self, room: u32, others: impl FnOnce(u32) -> Vec<(u32, f64)>) -> u32 {
+    /// How far the end moves: `others` gives the distances and weights of rows beyond it up to some distance, nearest first, and what
+    /// all that weigh plus do; `room` is left in the field.
+    fn reach<I: Iterator<Item = (u32, f64)>>(&self, room: u32, others: impl FnOnce(u32) -> (f64, I)) -> u32 {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a distance within the field")]
         let most = ((GAPS * self.gap).ceil().max(1.0) as u32).min(room);
+        if most == 0 {
+            return 0;
+        }
         let gain = |distance: u32| self.worth * (1.0 - (-f64::from(distance) / self.gap).exp());
+        let (plus, others) = others(most);
         let (mut best, mut best_at) = (0.0, 0);
-        let mut met = 0.0;
+        let (mut met, mut minus) = (0.0, 0.0);
         let mut before = 0;
-        let others = if most > 0 { others(most) } else { Vec::new() };
-        for &(distance, weight) in others.iter().chain(std::iter::once(&(u32::MAX, 0.0))) {
+        for (distance, weight) in others.chain(std::iter::once((u32::MAX, 0.0))) {
             if distance > before {
                 // Half-way to what is not to be met, or all the way.
                 let to = if distance > most { most } else { before + (distance - before) / 2 };
@@ -199,10 +215,12 @@ impl Expected {
                     (best, best_at) = (value, to.min(most));
                 }
             }
-            if distance >= most {
+            met += weight;
+            minus += weight.min(0.0);
+            // Farther out there is nothing that makes up for what was met.
+            if distance >= most || self.worth + plus + minus <= best {
                 break;
             }
-            met += weight;
             before = distance;
         }
         best_at
