@@ -2,7 +2,7 @@
 
 use crate::sample::IpVersion;
 
-/// What a field of a record says. The order is that of the places in [`Values`].
+/// What a field of a record says. The order is that of [`Places`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "named after the elements in the table below")]
@@ -67,7 +67,6 @@ pub(crate) enum Field {
     IdleTimeout,
     SourceV4,
     DestinationV4,
-    // Not numbers: kept beside the values.
     SourceV6,
     DestinationV6,
     /// The bytes of a frame (315, 313, 104).
@@ -81,15 +80,7 @@ impl Field {
     pub(crate) const fn bit(self) -> u64 {
         1 << self as u8
     }
-
-    /// Whether it is kept as a number of up to eight octets (IPv4 addresses are).
-    pub(crate) const fn is_number(self) -> bool {
-        (self as usize) < NUMBERS
-    }
 }
-
-/// Numeric places of [`Values`].
-const NUMBERS: usize = Field::SourceV6 as usize;
 
 /// The enterprise number of reverse elements (RFC 5103 section 6.1).
 const REVERSE: u32 = 29305;
@@ -173,102 +164,169 @@ pub(crate) const fn field(enterprise: u32, id: u16) -> Option<Field> {
     })
 }
 
-/// The fields of one record, reused from one record to the next: only what is present is ever read. Numbers are big-endian of up to eight bytes; longer ones keep their last eight.
-#[derive(Debug, Clone)]
-pub(crate) struct Values<'a> {
-    present: u64,
-    numbers: [u64; NUMBERS],
-    source: u128,
-    destination: u128,
-    pub(crate) frame: &'a [u8],
+/// Fields that have a place.
+const FIELDS: usize = Field::IpHeader as usize + 1;
+/// Octets before a record that a load may reach into.
+pub(crate) const REACH: usize = 8;
+
+/// Where a field of a record lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The bits of the eight octets before `end` that belong to the number.
+    mask: u64,
+    /// From the start of the record to the end of the field, in octets.
+    end: u16,
 }
 
-impl<'a> Values<'a> {
-    pub(crate) const fn new() -> Self {
-        Self { present: 0, numbers: [0; NUMBERS], source: 0, destination: 0, frame: &[] }
+impl Place {
+    /// Of a field that is not there: reads as zero.
+    pub(crate) const NOWHERE: Self = Self { mask: 0, end: 0 };
+
+    /// The sixteen octets that end here.
+    #[inline]
+    pub(crate) fn address(self, octets: &[u8]) -> u128 {
+        let end = usize::from(self.end) + REACH;
+        let address = || octets.get(end.checked_sub(16)?..end)?.first_chunk().copied();
+        address().map_or(0, u128::from_be_bytes)
+    }
+}
+
+/// The number at a place of a record; `octets` begins [`REACH`] octets before the record.
+#[inline]
+pub(crate) fn number(octets: &[u8], place: Place) -> u64 {
+    let end = usize::from(place.end);
+    let octets = octets.get(end..end + REACH).and_then(|octets| octets.first_chunk());
+    octets.map_or(0, |octets| u64::from_be_bytes(*octets) & place.mask)
+}
+
+/// Where the fields of a record lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Places {
+    present: u64,
+    places: [Place; FIELDS],
+    /// Octets of the frame or IP packet.
+    section: u16,
+}
+
+impl Places {
+    pub(crate) const NONE: Self = Self { present: 0, places: [Place::NOWHERE; FIELDS], section: 0 };
+
+    /// The fields that a record has, as a set of [`Field::bit`].
+    pub(crate) const fn present(&self) -> u64 {
+        self.present
     }
 
-    pub(crate) const fn has(&self, field: Field) -> bool {
-        self.present & 1 << field as u8 != 0
+    /// Where a field lies; of one that is not there only a template's own places say so.
+    #[inline]
+    pub(crate) const fn place(&self, field: Field) -> Place {
+        self.places[field as usize]
+    }
+
+    pub(crate) const fn clear(&mut self) {
+        self.present = 0;
+    }
+
+    /// Takes in a field of `length` octets that ends `end` octets behind the start of its record.
+    #[inline]
+    #[allow(clippy::wildcard_enum_match_arm, reason = "all others are numbers")]
+    pub(crate) fn add(&mut self, field: Field, end: u16, length: u16) {
+        let is_possible = match field {
+            Field::SourceV6 | Field::DestinationV6 => length == 16,
+            // A vendor declares an address of two octets: it is none.
+            Field::SourceV4 | Field::DestinationV4 => length == 4,
+            Field::Frame | Field::IpHeader => true,
+            // Empty fields say nothing.
+            _ => length > 0,
+        };
+        // A template may name an element twice (both directions' interfaces): the first counts.
+        if !is_possible || self.present & field.bit() != 0 {
+            return;
+        }
+        if matches!(field, Field::IpHeader)
+            || (matches!(field, Field::Frame) && self.present & Field::IpHeader.bit() == 0)
+        {
+            self.section = length;
+        }
+        let mask = u64::MAX.checked_shr(64 - 8 * u32::from(length.min(8))).unwrap_or(0);
+        self.places[field as usize] = Place { mask, end };
+        self.present |= field.bit();
+    }
+}
+
+/// One record of a message. Nothing is read before it is asked for: a field costs one load of eight octets that end with it,
+/// whatever its length, and fields that nobody asks for cost nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Record<'a> {
+    places: &'a Places,
+    /// From [`REACH`] octets before the record to its end.
+    octets: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// `octets` begins [`REACH`] octets before the record.
+    #[inline]
+    pub(crate) const fn new(places: &'a Places, octets: &'a [u8]) -> Self {
+        Self { places, octets }
+    }
+
+    #[inline]
+    pub(crate) const fn has(self, field: Field) -> bool {
+        self.has_any(field.bit())
     }
 
     /// Whether any of a set of fields ([`Field::bit`]) is there.
     #[inline]
-    pub(crate) const fn has_any(&self, fields: u64) -> bool {
-        self.present & fields != 0
+    pub(crate) const fn has_any(self, fields: u64) -> bool {
+        self.places.present & fields != 0
     }
 
-    /// The number of a field; `None` if the record does not carry it.
-    pub(crate) const fn get(&self, field: Field) -> Option<u64> {
-        if self.has(field) { Some(self.numbers[field as usize]) } else { None }
-    }
-
-    /// Begins a record in which the fields of `present` (bits by place) are about to be stored.
+    /// The number of a field, big-endian; longer ones keep their last eight octets. `None` if the record does not carry it.
     #[inline]
-    pub(crate) const fn begin(&mut self, present: u64) {
-        self.present = present;
+    pub(crate) fn get(self, field: Field) -> Option<u64> {
+        if self.has(field) { Some(self.number(field)) } else { None }
     }
 
-    /// Stores a number whose presence [`Values::begin`] announced. `place` is below [`NUMBERS`].
     #[inline]
-    pub(crate) const fn store(&mut self, place: u8, number: u64) {
-        self.numbers[place as usize] = number;
+    fn number(self, field: Field) -> u64 {
+        number(self.octets, self.places.place(field))
     }
 
     /// IP version and both addresses, left-aligned; `None` in a record without any.
     #[inline]
-    pub(crate) const fn addresses(&self) -> Option<(IpVersion, u128, u128)> {
+    pub(crate) fn addresses(self) -> Option<(IpVersion, u128, u128)> {
+        let four = || (self.four(Field::SourceV4), self.four(Field::DestinationV4));
         if self.has_any(Field::SourceV6.bit() | Field::DestinationV6.bit()) {
-            Some((
-                IpVersion::V6,
-                self.six(Field::SourceV6, self.source),
-                self.six(Field::DestinationV6, self.destination),
-            ))
+            let (source, destination) = (self.six(Field::SourceV6), self.six(Field::DestinationV6));
+            // A record with both versions' addresses has the other one zero.
+            if source == 0 && destination == 0 && self.has(Field::SourceV4) {
+                let (source, destination) = four();
+                return Some((IpVersion::V4, source, destination));
+            }
+            Some((IpVersion::V6, source, destination))
         } else if self.has_any(Field::SourceV4.bit() | Field::DestinationV4.bit()) {
-            Some((IpVersion::V4, self.four(Field::SourceV4), self.four(Field::DestinationV4)))
+            let (source, destination) = four();
+            Some((IpVersion::V4, source, destination))
         } else {
             None
         }
     }
 
-    const fn four(&self, field: Field) -> u128 {
-        if self.has(field) { (self.numbers[field as usize] as u128) << 96 } else { 0 }
-    }
-
-    const fn six(&self, field: Field, bits: u128) -> u128 {
-        if self.has(field) { bits } else { 0 }
-    }
-
-    /// Takes a field's bytes.
     #[inline]
-    #[allow(clippy::wildcard_enum_match_arm, reason = "all others are numbers")]
-    pub(crate) fn set(&mut self, field: Field, data: &'a [u8]) {
-        match field {
-            Field::SourceV6 | Field::DestinationV6 => {
-                let Some(bits) = data.try_into().ok().map(u128::from_be_bytes) else { return };
-                // A record with both versions' addresses has the other one zero.
-                if bits == 0 && self.has(Field::SourceV4) {
-                    return;
-                }
-                if matches!(field, Field::SourceV6) { self.source = bits } else { self.destination = bits }
-            }
-            // A vendor declares an address of two octets: it is none.
-            Field::SourceV4 | Field::DestinationV4 if data.len() != 4 => return,
-            Field::Frame | Field::IpHeader => self.frame = data,
-            _ => {
-                if data.is_empty() {
-                    return;
-                }
-                let number = data.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
-                // A template may name an element twice (both directions' interfaces): the first counts.
-                if self.has(field) {
-                    return;
-                }
-                self.numbers[field as usize] = number;
-            }
-        }
-        self.present |= 1 << field as u8;
+    fn four(self, field: Field) -> u128 {
+        u128::from(self.get(field).unwrap_or(0)) << 96
+    }
+
+    fn six(self, field: Field) -> u128 {
+        if self.has(field) { self.places.place(field).address(self.octets) } else { 0 }
+    }
+
+    /// The frame or IP packet whose beginning the record carries.
+    pub(crate) fn section(self) -> &'a [u8] {
+        let field = if self.has(Field::IpHeader) { Field::IpHeader } else { Field::Frame };
+        let end = usize::from(self.places.places[field as usize].end) + REACH;
+        let start = end.checked_sub(usize::from(self.places.section));
+        start.and_then(|start| self.octets.get(start..end)).unwrap_or(&[])
     }
 }
 
-const _: () = assert!((Field::IpHeader as u8) < 64, "presence is one word");
+const _: () = assert!(FIELDS <= 64, "presence is one word");

@@ -90,16 +90,25 @@ impl Statistics {
 
     #[inline]
     pub(crate) fn record(&mut self, raw_packets: u64, raw_bytes: u64, rate: u32) {
-        self.records += 1;
+        self.records(1, raw_packets, raw_bytes, rate);
+    }
+
+    /// Counts records of the same rate, with their sums.
+    #[inline]
+    pub(crate) fn records(&mut self, count: u64, raw_packets: u64, raw_bytes: u64, rate: u32) {
+        if count == 0 {
+            return;
+        }
+        self.records += count;
         self.raw_packets = self.raw_packets.saturating_add(raw_packets);
         self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes);
         self.packets = self.packets.saturating_add(raw_packets.saturating_mul(rate.into()));
         self.bytes = self.bytes.saturating_add(raw_bytes.saturating_mul(rate.into()));
         if rate == self.recent_rate.0 {
-            self.recent_rate.1 += 1;
+            self.recent_rate.1 += count;
         } else {
-            let (before, count) = std::mem::replace(&mut self.recent_rate, (rate, 1));
-            add_rate(&mut self.rates, before, count);
+            let (before, earlier) = std::mem::replace(&mut self.recent_rate, (rate, count));
+            add_rate(&mut self.rates, before, earlier);
         }
     }
 

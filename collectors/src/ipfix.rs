@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use crate::elements::{Field, Values};
+use crate::elements::{Field, Places, REACH, Record};
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::pending::Playback;
@@ -178,7 +178,7 @@ impl Message<'_> {
             self.statistics.recovered_sets += 1;
             let mut samples = Vec::new();
             let mut past = Current { key: current.key, records: None, exported: current.exported };
-            self.data_set(&mut past, view, id, &set.data, SET_HEADER.max(crate::plan::REACH), &mut samples);
+            self.data_set(&mut past, view, id, &set.data, SET_HEADER.max(REACH), &mut samples);
             self.playback.push(self.now.after(set.arrived.since(first)), samples);
         }
     }
@@ -190,7 +190,7 @@ impl Message<'_> {
         view: &mut View,
         id: u16,
         message: &[u8],
-        mut at: usize,
+        at: usize,
         out: &mut Vec<Sample>,
     ) {
         let snapshot: Arc<Snapshot> = view.snapshot();
@@ -198,60 +198,60 @@ impl Message<'_> {
             current.records = None;
             self.statistics.error(Reason::NoTemplate);
             // What precedes the set comes along, as far as a plan may look.
-            let data = message.get(at - crate::plan::REACH..).unwrap_or(&[]);
+            let data = message.get(at - REACH..).unwrap_or(&[]);
             return self.templates.pending().keep(self.now, current.key, id, data);
         };
-        let source = RateSource::Options;
-        let context = Context {
-            now: self.now,
-            exporter: self.exporter,
-            sampling: &snapshot.sampling,
-            source,
-            exported: current.exported,
-        };
-        let mut values = Values::new();
-        let mut records = 0u32;
-        while message.len() - at >= template.record_length() {
-            let Some(used) = template.read(message, at, &mut values) else {
+        let sampling = (&snapshot.sampling, RateSource::Options);
+        let context = Context::new(self.now, self.exporter, sampling, current.exported, template.fields());
+        let records = if template.is_options {
+            self.options(template, message, at, view)
+        } else {
+            let read = record::emit_all(template, message, at, usize::MAX, &context, self.statistics, out);
+            if read.is_cut {
                 self.statistics.error(Reason::TruncatedRecord);
-                break;
-            };
-            at += used;
-            records += 1;
-            if template.is_options {
-                self.statistics.option_records += 1;
-                self.learn(&values, view);
-            } else {
-                record::emit(&values, &context, self.statistics, out);
             }
-        }
-        if records > 0 && !template.is_options {
-            record::note_rate(&values, &context);
-        }
+            read.records
+        };
         current.records = current.records.and_then(|n| n.checked_add(records));
         if records > 0 {
             view.domain.was_useful(self.now);
         }
     }
 
+    /// Learns from the options records of a set from `at` on; returns how many there were.
+    fn options(&mut self, template: &Template, message: &[u8], mut at: usize, view: &View) -> u32 {
+        let (mut walked, mut records) = (Places::NONE, 0);
+        while message.len() - at >= template.record_length() {
+            let Some((length, record)) = template.read(message, at, &mut walked) else {
+                self.statistics.error(Reason::TruncatedRecord);
+                break;
+            };
+            self.learn(record, view);
+            self.statistics.option_records += 1;
+            at += length;
+            records += 1;
+        }
+        records
+    }
+
     /// Learns the sampling that an options record announces, in any of its forms, and the timeouts of the cache.
-    fn learn(&self, values: &Values<'_>, view: &View) {
+    fn learn(&self, record: Record<'_>, view: &View) {
         let domain = &view.domain;
-        let small = |field: Field| values.get(field).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        let small = |field: Field| record.get(field).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         let (active, idle) = (small(Field::ActiveTimeout), small(Field::IdleTimeout));
         if active > 0 || idle > 0 {
             domain.set_timeouts(active, idle);
             self.exporter.timeouts(active, idle);
         }
-        let id = values.get(Field::SamplerId).or_else(|| values.get(Field::SelectorId));
-        if let Some(rate) = announced_rate(values) {
+        let id = record.get(Field::SamplerId).or_else(|| record.get(Field::SelectorId));
+        if let Some(rate) = announced_rate(record) {
             let sampler = match (id, small(Field::InputInterface)) {
                 (Some(id), _) => Sampler::Id(id),
                 (None, interface) if interface > 0 => Sampler::Interface(interface),
                 (None, _) => Sampler::All,
             };
             domain.set_rate(sampler, rate);
-        } else if let (Some(sequence), Some(selector)) = (values.get(Field::SelectionSequence), id) {
+        } else if let (Some(sequence), Some(selector)) = (record.get(Field::SelectionSequence), id) {
             // Selection Sequence Report Interpretation (RFC 5476 section 6.5.1).
             domain.set_sequence(sequence, selector);
         }
@@ -259,15 +259,15 @@ impl Message<'_> {
 }
 
 /// The rate that an options record announces.
-fn announced_rate(values: &Values<'_>) -> Option<u32> {
-    let number = |field: Field| values.get(field).filter(|n| *n > 0);
+fn announced_rate(record: Record<'_>) -> Option<u32> {
+    let number = |field: Field| record.get(field).filter(|n| *n > 0);
     let population = || {
         let (size, population) = (number(Field::SamplingSize)?, number(Field::SamplingPopulation)?);
         Some(population / size)
     };
     let spaced = || {
         let interval = number(Field::PacketInterval)?;
-        Some(record::spaced_rate(interval, values.get(Field::PacketSpace).unwrap_or(0)))
+        Some(record::spaced_rate(interval, record.get(Field::PacketSpace).unwrap_or(0)))
     };
     // samplingProbability (311) is a floating-point number of 8 octets, or of 4 in reduced size (RFC 7011 section 6.2).
     let probability = || {
@@ -277,7 +277,7 @@ fn announced_rate(values: &Values<'_>) -> Option<u32> {
         (probability > 1e-9 && probability <= 1.0).then(|| whole(1.0 / probability))
     };
     // n out of N (algorithm 3) says so in size and population; its packet interval must not be taken for a rate.
-    let rate = if values.get(Field::SelectorAlgorithm) == Some(3) {
+    let rate = if record.get(Field::SelectorAlgorithm) == Some(3) {
         population().or_else(spaced)
     } else {
         number(Field::RandomInterval)

@@ -14,6 +14,7 @@ mod mirror;
 mod netflow5;
 pub mod packet;
 mod pending;
+mod plain;
 mod plan;
 mod record;
 pub mod recording;

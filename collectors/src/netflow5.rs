@@ -6,7 +6,6 @@
 
 use std::sync::{LazyLock, PoisonError};
 
-use crate::elements::Values;
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::plan::Template;
@@ -77,18 +76,9 @@ impl Datagram<'_> {
         let interval = if self.version == 5 { word(20) & 0x3fff } else { 0 };
         let sampling = if interval > 0 { Sampling::everywhere(interval) } else { Sampling::default() };
         let exported = Exported { uptime_ms: Some(word(4)), unix_seconds: None };
-        let source = RateSource::Header;
-        let context = Context { now: self.now, exporter: self.exporter, sampling: &sampling, source, exported };
-        let mut values = Values::new();
-        let mut at = HEADER;
-        for _ in 0..count.min(whole) {
-            let Some(used) = template.read(data, at, &mut values) else { break };
-            at += used;
-            record::emit(&values, &context, self.statistics, out);
-        }
-        if at > HEADER {
-            record::note_rate(&values, &context);
-        }
+        let sampling = (&sampling, RateSource::Header);
+        let context = Context::new(self.now, self.exporter, sampling, exported, template.fields());
+        record::emit_all(template, data, HEADER, count.min(whole), &context, self.statistics, out);
         self.exporter.clock(self.now, Time::from_seconds(word(8).into(), word(12)));
         // The engine (v5: type and id) is what counts records.
         let engine = if self.version == 5 { word(20) >> 16 } else { 0 };

@@ -1,51 +1,30 @@
 //! [`Template`]: a template compiled to the plan by which its records are read.
 //!
-//! Where every field has a fixed length (nearly all templates of routers) a plan is a list of loads: eight octets that end with the
-//! field, and a mask. There is always that much before a record: its message has a header. So a field costs one load and one
-//! store, whatever its length, and which fields are present is known before the first record.
+//! Where every field has a fixed length (nearly all templates of routers) the plan is where each field lies, and reading a record
+//! is to check its length once. Records with fields of variable length are walked, which gives the same: where each field lies.
 
-use crate::elements::{Field, Values, field};
+use crate::elements::{Field, Places, REACH, Record, field};
+use crate::plain::Plain;
 
 /// Fields per template at most.
 pub(crate) const MAX_FIELDS: usize = 512;
 /// Declared length of a variable-length field (RFC 7011 section 7).
 const VARIABLE: u16 = 0xffff;
-/// Octets before a record that a load may reach into.
-pub(crate) const REACH: usize = 8;
 
 /// A field as a template declares it: enterprise (0: IANA), element, length.
 pub(crate) type Declared = (u32, u16, u16);
-
-/// A number of a fixed record: the last octets before `end` that `mask` leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Load {
-    mask: u64,
-    /// From the start of the record.
-    end: u16,
-    place: u8,
-}
-
-/// A field of known or unknown meaning, read one after the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Step {
-    length: u16,
-    /// Offset in the record where all fields before have a fixed length.
-    offset: u16,
-    field: Option<Field>,
-}
 
 /// A template as a plan to read its records.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     pub(crate) is_options: bool,
-    /// Shortest record; the only length if `fixed`.
+    /// Shortest record; the only length if `steps` is empty.
     record_length: usize,
-    fixed: bool,
-    /// Fixed records: the fields that `loads` fill.
-    present: u64,
-    loads: Box<[Load]>,
-    /// Fixed records: what is not a number. Others: every field.
-    steps: Box<[Step]>,
+    /// Where the fields of every record lie.
+    places: Places,
+    plain: Option<Plain>,
+    /// Records with fields of variable length: every field, to be read one after the other.
+    steps: Box<[(Option<Field>, u16)]>,
     /// As declared, for the state on disk.
     declared: Box<[Declared]>,
 }
@@ -53,47 +32,30 @@ pub(crate) struct Template {
 impl Template {
     /// From (enterprise, element, declared length) in order; `None` if a record would have no length or too much.
     pub(crate) fn compile(fields: &[Declared], is_options: bool) -> Option<Self> {
-        let fixed = fields.iter().all(|f| f.2 != VARIABLE);
-        let (mut loads, mut steps, mut present) = (Vec::new(), Vec::new(), 0);
+        let is_fixed = fields.iter().all(|f| f.2 != VARIABLE);
+        let (mut places, mut steps) = (Places::NONE, Vec::new());
         let mut offset = 0usize;
         for &(enterprise, id, length) in fields {
             let field = field(enterprise, id);
-            if length == VARIABLE {
-                steps.push(Step { length, offset: 0, field });
-                offset += 1;
-                continue;
-            }
-            let start = offset;
-            offset += usize::from(length);
+            // The length of a variable-length value takes an octet at least.
+            offset += if length == VARIABLE { 1 } else { usize::from(length) };
             let end = u16::try_from(offset).ok()?;
-            match field {
-                // Zero-length fields say nothing and cost nothing.
-                _ if length == 0 => {}
-                Some(number) if fixed && number.is_number() => {
-                    // A vendor declares an address of two octets: it is none.
-                    let is_address = matches!(number, Field::SourceV4 | Field::DestinationV4);
-                    // A template may name an element twice (both directions' interfaces): the first counts.
-                    if present & number.bit() == 0 && (!is_address || length == 4) {
-                        present |= number.bit();
-                        let mask = u64::MAX >> (64 - 8 * u32::from(length.min(8)));
-                        loads.push(Load { mask, end, place: number as u8 });
-                    }
-                }
-                _ if field.is_some() || !fixed => {
-                    steps.push(Step { length, offset: u16::try_from(start).ok()?, field });
-                }
-                _ => {}
+            if !is_fixed {
+                steps.push((field, length));
+            } else if let Some(field) = field
+                && length > 0
+            {
+                places.add(field, end, length);
             }
         }
-        if offset == 0 || offset > usize::from(u16::MAX) {
+        if offset == 0 {
             return None;
         }
         Some(Self {
             is_options,
             record_length: offset,
-            fixed,
-            present,
-            loads: loads.into(),
+            plain: Plain::of(&places),
+            places,
             steps: steps.into(),
             declared: fields.into(),
         })
@@ -104,60 +66,66 @@ impl Template {
         self.record_length
     }
 
+    /// The quick way to read its records, if they are plain.
+    pub(crate) const fn plain(&self) -> Option<&Plain> {
+        self.plain.as_ref()
+    }
+
     /// Fields as declared.
     pub(crate) const fn declared(&self) -> &[Declared] {
         &self.declared
     }
 
-    /// Reads the record at `at` of a message; returns its length, or `None` if `message` ends before it does.
-    #[inline]
-    pub(crate) fn read<'a>(&self, message: &'a [u8], at: usize, values: &mut Values<'a>) -> Option<usize> {
-        values.begin(self.present);
-        if !self.fixed {
-            return self.read_variable(message.get(at..)?, values);
-        }
-        let record = message.get(at..at + self.record_length)?;
-        let near = message.get(at.checked_sub(REACH)?..at + self.record_length)?;
-        for load in &self.loads {
-            // `end` is at least 1 and at most the record's length.
-            let end = usize::from(load.end);
-            let octets = near.get(end..end + REACH)?.first_chunk()?;
-            values.store(load.place, u64::from_be_bytes(*octets) & load.mask);
-        }
-        for step in &self.steps {
-            let start = usize::from(step.offset);
-            if let Some(field) = step.field {
-                values.set(field, &record[start..start + usize::from(step.length)]);
-            }
-        }
-        Some(self.record_length)
+    /// What it costs to keep, in fields.
+    pub(crate) const fn weight(&self) -> usize {
+        size_of::<Self>() / 32 + self.declared.len()
     }
 
-    fn read_variable<'a>(&self, data: &'a [u8], values: &mut Values<'a>) -> Option<usize> {
+    /// The fields that its records can have, as a set of [`Field::bit`].
+    pub(crate) fn fields(&self) -> u64 {
+        self.steps.iter().filter_map(|(field, _)| *field).fold(self.places.present(), |all, field| all | field.bit())
+    }
+
+    /// Reads the record at `at` of a message, which begins [`REACH`] octets before its first record at least; returns its length,
+    /// or `None` if `message` ends before it does. `walked` is room for where its fields lie.
+    #[inline]
+    pub(crate) fn read<'a>(
+        &'a self,
+        message: &'a [u8],
+        at: usize,
+        walked: &'a mut Places,
+    ) -> Option<(usize, Record<'a>)> {
+        let (places, length) = if self.steps.is_empty() {
+            (&self.places, self.record_length)
+        } else {
+            let length = self.walk(message.get(at..)?, walked)?;
+            (&*walked, length)
+        };
+        let octets = message.get(at.checked_sub(REACH)?..at + length)?;
+        Some((length, Record::new(places, octets)))
+    }
+
+    /// Finds the fields of a record at the beginning of `data`; returns its length.
+    fn walk(&self, data: &[u8], places: &mut Places) -> Option<usize> {
+        places.clear();
         let mut at = 0;
-        for step in &self.steps {
-            let length = if step.length == VARIABLE {
+        for (field, declared) in &self.steps {
+            let mut length = *declared;
+            if length == VARIABLE {
                 // RFC 7011 section 7: one byte, or 255 and two bytes. Empty values are legal.
-                match *data.get(at)? {
-                    255 => {
-                        at += 3;
-                        usize::from(u16::from_be_bytes([*data.get(at - 2)?, *data.get(at - 1)?]))
-                    }
-                    short => {
-                        at += 1;
-                        usize::from(short)
-                    }
+                length = u16::from(*data.get(at)?);
+                at += 1;
+                if length == 255 {
+                    length = u16::from_be_bytes(*data.get(at..)?.first_chunk()?);
+                    at += 2;
                 }
-            } else {
-                usize::from(step.length)
-            };
-            let value = data.get(at..at + length)?;
-            if let Some(field) = step.field {
-                values.set(field, value);
             }
-            at += length;
+            at += usize::from(length);
+            if let Some(field) = field {
+                places.add(*field, u16::try_from(at).ok()?, length);
+            }
         }
-        Some(at)
+        (at <= data.len()).then_some(at)
     }
 }
 
@@ -173,17 +141,17 @@ mod tests {
     #[test]
     fn a_plan_reads_fixed_and_variable_records_and_skips_what_it_does_not_know() {
         let fixed = Template::compile(&[(0, 7, 2), (9, 1, 4), (0, 1, 3), (0, 2, 0)], false).expect("valid");
-        let mut values = Values::new();
+        let mut walked = Places::NONE;
         let data = message(&[0, 53, 1, 2, 3, 4, 1, 0, 0, 99]);
-        assert_eq!(fixed.read(&data, 20, &mut values), Some(9));
-        assert_eq!((values.get(Field::SourcePort), values.get(Field::Bytes)), (Some(53), Some(65_536)));
-        assert_eq!(values.get(Field::Packets), None);
-        assert_eq!(fixed.read(&data, 22, &mut values), None, "cut");
+        let (length, record) = fixed.read(&data, 20, &mut walked).expect("whole");
+        assert_eq!((length, record.get(Field::SourcePort), record.get(Field::Bytes)), (9, Some(53), Some(65_536)));
+        assert_eq!(record.get(Field::Packets), None);
+        assert!(fixed.read(&data, 22, &mut walked).is_none(), "cut");
         let variable = Template::compile(&[(0, 82, VARIABLE), (0, 11, 2), (0, 83, VARIABLE)], false).expect("valid");
         let data = message(&[0, 0, 80, 255, 0, 1, 7]);
-        assert_eq!(variable.read(&data, 20, &mut values), Some(7));
-        assert_eq!((values.get(Field::DestinationPort), values.get(Field::Bytes)), (Some(80), None));
-        assert_eq!(variable.read(&message(&[5, 0, 80]), 20, &mut values), None, "cut");
+        let (length, record) = variable.read(&data, 20, &mut walked).expect("whole");
+        assert_eq!((length, record.get(Field::DestinationPort), record.get(Field::Bytes)), (7, Some(80), None));
+        assert!(variable.read(&message(&[5, 0, 80]), 20, &mut walked).is_none(), "cut");
     }
 
     #[test]
@@ -193,9 +161,9 @@ mod tests {
             let record: Vec<u8> = (1..=2 * length).map(|n| u8::try_from(n).expect("small")).collect();
             let want = record[..usize::from(length)].iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
             let data = message(&record);
-            let mut values = Values::new();
-            assert_eq!(template.read(&data, 20, &mut values), Some(usize::from(2 * length)));
-            assert_eq!(values.get(Field::Bytes), Some(want), "{length} octets");
+            let mut walked = Places::NONE;
+            let (used, record) = template.read(&data, 20, &mut walked).expect("whole");
+            assert_eq!((used, record.get(Field::Bytes)), (usize::from(2 * length), Some(want)), "{length} octets");
         }
     }
 

@@ -4,10 +4,11 @@
 //! are the OR of all, and ports of 0 may hide fragments. What is not exact is not marked as known.
 
 use crate::config::Vantage;
-use crate::elements::{Field, Values};
+use crate::elements::{Field, Places, REACH, Record};
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::packet::{self, LinkType};
+use crate::plan::Template;
 use crate::sample::{Fields, MOST_UNITS, Origin, Sample, Time, protocol};
 use crate::template::{Named, Sampling};
 
@@ -21,6 +22,38 @@ pub(crate) struct Context<'a> {
     pub(crate) source: RateSource,
     /// When the message was exported.
     pub(crate) exported: Exported,
+    /// The sampling rate, where it is the same for every record.
+    pub(crate) settled: Option<(u32, RateSource)>,
+}
+
+impl<'a> Context<'a> {
+    /// For records that can have `fields` (bits of [`Field::bit`]).
+    pub(crate) fn new(
+        now: Time,
+        exporter: &'a Exporter,
+        (sampling, source): (&'a Sampling, RateSource),
+        exported: Exported,
+        fields: u64,
+    ) -> Self {
+        let settled = if let Some(rate) = exporter.settings.rate {
+            Some((rate.max(1), RateSource::Override))
+        } else if fields & SAMPLING == 0 && sampling.is_uniform() {
+            let rate = sampling.rate(Named::default());
+            Some(rate.map_or((1, RateSource::None), |rate| (rate.max(1), source)))
+        } else {
+            None
+        };
+        Self { now, exporter, sampling, source, exported, settled }
+    }
+
+    /// A duration that a record tells, at most the exporter's active timeout in seconds, where that is known (0: not), since
+    /// counters are of the time since the last record.
+    #[inline]
+    pub(crate) fn duration_ms(&self, ms: u64) -> u32 {
+        let ms = u32::try_from(ms).unwrap_or(0);
+        let active_timeout = self.sampling.active_timeout;
+        if active_timeout > 0 { ms.min(active_timeout.saturating_mul(1000)) } else { ms }
+    }
 }
 
 /// When a message was exported, by the exporter's clocks as its header tells them.
@@ -37,19 +70,25 @@ const LONGEST_AGE_MS: u64 = 3_600_000;
 
 /// From the last packet to the export of the record, both by the exporter's clock.
 #[inline]
-fn age_ms(values: &Values<'_>, exported: Exported) -> u32 {
-    let last = || u32::try_from(values.get(Field::LastUptime)?).ok();
+fn age_ms(record: Record<'_>, exported: Exported) -> u32 {
+    let last = || u32::try_from(record.get(Field::LastUptime)?).ok();
     let uptime = || Some(u64::from(exported.uptime_ms?.wrapping_sub(last()?)));
     let unix_ms = exported.unix_seconds.map(|s| u64::from(s) * 1000);
     let since = |end: u64| unix_ms.map(|now| now.saturating_sub(end));
-    let millis = || values.get(Field::EndMillis).and_then(since);
-    let seconds = || values.get(Field::EndSeconds).and_then(|s| since(s.saturating_mul(1000)));
-    let age = uptime().or_else(millis).or_else(seconds).unwrap_or(0);
-    if age > LONGEST_AGE_MS { 0 } else { u32::try_from(age).unwrap_or(0) }
+    let millis = || record.get(Field::EndMillis).and_then(since);
+    let seconds = || record.get(Field::EndSeconds).and_then(|s| since(s.saturating_mul(1000)));
+    age_of(uptime().or_else(millis).or_else(seconds).unwrap_or(0))
 }
 
-const PACKETS: [Field; 4] = [Field::Packets, Field::TotalPackets, Field::InitiatorPackets, Field::PostPackets];
-const BYTES: [Field; 5] =
+/// An age that is believed, else 0.
+#[inline]
+pub(crate) fn age_of(ms: u64) -> u32 {
+    if ms > LONGEST_AGE_MS { 0 } else { u32::try_from(ms).unwrap_or(0) }
+}
+
+pub(crate) const PACKETS: [Field; 4] =
+    [Field::Packets, Field::TotalPackets, Field::InitiatorPackets, Field::PostPackets];
+pub(crate) const BYTES: [Field; 5] =
     [Field::Bytes, Field::TotalBytes, Field::InitiatorBytes, Field::PostBytes, Field::Layer2Bytes];
 /// The other direction's counters (RFC 5103, and pairs of initiator and responder).
 const REVERSE: u64 = Field::ReversePackets.bit()
@@ -67,76 +106,187 @@ const SAMPLING: u64 = Field::SamplingInterval.bit()
 const EVENTS: u64 = Field::FirewallEvent.bit() | Field::NatEvent.bit();
 const SECTIONS: u64 = Field::Frame.bit() | Field::IpHeader.bit();
 
-/// Turns a record into one sample per direction that carried traffic, and counts it.
-#[inline]
-pub(crate) fn emit(values: &Values<'_>, context: &Context<'_>, statistics: &mut Statistics, out: &mut Vec<Sample>) {
-    if values.has_any(SECTIONS) {
-        return emit_section(values, context, statistics, out);
-    }
-    let pick = |fields: &[Field]| fields.iter().find_map(|f| values.get(*f)).unwrap_or(0);
-    let (packets, bytes) = (pick(&PACKETS), pick(&BYTES));
-    let (rate, _) = find_rate(values, context);
-    statistics.record(packets, bytes, rate);
-    if values.has_any(EVENTS) {
-        return;
-    }
-    let Some((version, source, destination)) = values.addresses() else { return };
-    if !context.exporter.settings.external_interfaces.is_empty() && is_told_elsewhere(values, context.exporter) {
-        statistics.duplicates += 1;
-        return;
-    }
-    let mut sample = Sample::empty(context.now, version, Origin::FlowRecord);
-    (sample.source, sample.destination) = (source, destination);
-    sample.exporter = context.exporter.index;
-    sample.sampling_rate = rate;
-    sample.known = Fields::ADDRESSES;
-    header_fields(values, &mut sample);
-    sample.duration_ms = duration_ms(values, context.sampling.active_timeout);
-    sample.age_ms = age_ms(values, context.exported);
-    sample.inside = context.exporter.settings.is_inside;
-    sample.router = context.exporter.settings.router;
-    sample.dropped = is_dropped(values, context.exporter);
-    if values.has_any(REVERSE) {
-        emit_reverse(sample, values, out);
-    }
-    if packets > 0 || bytes > 0 {
-        count(&mut sample, values, packets, bytes);
-        out.push(sample);
+/// Records that are not in the statistics yet.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    records: u64,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    #[inline]
+    pub(crate) fn add(&mut self, packets: u64, bytes: u64) {
+        self.records += 1;
+        self.packets = self.packets.saturating_add(packets);
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
+/// What became of the records of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) records: u32,
+    /// Whether a record ended inside a field; what follows it is lost.
+    pub(crate) is_cut: bool,
+}
+
+/// Turns records that follow each other from `at` on into samples, `most` of them or to the end of `message`.
+pub(crate) fn emit_all(
+    template: &Template,
+    message: &[u8],
+    mut at: usize,
+    most: usize,
+    context: &Context<'_>,
+    statistics: &mut Statistics,
+    out: &mut Vec<Sample>,
+) -> Outcome {
+    let (mut records, mut is_cut) = (0u32, false);
+    let has_roles = !context.exporter.settings.external_interfaces.is_empty();
+    if let (Some(plain), Some((rate, source)), false) = (template.plain(), context.settled, has_roles) {
+        let (length, mut tally) = (template.record_length(), Tally::default());
+        while (records as usize) < most
+            && let Some(octets) = at.checked_sub(REACH).and_then(|start| message.get(start..at + length))
+        {
+            plain.emit(octets, rate, context, &mut tally, out);
+            at += length;
+            records += 1;
+        }
+        statistics.records(tally.records, tally.packets, tally.bytes, rate);
+        if records > 0 {
+            context.exporter.sampled(rate, source);
+        }
+        return Outcome { records, is_cut };
+    }
+    let (mut walked, mut newest) = (Places::NONE, None);
+    while (records as usize) < most && message.len() - at >= template.record_length() {
+        let Some((length, record)) = template.read(message, at, &mut walked) else {
+            is_cut = true;
+            break;
+        };
+        newest = Some(emit(record, context, statistics, out));
+        at += length;
+        records += 1;
+    }
+    if let Some((rate, source)) = newest {
+        context.exporter.sampled(rate, source);
+    }
+    Outcome { records, is_cut }
+}
+
+/// Turns a record into one sample per direction that carried traffic, and counts it. Returns its sampling rate.
+#[inline]
+fn emit(
+    record: Record<'_>,
+    context: &Context<'_>,
+    statistics: &mut Statistics,
+    out: &mut Vec<Sample>,
+) -> (u32, RateSource) {
+    let (rate, source) = context.settled.unwrap_or_else(|| find_rate(record, context));
+    if record.has_any(SECTIONS) {
+        emit_section(record, context, rate, statistics, out);
+        return (rate, source);
+    }
+    let pick = |fields: &[Field]| fields.iter().find_map(|f| record.get(*f)).unwrap_or(0);
+    let (packets, bytes) = (pick(&PACKETS), pick(&BYTES));
+    statistics.record(packets, bytes, rate);
+    if record.has_any(EVENTS) {
+        return (rate, source);
+    }
+    let Some((version, from, to)) = record.addresses() else { return (rate, source) };
+    let exporter = context.exporter;
+    if !exporter.settings.external_interfaces.is_empty() && is_told_elsewhere(record, exporter) {
+        statistics.duplicates += 1;
+        return (rate, source);
+    }
+    let header = Header::of(record);
+    let counters = Counters::of(record, header.protocol, packets, bytes, rate);
+    // Written once, where it will lie: a copy of what was just written in small pieces stalls the processor.
+    out.push(Sample::empty(context.now, version, Origin::FlowRecord));
+    let Some(sample) = out.last_mut() else { return (rate, source) };
+    *sample = Sample {
+        source: from,
+        destination: to,
+        time: context.now,
+        packets: counters.packets,
+        bytes: counters.bytes,
+        sampling_rate: rate,
+        duration_ms: duration_ms(record, context),
+        age_ms: age_ms(record, context.exported),
+        flow_label: header.flow_label,
+        exporter: exporter.index,
+        input_interface: low16(record.get(Field::InputInterface)),
+        source_port: header.source_port,
+        destination_port: header.destination_port,
+        length: counters.length,
+        tcp_flags: header.tcp_flags,
+        known: header.known | counters.known,
+        version,
+        protocol: header.protocol,
+        icmp_type: header.icmp_type,
+        icmp_code: header.icmp_code,
+        dscp: header.dscp,
+        fragment: counters.fragment,
+        origin: Origin::FlowRecord,
+        dropped: is_dropped_status(record.get(Field::ForwardingStatus).unwrap_or(0), exporter),
+        router: exporter.settings.router,
+        inside: exporter.settings.is_inside,
+    };
+    if record.has_any(REVERSE) {
+        let reverse = reverse(sample, record, header.known);
+        if packets == 0 && bytes == 0 {
+            out.pop();
+        }
+        out.extend(reverse);
+    } else if packets == 0 && bytes == 0 {
+        out.pop();
+    }
+    (rate, source)
+}
+
 /// The traffic of a record's other direction.
-fn emit_reverse(mut sample: Sample, values: &Values<'_>, out: &mut Vec<Sample>) {
-    let first = |fields: [Field; 2]| fields.iter().find_map(|f| values.get(*f)).unwrap_or(0);
+fn reverse(sample: &Sample, record: Record<'_>, known: Fields) -> Option<Sample> {
+    let first = |fields: [Field; 2]| fields.iter().find_map(|f| record.get(*f)).unwrap_or(0);
     let packets = first([Field::ReversePackets, Field::ResponderPackets]);
     let bytes = first([Field::ReverseBytes, Field::ResponderBytes]);
     if packets == 0 && bytes == 0 {
-        return;
+        return None;
     }
-    std::mem::swap(&mut sample.source, &mut sample.destination);
-    std::mem::swap(&mut sample.source_port, &mut sample.destination_port);
+    let counters = Counters::of(record, sample.protocol, packets, bytes, sample.sampling_rate);
+    let mut reverse = Sample {
+        source: sample.destination,
+        destination: sample.source,
+        source_port: sample.destination_port,
+        destination_port: sample.source_port,
+        packets: counters.packets,
+        bytes: counters.bytes,
+        length: counters.length,
+        fragment: counters.fragment,
+        known,
+        ..*sample
+    };
     // Flags and type are those of the first direction.
     if sample.protocol == protocol::TCP {
-        sample.known = sample.known.without(Fields::TCP_FLAGS);
-        sample.tcp_flags = 0;
+        reverse.known = reverse.known.without(Fields::TCP_FLAGS);
+        reverse.tcp_flags = 0;
     }
     if matches!(sample.protocol, protocol::ICMP | protocol::ICMPV6) {
-        sample.known = sample.known.without(Fields::ICMP);
+        reverse.known = reverse.known.without(Fields::ICMP);
     }
-    count(&mut sample, values, packets, bytes);
-    out.push(sample);
+    reverse.known |= counters.known;
+    Some(reverse)
 }
 
 /// Whether another record tells of the same traffic: with roles of interfaces, traffic counts where it crosses an external one,
 /// once, at its ingress, or at its egress when the exporter meters egress there.
-fn is_told_elsewhere(values: &Values<'_>, exporter: &Exporter) -> bool {
+fn is_told_elsewhere(record: Record<'_>, exporter: &Exporter) -> bool {
     let is_external = |field: Field| {
-        let index = values.get(field).and_then(|n| u32::try_from(n).ok());
+        let index = record.get(field).and_then(|n| u32::try_from(n).ok());
         index.is_some_and(|index| exporter.settings.external_interfaces.contains(&index))
     };
     let (from_outside, to_outside) = (is_external(Field::InputInterface), is_external(Field::OutputInterface));
     // flowDirection (IE 61): 0 ingress, 1 egress.
-    if values.get(Field::FlowDirection) == Some(1) {
+    if record.get(Field::FlowDirection) == Some(1) {
         exporter.note_egress();
         return !to_outside;
     }
@@ -145,34 +295,21 @@ fn is_told_elsewhere(values: &Values<'_>, exporter: &Exporter) -> bool {
 
 /// forwardingStatus (IANA IE 89): the two upper bits are 10 for dropped. Where telemetry stands before the filter, or behind it,
 /// the exporter's word on dropping does not matter (decision 8).
-fn is_dropped(values: &Values<'_>, exporter: &Exporter) -> bool {
-    exporter.settings.vantage == Vantage::Auto
-        && values.get(Field::ForwardingStatus).is_some_and(|status| status & 0xc0 == 0x80)
-}
-
-/// Remembers the sampling in force, after the last record of a set.
-pub(crate) fn note_rate(values: &Values<'_>, context: &Context<'_>) {
-    let (rate, source) = find_rate(values, context);
-    context.exporter.sampled(rate, source);
-}
-
-/// The sampling rate of a record, at least 1: the operator's, its own, that of what it names.
 #[inline]
-fn find_rate(values: &Values<'_>, context: &Context<'_>) -> (u32, RateSource) {
-    if let Some(rate) = context.exporter.settings.rate {
-        return (rate.max(1), RateSource::Override);
-    }
-    let is_named = values.has_any(SAMPLING);
-    if is_named && let Some(rate) = own_rate(values) {
+pub(crate) fn is_dropped_status(status: u64, exporter: &Exporter) -> bool {
+    status & 0xc0 == 0x80 && exporter.settings.vantage == Vantage::Auto
+}
+
+/// The sampling rate of a record where not all have the same, at least 1: its own, or that of what it names.
+fn find_rate(record: Record<'_>, context: &Context<'_>) -> (u32, RateSource) {
+    let is_named = record.has_any(SAMPLING);
+    if is_named && let Some(rate) = own_rate(record) {
         return (rate, RateSource::Record);
     }
-    if !is_named && context.sampling.is_uniform() {
-        return context.sampling.rate(Named::default()).map_or((1, RateSource::None), |r| (r.max(1), context.source));
-    }
-    let interface = |field: Field| values.get(field).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let interface = |field: Field| record.get(field).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     let named = Named {
-        sampler: if is_named { values.get(Field::SamplerId).or_else(|| values.get(Field::SelectorId)) } else { None },
-        sequence: values.get(Field::SelectionSequence),
+        sampler: if is_named { record.get(Field::SamplerId).or_else(|| record.get(Field::SelectorId)) } else { None },
+        sequence: record.get(Field::SelectionSequence),
         interfaces: [interface(Field::InputInterface), interface(Field::OutputInterface)],
     };
     match context.sampling.rate(named) {
@@ -187,101 +324,149 @@ pub(crate) const fn spaced_rate(interval: u64, space: u64) -> u64 {
 }
 
 /// What a data record says itself.
-fn own_rate(values: &Values<'_>) -> Option<u32> {
-    let number = |field: Field| values.get(field).filter(|n| *n > 0);
+fn own_rate(record: Record<'_>) -> Option<u32> {
+    let number = |field: Field| record.get(field).filter(|n| *n > 0);
     let spaced = || {
         let interval = number(Field::PacketInterval)?;
-        Some(spaced_rate(interval, values.get(Field::PacketSpace)?))
+        Some(spaced_rate(interval, record.get(Field::PacketSpace)?))
     };
     let rate = number(Field::SamplingInterval).or_else(|| number(Field::RandomInterval)).or_else(spaced)?;
     Some(u32::try_from(rate).unwrap_or(u32::MAX))
 }
 
-#[inline]
-#[allow(clippy::cast_possible_truncation, reason = "fields are masked to their width")]
-fn header_fields(values: &Values<'_>, sample: &mut Sample) {
-    let number = |field: Field| values.get(field).unwrap_or(0);
-    sample.input_interface = number(Field::InputInterface) as u16;
-    if values.has(Field::Protocol) {
-        sample.protocol = number(Field::Protocol) as u8;
-        sample.known |= Fields::PROTOCOL;
-    }
-    if values.has(Field::Tos) {
-        sample.dscp = (number(Field::Tos) as u8) >> 2;
-        sample.known |= Fields::DSCP;
-    }
-    if values.has(Field::FlowLabel) {
-        sample.flow_label = number(Field::FlowLabel) as u32 & 0xf_ffff;
-        sample.known |= Fields::FLOW_LABEL;
-    }
-    let (source, destination) = (number(Field::SourcePort) as u16, number(Field::DestinationPort) as u16);
-    match sample.protocol {
-        protocol::TCP | protocol::UDP | 33 | 132 | 136 => {
-            sample.known |= Fields::ICMP;
-            // 0 and 0 may be a fragment, or a flow key without ports.
-            if source != 0 || destination != 0 {
-                (sample.source_port, sample.destination_port) = (source, destination);
-                sample.known |= Fields::PORTS;
+#[allow(clippy::cast_possible_truncation, reason = "masked")]
+const fn low8(number: Option<u64>) -> u8 {
+    if let Some(number) = number { (number & 0xff) as u8 } else { 0 }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "masked")]
+const fn low16(number: Option<u64>) -> u16 {
+    if let Some(number) = number { (number & 0xffff) as u16 } else { 0 }
+}
+
+/// What a record says of the headers of its packets.
+struct Header {
+    known: Fields,
+    protocol: u8,
+    dscp: u8,
+    flow_label: u32,
+    source_port: u16,
+    destination_port: u16,
+    tcp_flags: u16,
+    icmp_type: u8,
+    icmp_code: u8,
+}
+
+impl Header {
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "20 bits")]
+    fn of(record: Record<'_>) -> Self {
+        let protocol = low8(record.get(Field::Protocol));
+        let (mut source_port, mut destination_port) =
+            (low16(record.get(Field::SourcePort)), low16(record.get(Field::DestinationPort)));
+        let (mut icmp_type, mut icmp_code) = (0, 0);
+        let if_has = |field, fields| if record.has(field) { fields } else { Fields::NONE };
+        let mut known = Fields::ADDRESSES
+            | if_has(Field::Protocol, Fields::PROTOCOL)
+            | if_has(Field::Tos, Fields::DSCP)
+            | if_has(Field::FlowLabel, Fields::FLOW_LABEL);
+        match protocol {
+            protocol::TCP | protocol::UDP | 33 | 132 | 136 => {
+                known |= Fields::ICMP;
+                // 0 and 0 may be a fragment, or a flow key without ports.
+                if source_port != 0 || destination_port != 0 {
+                    known |= Fields::PORTS;
+                }
+            }
+            protocol::ICMP | protocol::ICMPV6 => {
+                known |= Fields::PORTS | Fields::TCP_FLAGS;
+                if let Some((kind, code)) = icmp(record) {
+                    (icmp_type, icmp_code) = (kind, code);
+                    known |= Fields::ICMP;
+                }
+                (source_port, destination_port) = (0, 0);
+            }
+            _ => {
+                known |= if_has(Field::Protocol, Fields::PORTS | Fields::ICMP);
+                (source_port, destination_port) = (0, 0);
             }
         }
-        protocol::ICMP | protocol::ICMPV6 => {
-            sample.known |= Fields::PORTS | Fields::TCP_FLAGS;
-            icmp(values, sample, destination);
+        if protocol != protocol::TCP {
+            known |= if_has(Field::Protocol, Fields::TCP_FLAGS);
         }
-        _ if values.has(Field::Protocol) => sample.known |= Fields::PORTS | Fields::ICMP,
-        _ => {}
-    }
-    sample.tcp_flags = number(Field::TcpFlags) as u16 & 0x0fff;
-    if sample.protocol != protocol::TCP && values.has(Field::Protocol) {
-        sample.known |= Fields::TCP_FLAGS;
+        Self {
+            known,
+            protocol,
+            dscp: low8(record.get(Field::Tos)) >> 2,
+            flow_label: record.get(Field::FlowLabel).unwrap_or(0) as u32 & 0xf_ffff,
+            source_port,
+            destination_port,
+            tcp_flags: low16(record.get(Field::TcpFlags)) & 0x0fff,
+            icmp_type,
+            icmp_code,
+        }
     }
 }
 
 /// Type and code: elements of their own, or, as routers have always done it, the destination port.
-#[allow(clippy::cast_possible_truncation, reason = "two bytes taken apart")]
-fn icmp(values: &Values<'_>, sample: &mut Sample, destination_port: u16) {
-    let both = values
-        .get(Field::IcmpTypeCode)
-        .or_else(|| values.has(Field::DestinationPort).then_some(u64::from(destination_port)));
-    if let Some(kind) = values.get(Field::IcmpType) {
-        (sample.icmp_type, sample.icmp_code) = (kind as u8, values.get(Field::IcmpCode).unwrap_or(0) as u8);
-    } else if let Some(both) = both {
-        (sample.icmp_type, sample.icmp_code) = ((both >> 8) as u8, both as u8);
-    } else {
-        return;
+#[inline]
+fn icmp(record: Record<'_>) -> Option<(u8, u8)> {
+    if let Some(kind) = record.get(Field::IcmpType) {
+        return Some((low8(Some(kind)), low8(record.get(Field::IcmpCode))));
     }
-    sample.known |= Fields::ICMP;
+    let [kind, code] =
+        low16(Some(record.get(Field::IcmpTypeCode).or_else(|| record.get(Field::DestinationPort))?)).to_be_bytes();
+    Some((kind, code))
 }
 
-/// The counters of a sample, and what they allow to say about single packets.
+/// Packets or bytes as they are counted.
 #[inline]
-fn count(sample: &mut Sample, values: &Values<'_>, packets: u64, bytes: u64) {
-    let packets = packets.max(1);
-    let rate = u64::from(sample.sampling_rate);
-    sample.packets = packets.saturating_mul(rate).min(MOST_UNITS);
-    sample.bytes = bytes.saturating_mul(rate).min(MOST_UNITS);
-    // A division of 32 bits takes half as long.
-    let mean = match (u32::try_from(bytes), u32::try_from(packets)) {
-        (Ok(bytes), Ok(packets)) => u64::from(bytes / packets),
-        _ => bytes / packets,
-    };
-    sample.length = u16::try_from(mean).unwrap_or(u16::MAX);
-    let (min, max) = (values.get(Field::MinLength), values.get(Field::MaxLength));
-    if packets == 1 || (min.is_some() && min == max) {
-        sample.known |= Fields::LENGTH;
-    }
-    if packets == 1 && sample.protocol == protocol::TCP && values.has(Field::TcpFlags) {
-        sample.known |= Fields::TCP_FLAGS;
-    }
-    if packets == 1 && values.has(Field::FragmentOffset) {
-        let offset = values.get(Field::FragmentOffset).unwrap_or(0);
-        // fragmentFlags (IE 197): bit 1 don't fragment, bit 2 more fragments, from the left of a byte.
-        let flags = values.get(Field::FragmentFlags);
-        if offset > 0 || flags.is_some() {
-            let flags = flags.unwrap_or(0);
-            let more = flags & 0x20 != 0;
-            sample.fragment = fragment_bits(offset > 0, more) | if flags & 0x40 != 0 { 1 } else { 0 };
-            sample.known |= Fields::FRAGMENT;
+pub(crate) fn scaled(units: u64, rate: u32) -> u64 {
+    units.saturating_mul(rate.into()).min(MOST_UNITS)
+}
+
+/// The counters of a record in one direction, and what they allow to say about single packets.
+struct Counters {
+    packets: u64,
+    bytes: u64,
+    length: u16,
+    fragment: u8,
+    known: Fields,
+}
+
+impl Counters {
+    #[inline]
+    fn of(record: Record<'_>, protocol: u8, packets: u64, bytes: u64, rate: u32) -> Self {
+        let packets = packets.max(1);
+        // A division of 32 bits takes half as long.
+        let mean = match (u32::try_from(bytes), u32::try_from(packets)) {
+            (Ok(bytes), Ok(packets)) => u64::from(bytes / packets),
+            _ => bytes / packets,
+        };
+        let (mut fragment, mut known) = (0, Fields::NONE);
+        let (min, max) = (record.get(Field::MinLength), record.get(Field::MaxLength));
+        if packets == 1 || (min.is_some() && min == max) {
+            known |= Fields::LENGTH;
+        }
+        if packets == 1 && protocol == protocol::TCP && record.has(Field::TcpFlags) {
+            known |= Fields::TCP_FLAGS;
+        }
+        if packets == 1 && record.has(Field::FragmentOffset) {
+            let offset = record.get(Field::FragmentOffset).unwrap_or(0);
+            // fragmentFlags (IE 197): bit 1 don't fragment, bit 2 more fragments, from the left of a byte.
+            let flags = record.get(Field::FragmentFlags);
+            if offset > 0 || flags.is_some() {
+                let flags = flags.unwrap_or(0);
+                fragment = fragment_bits(offset > 0, flags & 0x20 != 0) | u8::from(flags & 0x40 != 0);
+                known |= Fields::FRAGMENT;
+            }
+        }
+        Self {
+            packets: scaled(packets, rate),
+            bytes: scaled(bytes, rate),
+            length: u16::try_from(mean).unwrap_or(u16::MAX),
+            fragment,
+            known,
         }
     }
 }
@@ -296,21 +481,19 @@ const fn fragment_bits(later: bool, more: bool) -> u8 {
     }
 }
 
-/// From the first to the last packet, whichever clock the exporter uses; at most its active timeout in seconds, where that is
-/// known (0: not), since counters are of the time since the last record.
-fn duration_ms(values: &Values<'_>, active_timeout: u32) -> u32 {
-    let between = |start: Field, end: Field| Some(values.get(end)?.saturating_sub(values.get(start)?));
+/// From the first to the last packet, whichever clock the exporter uses.
+fn duration_ms(record: Record<'_>, context: &Context<'_>) -> u32 {
+    let between = |start: Field, end: Field| Some(record.get(end)?.saturating_sub(record.get(start)?));
     let ms = between(Field::FirstUptime, Field::LastUptime)
         .or_else(|| between(Field::StartMillis, Field::EndMillis))
-        .or_else(|| values.get(Field::DurationMillis))
-        .or_else(|| values.get(Field::DurationMicros).map(|us| us / 1000))
+        .or_else(|| record.get(Field::DurationMillis))
+        .or_else(|| record.get(Field::DurationMicros).map(|us| us / 1000))
         .or_else(|| between(Field::StartSeconds, Field::EndSeconds).map(|s| s.saturating_mul(1000)))
         // NTP form: seconds in the upper 32 bits (RFC 7011 section 6.1.9).
         .or_else(|| between(Field::StartMicros, Field::EndMicros).map(ntp_to_ms))
         .or_else(|| between(Field::StartNanos, Field::EndNanos).map(ntp_to_ms))
         .unwrap_or(0);
-    let ms = u32::try_from(ms).unwrap_or(0);
-    if active_timeout > 0 { ms.min(active_timeout.saturating_mul(1000)) } else { ms }
+    context.duration_ms(ms)
 }
 
 const fn ntp_to_ms(span: u64) -> u64 {
@@ -318,12 +501,18 @@ const fn ntp_to_ms(span: u64) -> u64 {
 }
 
 /// A record that carries the beginning of a packet (IPFIX 315, 313; `NetFlow` Lite 104).
-fn emit_section(values: &Values<'_>, context: &Context<'_>, statistics: &mut Statistics, out: &mut Vec<Sample>) {
-    let (rate, _) = find_rate(values, context);
-    let wire = values.get(Field::FrameSize).unwrap_or(0);
-    let wire = u32::try_from(wire).unwrap_or(u32::MAX).max(u32::try_from(values.frame.len()).unwrap_or(u32::MAX));
-    let link = if values.has(Field::IpHeader) { LinkType::Ip } else { LinkType::Ethernet };
-    match packet::parse(link, context.now, values.frame, wire) {
+fn emit_section(
+    record: Record<'_>,
+    context: &Context<'_>,
+    rate: u32,
+    statistics: &mut Statistics,
+    out: &mut Vec<Sample>,
+) {
+    let section = record.section();
+    let wire = record.get(Field::FrameSize).unwrap_or(0);
+    let wire = u32::try_from(wire).unwrap_or(u32::MAX).max(u32::try_from(section.len()).unwrap_or(u32::MAX));
+    let link = if record.has(Field::IpHeader) { LinkType::Ip } else { LinkType::Ethernet };
+    match packet::parse(link, context.now, section, wire) {
         Ok(mut sample) => {
             statistics.record(1, sample.bytes, rate);
             sample.origin = Origin::SampledPacket;
@@ -333,8 +522,8 @@ fn emit_section(values: &Values<'_>, context: &Context<'_>, statistics: &mut Sta
             sample.sampling_rate = rate;
             sample.packets = u64::from(rate);
             sample.bytes = sample.bytes.saturating_mul(rate.into()).min(MOST_UNITS);
-            sample.input_interface = u16::try_from(values.get(Field::InputInterface).unwrap_or(0)).unwrap_or(u16::MAX);
-            sample.dropped = is_dropped(values, context.exporter);
+            sample.input_interface = u16::try_from(record.get(Field::InputInterface).unwrap_or(0)).unwrap_or(u16::MAX);
+            sample.dropped = is_dropped_status(record.get(Field::ForwardingStatus).unwrap_or(0), context.exporter);
             out.push(sample);
         }
         Err(_) => {

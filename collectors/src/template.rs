@@ -25,7 +25,7 @@ pub const MAX_DOMAINS: usize = 4096;
 pub const MAX_DOMAINS_PER_EXPORTER: usize = 256;
 /// Templates per domain at most.
 pub const MAX_TEMPLATES: usize = 2048;
-/// Fields of all templates together at most (32 bytes each).
+/// Fields of all templates together at most (32 bytes each, and [`Template::weight`] for what each template takes besides).
 pub const MAX_FIELDS_IN_ALL: usize = 1 << 19;
 /// Samplers, interfaces and selection sequences per domain at most, each.
 pub const MAX_SAMPLERS: usize = 1024;
@@ -304,7 +304,7 @@ impl Templates {
     }
 
     fn forget(&self, key: DomainKey, domain: &Domain) {
-        let fields = domain.snapshot().templates.values().map(|t| t.declared().len()).sum();
+        let fields = domain.snapshot().templates.values().map(|t| t.weight()).sum();
         self.fields.fetch_sub(fields, Ordering::Relaxed);
         self.per_exporter.remove_if_mut(&key.exporter, |_, count| {
             *count = count.saturating_sub(1);
@@ -319,12 +319,12 @@ impl Templates {
         if before.is_some_and(|t| **t == template) {
             return true;
         }
-        let freed = before.map_or(0, |t| t.declared().len());
+        let freed = before.map_or(0, |t| t.weight());
         let full = before.is_none() && snapshot.templates.len() >= MAX_TEMPLATES;
-        if full || self.fields.load(Ordering::Relaxed) + template.declared().len() > MAX_FIELDS_IN_ALL + freed {
+        if full || self.fields.load(Ordering::Relaxed) + template.weight() > MAX_FIELDS_IN_ALL + freed {
             return false;
         }
-        self.fields.fetch_add(template.declared().len(), Ordering::Relaxed);
+        self.fields.fetch_add(template.weight(), Ordering::Relaxed);
         self.fields.fetch_sub(freed, Ordering::Relaxed);
         domain.change(|s| {
             s.templates.insert(id, Arc::new(template));
@@ -340,7 +340,7 @@ impl Templates {
             s.templates.retain(|known, template| {
                 let keep = id.is_some_and(|id| id != *known) || (id.is_none() && template.is_options != options);
                 if !keep {
-                    self.fields.fetch_sub(template.declared().len(), Ordering::Relaxed);
+                    self.fields.fetch_sub(template.weight(), Ordering::Relaxed);
                 }
                 keep
             });
