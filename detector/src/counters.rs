@@ -9,26 +9,19 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use collectors::sample::{protocol, tcp_flags};
-use collectors::sys::{HugeSlice, prefetch};
+use collectors::sys::HugeSlice;
 use collectors::{Origin, Sample};
 
 use crate::config::{Class, TrafficRule, Unit};
 use crate::hosts::{CellId, HostId};
 use crate::pattern::Match;
+use crate::spills::Spills;
 use crate::target::Direction;
 
 /// Set in a line or cell while its samples are captured.
 pub(crate) const WATCH_CAPTURE: u16 = 1;
 /// Set in a line or cell while some of its traffic is filtered elsewhere and not counted here.
 pub(crate) const WATCH_FILTERS: u16 = 2;
-
-/// Hosts with detail in one shard at most; further ones have totals only, and are counted in a metric. Hosts that have
-/// been quiet for a while make room.
-pub const MAX_SPILLS: usize = (1 << 16) - 1;
-/// Ticks after which a quiet host's detail may be given to another (at 50 ms about a minute).
-const SPILL_QUIET: u32 = 1200;
-/// Details that are looked at for a quiet one, each time one is needed and all are given out.
-const SPILL_SEARCH: usize = 8;
 
 /// Adds to a counter that only this thread writes.
 #[inline]
@@ -105,8 +98,9 @@ impl Layout {
         class * 4 + d * 2 + bytes as usize
     }
 
+    /// Those of a direction lie together: they are written together.
     const fn extra(self, extra: Extra, d: usize) -> usize {
-        self.classes * 4 + extra as usize * 2 + d
+        self.classes * 4 + d * EXTRAS + extra as usize
     }
 }
 
@@ -154,7 +148,7 @@ impl Counts {
 
     fn columns_of(&self, direction: Direction) -> impl Iterator<Item = usize> + use<> {
         let (d, classes, all) = (direction as usize, self.layout.classes * 4, self.layout.len());
-        (0..all).filter(move |i| if *i < classes { i / 2 % 2 == d } else { (i - classes) % 2 == d })
+        (0..all).filter(move |i| if *i < classes { i / 2 % 2 == d } else { (i - classes) / EXTRAS == d })
     }
 
     /// What was added since an earlier reading; of what only began to be counted since then, no class has more than the total.
@@ -219,57 +213,32 @@ impl Counts {
     }
 }
 
-/// Detailed counters of one host or cell in one shard, and what they were when the present tick began.
-#[derive(Debug)]
-pub(crate) struct Detail {
-    columns: Box<[AtomicU64]>,
-    /// The tick that `begin` is about.
-    epoch: AtomicU32,
-    begin: Box<[AtomicU64]>,
-}
-
-impl Detail {
-    fn new(layout: Layout) -> Self {
-        let zeros = || (0..layout.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { columns: zeros(), epoch: AtomicU32::new(0), begin: zeros() }
+/// Adds a sample to the columns of one host or cell in one shard. The totals of hosts are in their lines.
+#[inline]
+fn count_columns<const IS_HOST: bool>(columns: &[AtomicU64], layout: Layout, d: usize, sample: &Sample, rules: u32) {
+    let observed = sample.observed_packets();
+    let mut bits = u32::from(classes_of(sample)) | rules << Class::ALL.len();
+    if IS_HOST {
+        bits &= !(1 << Class::Total.index());
     }
-
-    #[inline]
-    fn count(&self, layout: Layout, d: usize, sample: &Sample, rules: u32) {
-        let observed = sample.observed_packets();
-        let mut bits = u32::from(classes_of(sample)) | rules << Class::ALL.len();
-        while bits != 0 {
-            let class = bits.trailing_zeros() as usize;
-            bits &= bits - 1;
-            bump(&self.columns[Layout::class(class, d, false)], sample.packets);
-            bump(&self.columns[Layout::class(class, d, true)], sample.bytes);
-        }
-        let column = |extra| &self.columns[layout.extra(extra, d)];
+    while bits != 0 {
+        let class = bits.trailing_zeros() as usize;
+        bits &= bits - 1;
+        bump(&columns[Layout::class(class, d, false)], sample.packets);
+        bump(&columns[Layout::class(class, d, true)], sample.bytes);
+    }
+    let column = |extra| &columns[layout.extra(extra, d)];
+    if !IS_HOST {
         bump(column(Extra::Observed), observed);
-        let mean = sample.bytes / sample.packets.max(1);
-        let bytes = observed.saturating_mul(mean);
-        bump(column(Extra::Squares), bytes.saturating_mul(mean));
-        bump(column(Extra::SquareBytes), bytes);
-        if sample.origin == Origin::FlowRecord {
-            bump(column(Extra::Flows), 1);
-            let age = u64::from(sample.age_ms) + u64::from(sample.duration_ms / 2);
-            bump(column(Extra::Age), sample.packets.saturating_mul(age));
-        }
     }
-
-    /// Remembers the counters at the first sample of a tick.
-    #[inline]
-    fn begin(&self, tick: u32) {
-        if self.epoch.load(Ordering::Relaxed) == tick {
-            return;
-        }
-        self.begin.iter().zip(&self.columns).for_each(|(b, c)| b.store(c.load(Ordering::Relaxed), Ordering::Relaxed));
-        self.epoch.store(tick, Ordering::Release);
-    }
-
-    /// For another host.
-    fn reset(&self) {
-        self.columns.iter().chain(&self.begin).for_each(|c| c.store(0, Ordering::Relaxed));
+    let mean = sample.bytes / sample.packets.max(1);
+    let bytes = observed.saturating_mul(mean);
+    bump(column(Extra::Squares), bytes.saturating_mul(mean));
+    bump(column(Extra::SquareBytes), bytes);
+    if sample.origin == Origin::FlowRecord {
+        bump(column(Extra::Flows), 1);
+        let age = u64::from(sample.age_ms) + u64::from(sample.duration_ms / 2);
+        bump(column(Extra::Age), sample.packets.saturating_mul(age));
     }
 }
 
@@ -314,9 +283,27 @@ pub struct Traffic {
 impl Traffic {
     #[inline]
     pub(crate) fn count(&self, sample: &Sample) {
-        bump(&self.packets, sample.packets);
-        bump(&self.bytes, sample.bytes);
+        self.add(sample.packets, sample.bytes);
     }
+
+    pub(crate) fn add(&self, packets: u64, bytes: u64) {
+        bump(&self.packets, packets);
+        bump(&self.bytes, bytes);
+    }
+}
+
+/// Where traffic went, as far as our networks are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Incoming,
+    Outgoing,
+    Internal,
+    Other,
+    Duplicate,
+}
+
+impl Side {
+    pub(crate) const ALL: [Self; 5] = [Self::Incoming, Self::Outgoing, Self::Internal, Self::Other, Self::Duplicate];
 }
 
 /// The counters of a cell in one shard.
@@ -328,14 +315,13 @@ pub(crate) struct CellLine {
     touched: AtomicU32,
     /// Of its hosts, in [`crate::networks::Membership::kinds`].
     pub(crate) kind: u32,
-    detail: Detail,
+    columns: Box<[AtomicU64]>,
 }
 
 /// Cells are allocated in chunks of this many, by their first packet.
 const CHUNK: usize = 64;
 
 type CellChunk = Box<[OnceLock<CellLine>]>;
-type Slot = (Detail, AtomicU32);
 
 /// Slabs of 256 hosts whose lines are allocated together: 2 MiB, a huge page.
 const SLABS_PER_CHUNK: usize = 128;
@@ -348,10 +334,7 @@ pub struct Shard {
     /// The tick in which a slab was last written, so that quiet slabs are not scanned.
     touched: Box<[AtomicU32]>,
     cells: Box<[OnceLock<CellChunk>]>,
-    /// Detail, and whose it is.
-    spills: Box<[OnceLock<Slot>]>,
-    spills_used: AtomicU32,
-    spill_hand: AtomicU32,
+    spills: Spills,
     /// To our networks.
     pub incoming: Traffic,
     /// From our networks.
@@ -393,9 +376,7 @@ impl Shard {
             chunks: (0..slab_capacity.div_ceil(SLABS_PER_CHUNK)).map(|_| OnceLock::new()).collect(),
             touched: (0..slab_capacity).map(|_| AtomicU32::new(0)).collect(),
             cells: (0..cell_capacity.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
-            spills: (0..MAX_SPILLS).map(|_| OnceLock::new()).collect(),
-            spills_used: AtomicU32::new(0),
-            spill_hand: AtomicU32::new(0),
+            spills: Spills::new(Layout::new(rules.len())),
             incoming: Traffic::default(),
             outgoing: Traffic::default(),
             internal: Traffic::default(),
@@ -422,10 +403,21 @@ impl Shard {
         host.slab() % SLABS_PER_CHUNK * 256 + host.place()
     }
 
-    /// Fetches a host's line ahead of its counting.
+    /// Fetches a host's detail, when its line has arrived.
     #[inline]
-    pub(crate) fn prefetch(&self, host: HostId) {
-        prefetch(self.line(host));
+    pub(crate) fn prefetch_detail(&self, line: &Line) {
+        self.spills.prefetch(line.spill.load(Ordering::Relaxed));
+    }
+
+    /// The traffic of each [`Side`].
+    pub(crate) fn sides(&self) -> impl Iterator<Item = &Traffic> {
+        Side::ALL.into_iter().map(|side| match side {
+            Side::Incoming => &self.incoming,
+            Side::Outgoing => &self.outgoing,
+            Side::Internal => &self.internal,
+            Side::Other => &self.other,
+            Side::Duplicate => &self.duplicate,
+        })
     }
 
     /// Adds what another shard counted in all; its hosts are not taken over.
@@ -462,7 +454,7 @@ impl Shard {
             watch: AtomicU16::new(0),
             touched: AtomicU32::new(0),
             kind: kind(),
-            detail: Detail::new(self.layout),
+            columns: (0..self.layout.len()).map(|_| AtomicU64::new(0)).collect(),
         })
     }
 
@@ -483,14 +475,19 @@ impl Shard {
         if line.touched.load(Ordering::Relaxed) != tick {
             line.touched.store(tick, Ordering::Relaxed);
         }
-        line.detail.count(self.layout, direction as usize, sample, rules);
+        count_columns::<false>(&line.columns, self.layout, direction as usize, sample, rules);
     }
 
     /// Adds one sample to a host's line; tells when it passes its trip count in this tick.
     #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "observed is modulo 2^32")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::too_many_arguments,
+        reason = "observed is modulo 2^32; two calls"
+    )]
     pub(crate) fn count(
         &self,
+        line: &Line,
         host: HostId,
         direction: Direction,
         sample: &Sample,
@@ -498,13 +495,11 @@ impl Shard {
         rules: u32,
         trip: Trip,
     ) -> Option<Hot> {
-        let line = self.line(host);
         let d = direction as usize;
         if line.epoch.load(Ordering::Relaxed) != tick {
             line.epoch.store(tick, Ordering::Relaxed);
-            for counter in line.tick_packets.iter().chain(&line.tick_bytes) {
-                counter.store(0, Ordering::Relaxed);
-            }
+            line.tick_packets.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
+            line.tick_bytes.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
         }
         bump(&line.packets[d], sample.packets);
         bump(&line.bytes[d], sample.bytes);
@@ -518,57 +513,34 @@ impl Shard {
         if !trip.is_on {
             return None;
         }
-        if packets.1 > trip.packets / 8 || bytes.1 > trip.bytes / 8 || line.spill.load(Ordering::Relaxed) != 0 {
-            self.count_spill(line, host, d, sample, tick, rules);
+        let is_loud = packets.1 > trip.packets / 8 || bytes.1 > trip.bytes / 8;
+        if is_loud || line.spill.load(Ordering::Relaxed) != 0 {
+            self.count_spill(line, host, is_loud, d, sample, tick, rules);
         }
         let passes = |(before, after): (u32, u32), trip: u32| before < trip && after >= trip;
         (passes(packets, trip.packets) || passes(bytes, trip.bytes))
             .then(|| Hot { host, begin: begin_of(line, sample.sampling_rate) })
     }
 
-    fn count_spill(&self, line: &Line, host: HostId, d: usize, sample: &Sample, tick: u32, rules: u32) {
+    #[allow(clippy::too_many_arguments, reason = "one call")]
+    fn count_spill(&self, line: &Line, host: HostId, is_loud: bool, d: usize, sample: &Sample, tick: u32, rules: u32) {
         let slot = match line.spill.load(Ordering::Relaxed) {
-            0 => self.take_spill(line, host, tick),
-            slot => Some(slot),
+            0 => {
+                let lost = |host| self.line(host).spill.store(0, Ordering::Release);
+                let Some(slot) = self.spills.take(host, tick, lost) else { return bump(&self.spill_refusals, 1) };
+                line.spill.store(slot, Ordering::Release);
+                slot
+            }
+            slot => slot,
         };
-        if let Some((detail, _)) = slot.and_then(|slot| self.spill(slot)) {
-            detail.begin(tick);
-            detail.count(self.layout, d, sample, rules);
+        let Some(spill) = self.spills.get(slot) else { return };
+        if is_loud {
+            spill.mark(tick);
+        } else if spill.is_quiet(tick) {
+            line.spill.store(0, Ordering::Release);
+            return self.spills.release(slot, tick);
         }
-    }
-
-    /// Gives a host detail: a fresh one, or that of a host that has been quiet.
-    #[allow(clippy::cast_possible_truncation, reason = "slots are at most 2^16 - 1")]
-    fn take_spill(&self, line: &Line, host: HostId, tick: u32) -> Option<u16> {
-        let used = self.spills_used.load(Ordering::Relaxed) as usize;
-        let index = if used < MAX_SPILLS {
-            self.spills_used.store(used as u32 + 1, Ordering::Relaxed);
-            used
-        } else {
-            let hand = self.spill_hand.load(Ordering::Relaxed) as usize;
-            self.spill_hand.store(((hand + SPILL_SEARCH) % MAX_SPILLS) as u32, Ordering::Relaxed);
-            let is_quiet = |i: &usize| {
-                let epoch = self.spills[*i].get().map_or(tick, |(detail, _)| detail.epoch.load(Ordering::Relaxed));
-                tick.wrapping_sub(epoch) > SPILL_QUIET
-            };
-            let Some(quiet) = (hand..hand + SPILL_SEARCH).map(|i| i % MAX_SPILLS).find(is_quiet) else {
-                bump(&self.spill_refusals, 1);
-                return None;
-            };
-            quiet
-        };
-        let (detail, owner) = self.spills[index].get_or_init(|| (Detail::new(self.layout), AtomicU32::new(u32::MAX)));
-        let previous = owner.swap(host.0, Ordering::Relaxed);
-        if previous != u32::MAX && previous != host.0 {
-            self.line(HostId(previous)).spill.store(0, Ordering::Release);
-            detail.reset();
-        }
-        line.spill.store(index as u16 + 1, Ordering::Release);
-        Some(index as u16 + 1)
-    }
-
-    fn spill(&self, slot: u16) -> Option<&Slot> {
-        self.spills.get(usize::from(slot).checked_sub(1)?)?.get()
+        count_columns::<true>(spill.columns(), self.layout, d, sample, rules);
     }
 
     /// Whether the slab was written in tick `since` or later (ticks wrap).
@@ -601,8 +573,8 @@ impl Shard {
     /// Adds this shard's reading of a host, detail included, to `counts`.
     pub(crate) fn read_host(&self, host: HostId, counts: &mut Counts) {
         let Some(line) = self.existing_line(host) else { return };
-        if let Some((detail, _)) = self.spill(line.spill.load(Ordering::Acquire)) {
-            add_detail(&detail.columns, 4, counts);
+        if let Some(spill) = self.spills.get(line.spill.load(Ordering::Acquire)) {
+            add_columns(spill.columns(), 4, counts);
         }
         let mut totals = Totals::default();
         self.read(host, &mut totals);
@@ -613,9 +585,9 @@ impl Shard {
     /// its trip count, else as they are now.
     pub(crate) fn read_begin(&self, host: HostId, tick: u32, begin: Option<&Totals>, counts: &mut Counts) {
         let Some(line) = self.existing_line(host) else { return };
-        if let Some((detail, _)) = self.spill(line.spill.load(Ordering::Acquire)) {
-            let is_known = begin.is_some() && detail.epoch.load(Ordering::Acquire) == tick;
-            add_detail(if is_known { &detail.begin } else { &detail.columns }, 4, counts);
+        if let Some(spill) = self.spills.get(line.spill.load(Ordering::Acquire)) {
+            let is_known = begin.is_some() && spill.loud() == tick;
+            add_columns(if is_known { spill.begin() } else { spill.columns() }, 4, counts);
         }
         let mut totals = Totals::default();
         match begin {
@@ -628,10 +600,10 @@ impl Shard {
     /// Adds this shard's reading of a cell to `counts`.
     pub(crate) fn read_cell(&self, cell: CellId, counts: &mut Counts) {
         if let Some(line) = self.existing_cell(cell) {
-            add_detail(&line.detail.columns, 0, counts);
+            add_columns(&line.columns, 0, counts);
             for direction in Direction::ALL {
                 let d = direction as usize;
-                let column = &line.detail.columns[self.layout.extra(Extra::Observed, d)];
+                let column = &line.columns[self.layout.extra(Extra::Observed, d)];
                 #[allow(clippy::cast_possible_truncation, reason = "modulo 2^32")]
                 let observed = column.load(Ordering::Relaxed) as u32;
                 counts.observed[d] = counts.observed[d].wrapping_add(observed);
@@ -656,7 +628,7 @@ fn begin_of(line: &Line, sampling_rate: u32) -> Totals {
 }
 
 /// Adds columns from `from` on.
-fn add_detail(columns: &[AtomicU64], from: usize, counts: &mut Counts) {
+fn add_columns(columns: &[AtomicU64], from: usize, counts: &mut Counts) {
     for (sum, column) in counts.columns.iter_mut().zip(columns).skip(from) {
         *sum = sum.wrapping_add(column.load(Ordering::Relaxed));
     }

@@ -715,10 +715,10 @@ fn whitelist(config: &Config, now: Time) -> Whitelist {
         let of = about_traffic().filter(is_plain).filter(|w| w.direction.is_none_or(|d| d == direction));
         Networks::new(&of.flat_map(|w| w.remote.iter().copied()).collect::<Vec<_>>())
     };
-    Whitelist {
-        remote: [remote(Direction::Incoming), remote(Direction::Outgoing)],
-        others: about_traffic().filter(|w| !is_plain(w)).cloned().collect(),
-    }
+    Whitelist::new(
+        [remote(Direction::Incoming), remote(Direction::Outgoing)],
+        about_traffic().filter(|w| !is_plain(w)).cloned().collect(),
+    )
 }
 
 /// How meters count under these thresholds: the trip count of a host is below its smallest threshold, shared by the workers.
@@ -745,10 +745,14 @@ fn meter_config(config: &Config, hosts: &Hosts, workers: usize) -> MeterConfig {
     let large = |is_bytes: bool| {
         config.groups.iter().filter_map(|g| smallest(&g.thresholds, is_bytes)).min().map_or(u64::MAX, |v| v / 10)
     };
+    let trips: Arc<[Trip]> = hosts.membership().kinds().iter().map(trip).collect();
+    let has_sums =
+        |g: &crate::HostGroup| g.is_total || !(g.prefix_thresholds.is_empty() && g.network_thresholds.is_empty());
     MeterConfig {
+        cells: config.groups.iter().any(has_sums) || trips.iter().any(|t| *t != trips[0]),
         process: [config.process_incoming, config.process_outgoing],
         process_internal: config.process_internal,
-        trips: hosts.membership().kinds().iter().map(trip).collect(),
+        trips,
         spread_packets: large(false),
         spread_bytes: large(true),
         rules: config.rules.as_slice().into(),

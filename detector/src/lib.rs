@@ -19,6 +19,7 @@ pub mod prefixes;
 pub mod rate;
 pub mod routers;
 pub mod scan;
+mod spills;
 pub mod spread;
 mod table;
 pub mod target;

@@ -6,14 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use collectors::sys::prefetch;
-use collectors::{Sample, Time};
+use collectors::{IpVersion, Sample, Time};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::config::TrafficRule;
-use crate::counters::{CellLine, Hot, Shard, Trip, WATCH_CAPTURE, WATCH_FILTERS, bump};
+use crate::counters::{CellLine, Hot, Line, Shard, Side, Trip, WATCH_CAPTURE, WATCH_FILTERS, bump};
 use crate::hosts::{CellId, HostId, Hosts, Lookup};
 use crate::networks::Networks;
 use crate::pattern::{Match, Pattern};
@@ -36,6 +36,8 @@ const HOT_RING: usize = 1 << 16;
 const ORDINARY_PER_SECOND: u32 = 1000;
 /// Recent samples kept per worker (6 MiB), so that a bucket can be filled at the moment of the alarm.
 const LOOK_BACK: usize = 1 << 16;
+/// Of more samples per second than this, every n-th is kept, so that the ring always reaches back a quarter of a second.
+const LOOK_BACK_PER_SECOND: u32 = 4 << 16;
 
 /// Packets and bytes per worker, each with one writer.
 type Hits = Box<[(AtomicU64, AtomicU64)]>;
@@ -123,16 +125,18 @@ pub(crate) enum Command {
 }
 
 /// Traffic that is not counted for anybody.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Whitelist {
+    is_empty: bool,
     /// Per direction: remote networks that are whitelisted without further conditions.
-    pub(crate) remote: [Networks; 2],
-    pub(crate) others: Vec<crate::config::Whitelisted>,
+    remote: [Networks; 2],
+    others: Vec<crate::config::Whitelisted>,
 }
 
 impl Whitelist {
-    fn is_empty(&self) -> bool {
-        self.others.is_empty() && self.remote.iter().all(|n| n.prefixes().is_empty())
+    pub(crate) fn new(remote: [Networks; 2], others: Vec<crate::config::Whitelisted>) -> Self {
+        let is_empty = others.is_empty() && remote.iter().all(|n| n.prefixes().is_empty());
+        Self { is_empty, remote, others }
     }
 
     /// Whether a sample of a host is whitelisted; certain matches only (decision 9).
@@ -159,14 +163,18 @@ impl Whitelist {
 struct LookBack {
     samples: Vec<Sample>,
     next: usize,
+    pace: Pace,
 }
 
 impl LookBack {
-    fn push(&mut self, sample: Sample) {
+    fn push(&mut self, sample: &Sample) {
+        if self.pace.skips() {
+            return;
+        }
         if self.samples.len() < LOOK_BACK {
-            self.samples.push(sample);
+            self.samples.push(*sample);
         } else {
-            self.samples[self.next] = sample;
+            self.samples[self.next] = *sample;
         }
         self.next = (self.next + 1) % LOOK_BACK;
         // The ring is larger than the nearer caches: the places of the next few samples are fetched ahead.
@@ -180,6 +188,49 @@ impl LookBack {
     fn iter(&self) -> impl Iterator<Item = &Sample> {
         let (new, old) = self.samples.split_at(self.next.min(self.samples.len()));
         new.iter().rev().chain(old.iter().rev())
+    }
+}
+
+/// Takes about so many of a second's samples, evenly: every n-th, by the rate of the second before.
+#[derive(Debug)]
+struct Pace {
+    per_second: u32,
+    /// Of how many samples one is taken.
+    stride: u32,
+    /// Samples to skip still.
+    left: u32,
+    /// Samples in this second up to the last that was taken.
+    seen: u32,
+    until: Time,
+}
+
+impl Pace {
+    const fn new(per_second: u32) -> Self {
+        Self { per_second, stride: 1, left: 0, seen: 0, until: Time(0) }
+    }
+
+    /// Call now and then, and always after a pause: a stride that many samples made would skip few ones for long.
+    #[inline]
+    fn update(&mut self, now: Time) {
+        if now >= self.until {
+            let seen = self.seen + (self.stride - 1).saturating_sub(self.left);
+            self.stride = (seen / self.per_second).max(1);
+            (self.left, self.seen, self.until) = (0, 0, now.after(std::time::Duration::from_secs(1)));
+        }
+    }
+
+    /// Whether the next sample is to be skipped.
+    #[inline]
+    fn skips(&mut self) -> bool {
+        if self.left > 0 {
+            self.left -= 1;
+            return true;
+        }
+        self.seen = self.seen.saturating_add(self.stride);
+        // More than in the second before: none of the rest would be taken evenly.
+        self.stride = self.stride.max(self.seen / self.per_second + 1);
+        self.left = self.stride - 1;
+        false
     }
 }
 
@@ -202,39 +253,14 @@ pub(crate) struct MeterConfig {
     pub(crate) spread_bytes: u64,
     pub(crate) rules: Arc<[TrafficRule]>,
     pub(crate) learns: bool,
+    /// Whether anything is asked of cells: a sum of them has a threshold, or their hosts have different trip counts.
+    pub(crate) cells: bool,
 }
 
 impl MeterConfig {
     #[inline]
     fn trip(&self, kind: u32) -> Trip {
         self.trips.get(kind as usize).copied().unwrap_or(Trip { packets: u32::MAX, bytes: u32::MAX, is_on: false })
-    }
-}
-
-/// Which samples are told to the control thread as ordinary traffic: every n-th, so that about [`ORDINARY_PER_SECOND`] are.
-#[derive(Debug, Default)]
-struct Selection {
-    stride: u32,
-    left: u32,
-    seen: u32,
-    until: Time,
-}
-
-impl Selection {
-    #[inline]
-    fn takes(&mut self, time: Time) -> bool {
-        self.seen = self.seen.saturating_add(1);
-        if time >= self.until {
-            self.stride = (self.seen / ORDINARY_PER_SECOND).max(1);
-            (self.seen, self.until) = (0, time.after(std::time::Duration::from_secs(1)));
-        }
-        if self.left > 0 {
-            self.left -= 1;
-            return false;
-        }
-        // In the first second the stride is not known yet.
-        self.left = self.stride.max(self.seen / ORDINARY_PER_SECOND + 1) - 1;
-        true
     }
 }
 
@@ -275,6 +301,65 @@ fn cell_line<'a>(shard: &'a Shard, hosts: &Hosts, cell: CellId) -> &'a CellLine 
     shard.cell(cell, || hosts.cell(cell).map_or(0, |c| c.kind))
 }
 
+/// One end of a sample.
+#[derive(Clone, Copy)]
+struct End<'a> {
+    lookup: Lookup,
+    /// Of an own host.
+    line: Option<&'a Line>,
+}
+
+impl<'a> End<'a> {
+    const FOREIGN: Self = Self { lookup: Lookup::Foreign, line: None };
+
+    /// Looks an address up, and has its host's line fetched.
+    #[inline]
+    fn find(hosts: &Hosts, shard: &'a Shard, version: IpVersion, bits: u128) -> Self {
+        let lookup = hosts.find(version, bits);
+        let line = if let Lookup::Host(host) = lookup { Some(shard.line(host)) } else { None };
+        line.into_iter().for_each(prefetch);
+        Self { lookup, line }
+    }
+
+    #[inline]
+    fn is_own(&self) -> bool {
+        self.lookup != Lookup::Foreign
+    }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        matches!(self.lookup, Lookup::Full(_))
+    }
+}
+
+impl Side {
+    #[inline]
+    fn of([destination, source]: &[End<'_>; 2], sample: &Sample) -> Self {
+        match (destination.is_own(), source.is_own()) {
+            (false, false) => Self::Other,
+            (true, true) => Self::Internal,
+            _ if sample.inside => Self::Duplicate,
+            (true, false) => Self::Incoming,
+            (false, true) => Self::Outgoing,
+        }
+    }
+}
+
+/// Traffic of one batch.
+#[derive(Clone, Copy, Default)]
+struct Volume {
+    packets: u64,
+    bytes: u64,
+}
+
+impl Volume {
+    #[inline]
+    fn add(&mut self, sample: &Sample) {
+        self.packets = self.packets.wrapping_add(sample.packets);
+        self.bytes = self.bytes.wrapping_add(sample.bytes);
+    }
+}
+
 fn push_hot(shard: &Shard, ring: &mut Producer<Hot>, hot: Hot) {
     if ring.push(hot).is_err() {
         bump(&shard.hot_drops, 1);
@@ -293,7 +378,7 @@ pub struct Meter {
     captured: Producer<Sample>,
     hot: Producer<Hot>,
     ordinary: Producer<Sample>,
-    selection: Selection,
+    ordinary_pace: Pace,
     filtering: Filtering,
     whitelist: Arc<Whitelist>,
     look_back: LookBack,
@@ -388,10 +473,10 @@ impl Meter {
             captured,
             hot,
             ordinary,
-            selection: Selection::default(),
+            ordinary_pace: Pace::new(ORDINARY_PER_SECOND),
             filtering: Filtering { worker, hosts: BTreeMap::new(), prefixes: Arc::from([]) },
             whitelist,
-            look_back: LookBack { samples: Vec::new(), next: 0 },
+            look_back: LookBack { samples: Vec::new(), next: 0, pace: Pace::new(LOOK_BACK_PER_SECOND) },
             spread: Spread::default(),
         };
         (meter, remote)
@@ -399,68 +484,77 @@ impl Meter {
 
     /// Counts a batch. Call [`Meter::serve`] between batches.
     pub fn count(&mut self, batch: &[Sample]) {
+        let Some(first) = batch.first() else { return };
+        self.look_back.pace.update(first.time);
+        self.ordinary_pace.update(first.time);
         let tick = self.pulse.tick.load(Ordering::Acquire);
-        let mut found = [[Lookup::Foreign; 2]; GROUP];
+        let shard = Arc::clone(&self.shard);
+        let mut volumes = [Volume::default(); Side::ALL.len()];
+        let mut ends = [[End::FOREIGN; 2]; GROUP];
         for group in batch.chunks(GROUP) {
             // Cache misses are the cost of counting: all of a group's are under way before the first is waited for.
-            for (sample, found) in group.iter().zip(&mut found) {
-                *found = [sample.destination, sample.source].map(|bits| self.hosts.find(sample.version, bits));
-                for lookup in *found {
-                    if let Lookup::Host(host) = lookup {
-                        self.shard.prefetch(host);
-                    }
+            for (sample, ends) in group.iter().zip(&mut ends) {
+                *ends = [sample.destination, sample.source]
+                    .map(|bits| End::find(&self.hosts, &shard, sample.version, bits));
+            }
+            for end in ends[..group.len()].iter().flatten() {
+                end.line.iter().for_each(|line| shard.prefetch_detail(line));
+            }
+            for (sample, ends) in group.iter().zip(&ends) {
+                let side = Side::of(ends, sample);
+                volumes[side as usize].add(sample);
+                match side {
+                    Side::Other | Side::Duplicate => {}
+                    Side::Internal if !self.config.process_internal => {}
+                    Side::Internal | Side::Incoming | Side::Outgoing => self.count_one(&shard, sample, ends, tick),
                 }
             }
-            for (sample, found) in group.iter().zip(found) {
-                self.count_one(sample, found, tick);
-            }
         }
+        volumes.iter().zip(shard.sides()).for_each(|(volume, traffic)| traffic.add(volume.packets, volume.bytes));
     }
 
     #[inline]
-    fn count_one(&mut self, sample: &Sample, [destination, source]: [Lookup; 2], tick: u32) {
-        match (destination, source) {
-            (Lookup::Foreign, Lookup::Foreign) => return self.shard.other.count(sample),
-            (Lookup::Foreign, _) | (_, Lookup::Foreign) if sample.inside => return self.shard.duplicate.count(sample),
-            (Lookup::Foreign, _) => self.shard.outgoing.count(sample),
-            (_, Lookup::Foreign) => self.shard.incoming.count(sample),
-            _ => {
-                self.shard.internal.count(sample);
-                if !self.config.process_internal {
-                    return;
-                }
-            }
+    fn count_one(&mut self, shard: &Shard, sample: &Sample, ends: &[End<'_>; 2], tick: u32) {
+        let [destination, source] = ends;
+        if destination.is_full() || source.is_full() {
+            shard.overflow.count(sample);
         }
-        if matches!(destination, Lookup::Full(_)) || matches!(source, Lookup::Full(_)) {
-            self.shard.overflow.count(sample);
-        }
-        self.look_back.push(*sample);
-        let rules = if self.config.rules.is_empty() { 0 } else { self.shard.rules_of(sample) };
+        self.look_back.push(sample);
+        let rules = if self.config.rules.is_empty() { 0 } else { shard.rules_of(sample) };
         if self.config.process[Direction::Incoming as usize] {
-            self.count_end(destination, Direction::Incoming, sample, tick, rules);
+            self.count_end(shard, destination, Direction::Incoming, sample, tick, rules);
         }
         if self.config.process[Direction::Outgoing as usize] {
-            self.count_end(source, Direction::Outgoing, sample, tick, rules);
+            self.count_end(shard, source, Direction::Outgoing, sample, tick, rules);
         }
         // What is not taken is dropped: a sample of ordinary traffic need not be complete.
-        if self.config.learns && !sample.dropped && self.selection.takes(sample.time) {
+        if self.config.learns && !sample.dropped && !self.ordinary_pace.skips() {
             let _ = self.ordinary.push(*sample);
         }
     }
 
     /// Counts a sample for the own host at one of its ends, if that is one.
     #[inline]
-    fn count_end(&mut self, end: Lookup, direction: Direction, sample: &Sample, tick: u32, rules: u32) {
-        let (host, cell) = match end {
+    fn count_end(
+        &mut self,
+        shard: &Shard,
+        end: &End<'_>,
+        direction: Direction,
+        sample: &Sample,
+        tick: u32,
+        rules: u32,
+    ) {
+        let (host, cell) = match end.lookup {
             Lookup::Foreign => return,
-            Lookup::Full(cell) => (None, cell),
-            Lookup::Host(host) => (Some(host), self.hosts.cell_of(host)),
+            Lookup::Full(cell) => (None, Some(cell)),
+            Lookup::Host(host) => (Some(host), None),
         };
-        let Self { shard, hosts, config, spread, hot, captured, whitelist, filtering, .. } = self;
-        let cell_line = cell_line(shard, hosts, cell);
-        let line = host.map(|host| shard.line(host));
-        let watch = cell_line.watch.load(Ordering::Relaxed) | line.map_or(0, |l| l.watch.load(Ordering::Relaxed));
-        if !whitelist.is_empty() && whitelist.contains(direction, sample) {
+        let Self { hosts, config, spread, hot, captured, whitelist, filtering, .. } = self;
+        let cell = || cell.or(host.map(|host| hosts.cell_of(host))).unwrap_or(CellId(0));
+        let cell_line = config.cells.then(|| cell_line(shard, hosts, cell()));
+        let watch_of = |watch: &AtomicU16| watch.load(Ordering::Relaxed);
+        let watch = cell_line.map_or(0, |c| watch_of(&c.watch)) | end.line.map_or(0, |l| watch_of(&l.watch));
+        if !whitelist.is_empty && whitelist.contains(direction, sample) {
             return shard.whitelisted.count(sample);
         }
         if watch & WATCH_FILTERS != 0 && filtering.takes(shard, host, sample) {
@@ -471,11 +565,14 @@ impl Meter {
             return shard.dropped.count(sample);
         }
         let is_large = sample.packets > config.spread_packets || sample.bytes > config.spread_bytes;
-        let now = (sample.duration_ms > 0 && is_large).then(|| spread.take(host, cell, direction, sample)).flatten();
+        let now = (sample.duration_ms > 0 && is_large).then(|| spread.take(host, cell(), direction, sample)).flatten();
         let counted = now.as_ref().unwrap_or(sample);
-        shard.count_cell(cell_line, direction, counted, tick, rules);
-        if let Some(host) = host
-            && let Some(passed) = shard.count(host, direction, counted, tick, rules, config.trip(cell_line.kind))
+        if let Some(cell_line) = cell_line {
+            shard.count_cell(cell_line, direction, counted, tick, rules);
+        }
+        let trip = config.trip(cell_line.map_or(0, |c| c.kind));
+        if let (Some(host), Some(line)) = (host, end.line)
+            && let Some(passed) = shard.count(line, host, direction, counted, tick, rules, trip)
         {
             push_hot(shard, hot, passed);
         }
@@ -525,9 +622,12 @@ impl Meter {
                 return;
             }
             let rules = if config.rules.is_empty() { 0 } else { shard.rules_of(sample) };
-            shard.count_cell(cell_line, direction, sample, tick, rules);
+            if config.cells {
+                shard.count_cell(cell_line, direction, sample, tick, rules);
+            }
             if let Some(host) = host
-                && let Some(passed) = shard.count(host, direction, sample, tick, rules, config.trip(cell_line.kind))
+                && let trip = config.trip(cell_line.kind)
+                && let Some(passed) = shard.count(shard.line(host), host, direction, sample, tick, rules, trip)
             {
                 push_hot(shard, hot, passed);
             }
@@ -582,5 +682,32 @@ impl Meter {
     #[must_use]
     pub fn shard(&self) -> &Arc<Shard> {
         &self.shard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of `rate` samples in each of the next two seconds are taken.
+    fn taken(pace: &mut Pace, second: u64, rate: u64) -> [usize; 2] {
+        [second, second + 1].map(|second| {
+            let of = |n| Time(second * 1_000_000_000 + n * 1_000_000_000 / rate);
+            (0..rate)
+                .filter(|n| {
+                    pace.update(of(*n));
+                    !pace.skips()
+                })
+                .count()
+        })
+    }
+
+    #[test]
+    fn a_pace_takes_all_of_few_samples_and_about_enough_of_many_from_the_second_second_on() {
+        let mut pace = Pace::new(1000);
+        assert_eq!(taken(&mut pace, 10, 900), [900, 900]);
+        let [first, second] = taken(&mut pace, 12, 50_000);
+        assert!((1000..=6000).contains(&first) && (900..=1000).contains(&second), "{first}, {second}");
+        assert_eq!(taken(&mut pace, 14, 10)[1], 10, "a stride is not kept for longer than a second");
     }
 }

@@ -193,7 +193,9 @@ impl Prefixes {
         alarmed: &[Target],
     ) -> bool {
         let mut any = false;
-        for index in 0..self.cells.len() {
+        // Without thresholds above hosts there is nothing to sum, and workers do not count cells.
+        let cells = if self.nodes.is_empty() { 0 } else { self.cells.len() };
+        for index in 0..cells {
             let id = CellId(u32::try_from(index).unwrap_or(u32::MAX));
             if !shards.clone().any(|s| s.cell_touched_since(id, tick)) {
                 continue;

@@ -193,8 +193,13 @@ impl Scan {
             Unit::Bytes => average.bytes[d],
         };
         let mut found: Vec<(HostId, Average)> = self.averages().filter(|(_, average)| of(average) >= 1.0).collect();
-        found.sort_by(|a, b| of(&b.1).total_cmp(&of(&a.1)).then(a.0.cmp(&b.0)));
-        found.truncate(count);
+        let order = |a: &(HostId, Average), b: &(HostId, Average)| of(&b.1).total_cmp(&of(&a.1)).then(a.0.cmp(&b.0));
+        // Of a million hosts a few are asked for.
+        if found.len() > count {
+            found.select_nth_unstable_by(count, order);
+            found.truncate(count);
+        }
+        found.sort_unstable_by(order);
         found.into_iter().filter_map(|(host, average)| Some((hosts.prefix(host)?, average))).collect()
     }
 
