@@ -314,6 +314,7 @@ impl Saver {
     /// Saves what is not saved yet.
     fn stop(self) {
         self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
         let _ = self.thread.join();
     }
 }
@@ -322,19 +323,18 @@ impl Saver {
 /// first seconds after the next start.
 fn keep_templates(templates: &Templates, path: &Path, stop: &AtomicBool) {
     let mut saved = templates.changes();
-    let mut waited = Duration::ZERO;
     loop {
+        // Woken early, which may be for nothing: then it is saved early.
+        std::thread::park_timeout(SAVE);
         let stopping = stop.load(Ordering::Acquire);
         let changes = templates.changes();
-        if (stopping || waited >= SAVE) && changes != saved {
+        if changes != saved {
             saved = changes;
             let _ = state::save(templates, path);
         }
         if stopping {
             return;
         }
-        waited = if waited >= SAVE { Duration::ZERO } else { waited + WAIT };
-        std::thread::sleep(WAIT);
     }
 }
 
@@ -455,9 +455,30 @@ impl Every {
     }
 }
 
-/// When a worker has emptied its socket, it lets datagrams gather for so long: being woken for every single one costs more than
-/// reading it. A small part of the detector's tick, and nothing is lost: a socket that fills faster is never empty.
-const GATHER: Duration = Duration::from_millis(2);
+/// When a worker has emptied its socket, it lets datagrams gather: being woken for every single one costs more than reading it.
+/// A small part of the detector's tick, and nothing is lost: the more of the receive buffer fills meanwhile, the shorter.
+struct Gather {
+    span: Duration,
+}
+
+impl Gather {
+    const SHORTEST: Duration = Duration::from_millis(2);
+    const LONGEST: Duration = Duration::from_millis(10);
+    /// Part of the receive buffer that may fill meanwhile: a burst may be so many times the rate before it.
+    const PART: u32 = 16;
+
+    /// Sleeps, and learns how long it may sleep the next time.
+    fn sleep(&mut self, socket: &UdpSocket) {
+        std::thread::sleep(self.span);
+        let part = sys::ReceiveBuffer::of(socket).map_or(1, |buffer| buffer.used / (buffer.size / Self::PART).max(1));
+        self.span = match part {
+            0 => (self.span * 3 / 2).min(Self::LONGEST),
+            1 => self.span,
+            _ => Self::SHORTEST,
+        };
+    }
+}
+
 /// Samples of datagrams are handed over when there are as many, and at the end of a system call's datagrams.
 const HAND_OVER: usize = 256;
 
@@ -472,6 +493,7 @@ fn receive(
     let mut batch = sys::Batch::new(socket);
     let mut samples = Vec::with_capacity(2 * HAND_OVER);
     let mut publish = Every::new(PUBLISH);
+    let mut gather = Gather { span: Gather::SHORTEST };
     let mut left = LEFT_OVER;
     // What waits in the socket when the worker is to end was sent to us: it is counted still.
     while left > 0 {
@@ -505,10 +527,10 @@ fn receive(
         if publish.is_due(now) {
             let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
             shared.decoder.clone_from(decoder.statistics());
-            shared.kernel_drops = sys::kernel_drops(socket).unwrap_or(0).into();
+            shared.kernel_drops = sys::ReceiveBuffer::of(socket).map_or(0, |buffer| buffer.drops.into());
         }
         if is_empty {
-            std::thread::sleep(GATHER);
+            gather.sleep(socket);
         }
     }
 }

@@ -17,4 +17,4 @@ pub mod socket;
 
 pub use memory::{HugeSlice, prefetch};
 pub use ring::{Ring, RingFrame, RingOptions, interface_index, pin_thread};
-pub use socket::{Batch, kernel_drops, raise_receive_buffer};
+pub use socket::{Batch, ReceiveBuffer, raise_receive_buffer};

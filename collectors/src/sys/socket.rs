@@ -180,26 +180,41 @@ pub fn raise_receive_buffer(socket: &impl AsRawFd, bytes: usize) -> bool {
     set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX))
 }
 
-/// Datagrams that the kernel dropped because the socket's buffer was full, since it was opened (`SO_MEMINFO`); `None` where
-/// the kernel does not say.
-#[must_use]
-pub fn kernel_drops(socket: &UdpSocket) -> Option<u32> {
-    /// Place of the drop counter (linux/sock_diag.h, `SK_MEMINFO_DROPS`).
-    const DROPS: usize = 8;
-    let mut info = [0u32; DROPS + 1];
-    let mut length = socklen::<[u32; DROPS + 1]>();
-    // SAFETY: the kernel writes at most `length` octets to `info`, which is that long and outlives the call; the file
-    // descriptor is open as long as `socket` is borrowed.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            info.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    (result == 0 && length as usize >= size_of_val(&info)).then_some(info[DROPS])
+/// What the kernel says of a socket's receive buffer (`SO_MEMINFO`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceiveBuffer {
+    /// Octets in use, with the kernel's own overhead.
+    pub used: u32,
+    /// Octets there are.
+    pub size: u32,
+    /// Datagrams dropped since the socket was opened because the buffer was full.
+    pub drops: u32,
+}
+
+impl ReceiveBuffer {
+    /// How the buffer is now; `None` where the kernel does not say.
+    #[must_use]
+    pub fn of(socket: &UdpSocket) -> Option<Self> {
+        // Places in the answer (linux/sock_diag.h, `SK_MEMINFO_*`).
+        const USED: usize = 0;
+        const SIZE: usize = 1;
+        const DROPS: usize = 8;
+        let mut info = [0u32; DROPS + 1];
+        let mut length = socklen::<[u32; DROPS + 1]>();
+        // SAFETY: the kernel writes at most `length` octets to `info`, which is that long and outlives the call; the file
+        // descriptor is open as long as `socket` is borrowed.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                info.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let is_whole = result == 0 && length as usize >= size_of_val(&info);
+        is_whole.then_some(Self { used: info[USED], size: info[SIZE], drops: info[DROPS] })
+    }
 }
 
 #[cfg(test)]
@@ -227,11 +242,12 @@ mod tests {
         let receiver = receiver();
         let sender = UdpSocket::bind("127.0.0.1:0").expect("binds");
         let address = receiver.local_addr().expect("bound");
-        assert_eq!(kernel_drops(&receiver), Some(0));
+        assert_eq!(ReceiveBuffer::of(&receiver).map(|b| (b.used, b.drops)), Some((0, 0)));
         for _ in 0..2000 {
             sender.send_to(&[0; 1400], address).expect("loopback");
         }
-        assert!(kernel_drops(&receiver).expect("Linux says") > 0);
+        let full = ReceiveBuffer::of(&receiver).expect("Linux says");
+        assert!(full.drops > 0 && full.used > full.size / 2, "{full:?}");
     }
 
     #[test]
