@@ -111,6 +111,11 @@ impl Announcers {
         self.store.as_ref().is_none_or(Store::is_durable) || now.since(since) >= DISK
     }
 
+    /// Whether a set of routes waits for the disk.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     fn release(&mut self, now: Time, entries: &mut Vec<Entry>) {
         let durable = self.store.as_ref().is_none_or(Store::is_durable);
         if durable {

@@ -560,11 +560,20 @@ impl Control {
                 self.remember_rates(now);
             }
             self.learned.offer(now, self.pipeline.detector());
-            let wait = if self.pipeline.is_collecting() { COLLECT } else { next.since(clock::now()) };
-            self.serve(wait.min(TICK / 5));
+            let wait = match (self.pipeline.is_collecting(), self.is_quiet()) {
+                (true, _) => COLLECT,
+                (false, false) => TICK / 5,
+                (false, true) => TICK,
+            };
+            self.serve(wait.min(next.since(clock::now())));
         }
         self.announcers.stop();
         self.learned.stop(self.pipeline.detector());
+    }
+
+    /// Whether nothing is under way that a look before the next tick could hasten.
+    fn is_quiet(&self) -> bool {
+        self.pipeline.detector().attacks().is_empty() && self.acted.is_empty() && !self.announcers.is_waiting()
     }
 
     /// Does what callers ask for while waiting for the next tick.
