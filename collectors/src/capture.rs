@@ -110,6 +110,10 @@ impl Reader {
 
     fn next_frame(&mut self) -> Result<Option<Frame>, CaptureError> {
         loop {
+            // The parser takes this for granted.
+            if self.legacy.is_none() && is_short_block(self.inner.data()) {
+                return Err(self.broken("a block claims to be shorter than its own frame"));
+            }
             let (consumed, frame) = match self.inner.next() {
                 Ok((consumed, block)) => {
                     let frame = match block {
@@ -162,6 +166,14 @@ impl Reader {
     fn broken(&self, reason: &str) -> CaptureError {
         CaptureError::Format { path: self.path.clone(), frames: self.frames, reason: reason.to_owned() }
     }
+}
+
+/// Whether a pcapng block that begins here has fewer octets than its type and its two lengths take, in either byte order.
+fn is_short_block(data: &[u8]) -> bool {
+    data.first_chunk::<8>().is_some_and(|head| match head[4..] {
+        [length, 0, 0, 0] | [0, 0, 0, length] => length < 12,
+        _ => false,
+    })
 }
 
 fn reason<I: std::fmt::Debug>(error: &PcapError<I>) -> String {
