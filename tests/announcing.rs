@@ -304,6 +304,8 @@ struct Attacks<'a> {
     captures: Vec<PathBuf>,
     running: [Option<Process>; 3],
     started: usize,
+    /// A mirror port that shows nothing at all is taken for a broken one, and attacks do not end by that.
+    _ordinary: Process,
 }
 
 impl<'a> Attacks<'a> {
@@ -313,7 +315,14 @@ impl<'a> Attacks<'a> {
             recording.dns_amplification(traffic::host(last), 0.0, 1.0, 5000.0);
             folder.capture(&format!("attack-{last}.pcap"), &mut recording)
         };
-        Self { ns, folder, captures: (100..103).map(capture).collect(), running: [None, None, None], started: 0 }
+        let mut recording = Recording::new(1);
+        recording.ordinary(traffic::host(50), 0.0, 10.0, 20.0);
+        let ordinary = folder.capture("ordinary.pcap", &mut recording);
+        let mut command = ns.command("tcpreplay");
+        command.args(["-q", "-K", "-i", "vx1", "-p", "20", "--loop", "0"]).arg(ordinary);
+        let ordinary = Process::start(folder, "ordinary", &mut command);
+        let captures = (100..103).map(capture).collect();
+        Self { ns, folder, captures, running: [None, None, None], started: 0, _ordinary: ordinary }
     }
 
     fn start(&mut self, which: u64) {
