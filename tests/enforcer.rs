@@ -6,14 +6,19 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use support::{FLOODWALL, has_lab};
+
+/// Times and rates are measured, and the kernel changes one table of all namespaces at a time: each check has the machine for itself.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Runs a check of the lab; its output is shown when it fails.
 fn check(words: &[&str]) {
     if !has_lab(&["ip", "nft", "python3", "tcpreplay"]) {
         return;
     }
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/enforcer/lab.py");
     let output = Command::new("python3")
         .arg(script)
