@@ -43,7 +43,7 @@ fn row(e: &ExporterStatus) -> Vec<String> {
 fn remarks(e: &ExporterStatus) -> String {
     let mut remarks = Vec::new();
     if let Some(peer) = &e.peer {
-        remarks.push(format!("filtered by {peer}"));
+        remarks.push(format!("stands for the router of peer {peer}"));
     }
     if let Some(measured) = e.measured_rate {
         remarks.push(format!("announces 1:{}, its counters show 1:{measured}", e.sampling_rate));
