@@ -42,28 +42,33 @@ impl Port {
     pub(crate) fn open(&self) -> Result<(Capture, Option<String>), StartError> {
         let name = &self.interface.name;
         let fail = |error: pcap::Error| StartError::Capture { interface: name.clone(), error };
-        if let Some(link) = ring_link(name)
-            && let Some(index) = sys::interface_index(name)
-        {
-            let program = match &self.interface.filter {
-                Some(expression) => filter::compile(expression).map_err(fail)?,
-                None => Vec::new(),
-            };
-            let program = filter::program(&program, SNAPLEN, self.interface.software_sampling);
-            // The workers of an interface share its frames by flow; groups are told apart by the interface's index.
-            let fanout = (self.interface.workers > 1).then_some(u16::try_from(index & 0xffff).unwrap_or(0));
-            let options = RingOptions { interface: index, blocks: RING_BLOCKS, fanout, program: &program };
-            match Ring::open(&options) {
-                Ok(ring) => return Ok((Capture::Ring(ring, link), None)),
-                Err(error) if self.worker > 0 => return Err(fail(pcap::Error::PcapError(error.to_string()))),
-                Err(error) => {
-                    let capture = self.open_pcap().map_err(fail)?;
-                    let warning = format!("{name}: no AF_PACKET ring ({error}); libpcap is used, which costs more");
-                    return Ok((capture, Some(warning)));
-                }
+        let program = match &self.interface.filter {
+            Some(expression) => filter::compile(expression).map_err(fail)?,
+            None => Vec::new(),
+        };
+        match self.open_ring(&program) {
+            Ok((ring, link)) => Ok((Capture::Ring(ring, link), None)),
+            Err(error) if self.worker > 0 => Err(fail(pcap::Error::PcapError(error.to_string()))),
+            Err(error) => {
+                let capture = self.open_pcap().map_err(fail)?;
+                let warning = format!("{name}: no AF_PACKET ring ({error}); libpcap is used, which costs more");
+                Ok((capture, Some(warning)))
             }
         }
-        Ok((self.open_pcap().map_err(fail)?, None))
+    }
+
+    fn open_ring(&self, program: &[libc::sock_filter]) -> io::Result<(Ring, LinkType)> {
+        let interface =
+            sys::interface_index(&self.interface.name).ok_or_else(|| io::Error::other("no interface of that name"))?;
+        let program = filter::program(program, SNAPLEN, self.interface.software_sampling);
+        // The workers of an interface share its frames by flow; groups are told apart by the interface's index.
+        let fanout = (self.interface.workers > 1).then_some(u16::try_from(interface & 0xffff).unwrap_or(0));
+        let ring = Ring::open(&RingOptions { interface, blocks: RING_BLOCKS, fanout, program: &program })?;
+        let hardware_type = ring.hardware_type()?;
+        let link = ring_link(hardware_type).ok_or_else(|| {
+            io::Error::other(format!("link layers of ARPHRD type {hardware_type} are left to libpcap"))
+        })?;
+        Ok((ring, link))
     }
 
     fn open_pcap(&self) -> Result<Capture, pcap::Error> {
@@ -81,13 +86,11 @@ impl Port {
     }
 }
 
-/// The link layer of an interface whose frames a ring shows as they are: Ethernet and loopback (`ARPHRD_ETHER`,
-/// `ARPHRD_LOOPBACK`), and tunnels of bare IP (`ARPHRD_NONE`). Others are left to libpcap.
-fn ring_link(name: &str) -> Option<LinkType> {
-    let kind = std::fs::read_to_string(format!("/sys/class/net/{name}/type")).ok()?;
-    match kind.trim() {
-        "1" | "772" => Some(LinkType::Ethernet),
-        "65534" => Some(LinkType::Ip),
+/// The link layer of an interface whose frames a ring shows as they are: Ethernet and loopback, and tunnels of bare IP.
+const fn ring_link(hardware_type: u16) -> Option<LinkType> {
+    match hardware_type {
+        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Some(LinkType::Ethernet),
+        libc::ARPHRD_NONE => Some(LinkType::Ip),
         _ => None,
     }
 }

@@ -136,6 +136,19 @@ impl Ring {
         set(&self.socket, libc::PACKET_ADD_MEMBERSHIP, &membership)
     }
 
+    /// The hardware type of the interface (`ARPHRD_*`): what its frames begin with.
+    ///
+    /// # Errors
+    /// Those of `getsockname`.
+    pub fn hardware_type(&self) -> io::Result<u16> {
+        // SAFETY: an all-zero address is a valid value: integers.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` octets to the address, which is that long and outlives the call.
+        let result = unsafe { libc::getsockname(self.socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(address.sll_hatype) }
+    }
+
     /// Waits until a block may be ready; false after the time is over.
     ///
     /// # Errors
@@ -355,6 +368,7 @@ mod tests {
         let options = RingOptions { interface, blocks: 4, fanout: None, program: &program };
         // Without CAP_NET_RAW there is nothing to test.
         let Ok(mut ring) = Ring::open(&options) else { return };
+        assert_eq!(ring.hardware_type().expect("bound"), libc::ARPHRD_LOOPBACK);
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
         let mark: [u8; 32] = std::array::from_fn(|i| i as u8 ^ 0x5a);
         socket.send_to(&mark, socket.local_addr().expect("bound")).expect("loopback");
