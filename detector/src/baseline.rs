@@ -7,6 +7,7 @@
 mod memory;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use collectors::{Fields, IpVersion, Origin, Sample, Time};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Learning, Unit};
+use crate::config::{HostGroup, Learning, Unit};
 use crate::prefixes::Scope;
 use crate::target::{Direction, Prefix, Target};
 
@@ -150,6 +151,16 @@ impl Reservoir {
     }
 }
 
+/// What an own host had in a second: packets and bytes by direction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HostSecond {
+    pub(crate) own: Prefix,
+    /// Index of its host group.
+    pub(crate) group: usize,
+    pub(crate) packets: [u64; 2],
+    pub(crate) bytes: [u64; 2],
+}
+
 /// What is known of the ordinary traffic of a target.
 #[derive(Debug, Clone, Default)]
 pub struct OrdinaryTraffic {
@@ -188,13 +199,17 @@ pub struct Learned {
     pub from: String,
 }
 
+/// Looked up thousands of times per second. Whatever walks through it brings it into an order.
+#[allow(clippy::disallowed_types, reason = "sorted wherever it is walked through")]
+type HostReservoirs = std::collections::HashMap<Prefix, Arc<Reservoir>>;
+
 /// See the module. What is learned is shared with a [`Memory`] that is being written, and copied only where it changes meanwhile.
 #[derive(Debug)]
 pub struct Baselines {
     learning: Learning,
     histograms: BTreeMap<Key, Arc<Histogram<u32>>>,
     sums: usize,
-    hosts: BTreeMap<Prefix, Arc<Reservoir>>,
+    hosts: HostReservoirs,
     groups: BTreeMap<String, Arc<Reservoir>>,
     random: u64,
     quiet: Vec<Prefix>,
@@ -208,7 +223,7 @@ impl Baselines {
             learning,
             histograms: BTreeMap::new(),
             sums: 0,
-            hosts: BTreeMap::new(),
+            hosts: HostReservoirs::new(),
             groups: BTreeMap::new(),
             random: seed | 1,
             quiet: Vec::new(),
@@ -227,9 +242,25 @@ impl Baselines {
         self.random >> 11
     }
 
-    /// Learns a second's rate of a host of a group.
-    pub(crate) fn host_rate(&mut self, now: Time, group: &str, direction: Direction, unit: Unit, rate: u64) {
-        self.record(now, Subject::Hosts(group.to_owned()), direction, unit, rate);
+    /// Learns a second (or what was taken for one: `seconds`) of some hosts; brings them into another order.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates")]
+    pub(crate) fn learn_hosts(&mut self, now: Time, seconds: f64, groups: &[HostGroup], learned: &mut [HostSecond]) {
+        for host in &*learned {
+            if let Some(reservoir) = self.hosts.get_mut(&host.own) {
+                Arc::make_mut(reservoir).rate(host.packets, seconds);
+            }
+        }
+        learned.sort_unstable_by_key(|host| host.group);
+        for of_group in learned.chunk_by(|a, b| a.group == b.group) {
+            let name = &groups[of_group[0].group].name;
+            for direction in Direction::ALL {
+                let d = direction as usize;
+                let rate = |units: u64| (units as f64 / seconds) as u64;
+                let subject = || Subject::Hosts(name.clone());
+                self.record(now, subject(), direction, Unit::Packets, of_group.iter().map(|h| rate(h.packets[d])));
+                self.record(now, subject(), direction, Unit::Bytes, of_group.iter().map(|h| rate(h.bytes[d])));
+            }
+        }
     }
 
     /// Learns a second's rate of a sum.
@@ -249,32 +280,48 @@ impl Baselines {
             }
             self.sums += 1;
         }
-        self.record(now, subject, direction, unit, rate);
+        self.record(now, subject, direction, unit, std::iter::once(rate));
     }
 
-    fn record(&mut self, now: Time, subject: Subject, direction: Direction, unit: Unit, rate: u64) {
-        if !self.learning.is_on || rate == 0 {
+    /// Rates of one subject go into its histogram of all hours, and into that of the hour.
+    fn record(
+        &mut self,
+        now: Time,
+        subject: Subject,
+        direction: Direction,
+        unit: Unit,
+        rates: impl Iterator<Item = u64> + Clone,
+    ) {
+        let rates = rates.filter(|rate| *rate > 0);
+        if !self.learning.is_on || rates.clone().next().is_none() {
             return;
         }
         // Sums are learned over all hours only: there can be many.
         let of_hour = matches!(subject, Subject::Hosts(_)).then(|| hour_of_week(now));
         for hour in [Some(ALL_HOURS), of_hour].into_iter().flatten() {
-            let key = (subject.clone(), hour, direction, unit);
-            let room = self.histograms.len() < MAX_HISTOGRAMS;
-            let histogram = match self.histograms.entry(key) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) if room => {
-                    let Ok(mut histogram) = Histogram::new(2) else { continue };
-                    histogram.auto(true);
-                    entry.insert(Arc::new(histogram))
-                }
-                std::collections::btree_map::Entry::Vacant(_) => {
-                    self.refused += 1;
-                    continue;
-                }
-            };
-            let _ = Arc::make_mut(histogram).record(rate.min(LARGEST_RATE));
+            let Some(histogram) = self.histogram((subject.clone(), hour, direction, unit)) else { continue };
+            for rate in rates.clone() {
+                let _ = histogram.record(rate.min(LARGEST_RATE));
+            }
         }
+    }
+
+    /// A histogram, new if need be and if there is room.
+    fn histogram(&mut self, key: Key) -> Option<&mut Histogram<u32>> {
+        let room = self.histograms.len() < MAX_HISTOGRAMS;
+        let histogram = match self.histograms.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) if room => {
+                let mut histogram = Histogram::new(2).ok()?;
+                histogram.auto(true);
+                entry.insert(Arc::new(histogram))
+            }
+            Entry::Vacant(_) => {
+                self.refused += 1;
+                return None;
+            }
+        };
+        Some(Arc::make_mut(histogram))
     }
 
     /// Keeps a sample of ordinary traffic of an own host.
@@ -285,24 +332,21 @@ impl Baselines {
             Some(reservoir) => Arc::make_mut(reservoir).add(ordinary, now, random),
             None => Arc::make_mut(self.groups.entry(group.to_owned()).or_default()).add(ordinary, now, random),
         }
-        if !self.hosts.contains_key(&own) && self.hosts.len() >= MAX_RESERVOIRS {
+        let random = self.draw();
+        if let Some(reservoir) = self.hosts.get_mut(&own) {
+            return Arc::make_mut(reservoir).add(ordinary, now, random);
+        }
+        if self.hosts.len() >= MAX_RESERVOIRS {
             let Some(quiet) = self.quiet.pop() else { return };
             self.hosts.remove(&quiet);
         }
-        let random = self.draw();
         Arc::make_mut(self.hosts.entry(own).or_default()).add(ordinary, now, random);
-    }
-
-    /// Learns a second's packets of an own host; only of those that have samples of their own.
-    pub(crate) fn packets(&mut self, own: Prefix, packets: [u64; 2], seconds: f64) {
-        if let Some(reservoir) = self.hosts.get_mut(&own) {
-            Arc::make_mut(reservoir).rate(packets, seconds);
-        }
     }
 
     /// Once a minute: finds hosts that make room.
     pub(crate) fn age(&mut self, now: Time) {
         self.quiet = self.hosts.iter().filter(|(_, r)| now.since(r.last) > QUIET).map(|(p, _)| *p).collect();
+        self.quiet.sort_unstable();
     }
 
     /// Ordinary traffic of a target before `started`, less what is too fresh to be trusted. Its own if there is enough, else
@@ -317,7 +361,12 @@ impl Baselines {
             old.filter(|o| o.direction == target.direction).map(|o| o.to(own.unwrap_or(target.prefix))).collect()
         };
         let d = target.direction as usize;
-        let hosts = self.hosts.range(target.prefix..).take_while(|(p, _)| target.prefix.contains(p));
+        let mut hosts: Vec<(&Prefix, &Arc<Reservoir>)> = match self.hosts.get_key_value(&target.prefix) {
+            Some(host) => vec![host],
+            None if target.prefix.is_host() => Vec::new(),
+            None => self.hosts.iter().filter(|(p, _)| target.prefix.contains(p)).collect(),
+        };
+        hosts.sort_unstable_by_key(|(host, _)| **host);
         let (mut samples, mut rate, mut seconds) = (Vec::new(), 0.0, 0.0f64);
         for (host, reservoir) in hosts {
             samples.extend(of(reservoir, Some(*host)));
@@ -383,7 +432,9 @@ impl Baselines {
 
     /// Hosts that have samples of their own, how many, and their ordinary packets per second (incoming, outgoing).
     pub fn reservoirs(&self) -> impl Iterator<Item = (Prefix, usize, [f64; 2])> {
-        self.hosts.iter().map(|(p, r)| (*p, r.kept.len(), r.rate))
+        let mut hosts: Vec<_> = self.hosts.iter().map(|(p, r)| (*p, r.kept.len(), r.rate)).collect();
+        hosts.sort_unstable_by_key(|(host, ..)| *host);
+        hosts.into_iter()
     }
 }
 
@@ -436,7 +487,8 @@ mod tests {
         for second in 0..5_000u64 {
             let port = if second < 4_700 { 443 } else { 53 };
             baselines.sample(Time::from_seconds(second, 0), own, "global", Direction::Incoming, &sample(second, port));
-            baselines.packets(own, [1_000, 0], 1.0);
+            let mut learned = [HostSecond { own, group: 0, packets: [1_000, 0], bytes: [0; 2] }];
+            baselines.learn_hosts(Time::from_seconds(second, 0), 1.0, &[HostGroup::default()], &mut learned);
         }
         let target = Target { prefix: own, direction: Direction::Incoming };
         let ordinary = baselines.ordinary(target, "global", Time::from_seconds(5_000, 0));
@@ -452,6 +504,12 @@ mod tests {
         assert!(!ordinary.is_own && ordinary.samples.len() > 300 && ordinary.samples.iter().all(|s| other.covers(s)));
     }
 
+    fn host_rate(baselines: &mut Baselines, now: Time, group: &str, packets: u64) {
+        let groups = [HostGroup { name: group.to_owned(), ..HostGroup::default() }];
+        let mut learned = [HostSecond { own: p("203.0.113.9"), group: 0, packets: [packets, 0], bytes: [0; 2] }];
+        baselines.learn_hosts(now, 1.0, &groups, &mut learned);
+    }
+
     #[test]
     fn percentiles_are_learned_by_hour_and_suggest_a_threshold() {
         let mut baselines = Baselines::new(Learning::default(), 1);
@@ -460,7 +518,7 @@ mod tests {
         for second in 0..7_200u64 {
             let (hour, rate) = if second % 2 == 0 { (10, 100) } else { (20, 5_000) };
             let now = Time::from_seconds(monday + hour * 3600 + second / 2, 0);
-            baselines.host_rate(now, "global", Direction::Incoming, Unit::Packets, rate);
+            host_rate(&mut baselines, now, "global", rate);
         }
         let learned = baselines.learned();
         assert_eq!(learned.len(), 1);
@@ -481,7 +539,7 @@ mod tests {
             baselines.sample(Time::from_seconds(1, 0), own, "global", Direction::Incoming, &sample(1, 1));
             baselines.sum_rate(Time(0), (Scope::Prefix, own), Direction::Incoming, Unit::Packets, 5);
             let group = format!("group{i}");
-            baselines.host_rate(Time(0), &group, Direction::Incoming, Unit::Packets, 5);
+            host_rate(&mut baselines, Time(0), &group, 5);
         }
         assert_eq!(baselines.hosts.len(), MAX_RESERVOIRS);
         assert!(baselines.histograms.len() <= MAX_HISTOGRAMS && baselines.sums == MAX_SUMS);

@@ -9,11 +9,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use collectors::sample::{protocol, tcp_flags};
-use collectors::sys::HugeSlice;
+use collectors::sys::{HugeSlice, prefetch};
 use collectors::{Origin, Sample};
 
 use crate::config::{Class, TrafficRule, Unit};
 use crate::hosts::{CellId, HostId};
+use crate::marks::{self, Beat, Marks, Places};
 use crate::pattern::Match;
 use crate::spills::Spills;
 use crate::target::Direction;
@@ -323,16 +324,19 @@ const CHUNK: usize = 64;
 
 type CellChunk = Box<[OnceLock<CellLine>]>;
 
-/// Slabs of 256 hosts whose lines are allocated together: 2 MiB, a huge page.
-const SLABS_PER_CHUNK: usize = 128;
+/// The lines of some slabs, allocated together: 2 MiB, a huge page.
+struct Chunk {
+    lines: HugeSlice<Line>,
+    marks: Box<Marks>,
+}
+
+const SLABS_PER_CHUNK: usize = marks::SLABS;
 
 /// The counters of one worker. See the module.
 pub struct Shard {
     layout: Layout,
     rules: Box<[TrafficRule]>,
-    chunks: Box<[OnceLock<HugeSlice<Line>>]>,
-    /// The tick in which a slab was last written, so that quiet slabs are not scanned.
-    touched: Box<[AtomicU32]>,
+    chunks: Box<[OnceLock<Chunk>]>,
     cells: Box<[OnceLock<CellChunk>]>,
     spills: Spills,
     /// To our networks.
@@ -374,7 +378,6 @@ impl Shard {
             layout: Layout::new(rules.len()),
             rules: rules.into(),
             chunks: (0..slab_capacity.div_ceil(SLABS_PER_CHUNK)).map(|_| OnceLock::new()).collect(),
-            touched: (0..slab_capacity).map(|_| AtomicU32::new(0)).collect(),
             cells: (0..cell_capacity.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
             spills: Spills::new(Layout::new(rules.len())),
             incoming: Traffic::default(),
@@ -396,7 +399,22 @@ impl Shard {
     #[inline]
     pub(crate) fn line(&self, host: HostId) -> &Line {
         let chunk = &self.chunks[host.slab() / SLABS_PER_CHUNK];
-        &chunk.get_or_init(|| HugeSlice::new(SLABS_PER_CHUNK * 256))[Self::place(host)]
+        let new = || Chunk { lines: HugeSlice::new(SLABS_PER_CHUNK * 256), marks: Marks::new() };
+        &chunk.get_or_init(new).lines[Self::place(host)]
+    }
+
+    fn marks(&self, slab: usize) -> Option<&Marks> {
+        Some(&self.chunks.get(slab / SLABS_PER_CHUNK)?.get()?.marks)
+    }
+
+    /// The hosts of a slab that were written in a round: see [`Marks`].
+    pub(crate) fn marked(&self, slab: usize, round: u32) -> Places {
+        self.marks(slab).map_or([0; 4], |marks| marks.of(slab, round))
+    }
+
+    /// Fetches a host's line ahead of its reading.
+    pub(crate) fn prefetch(&self, host: HostId) {
+        self.existing_line(host).into_iter().for_each(prefetch);
     }
 
     const fn place(host: HostId) -> usize {
@@ -491,13 +509,17 @@ impl Shard {
         host: HostId,
         direction: Direction,
         sample: &Sample,
-        tick: u32,
+        beat: Beat,
         rules: u32,
         trip: Trip,
     ) -> Option<Hot> {
-        let d = direction as usize;
-        if line.epoch.load(Ordering::Relaxed) != tick {
+        let (d, tick) = (direction as usize, beat.tick);
+        let epoch = line.epoch.load(Ordering::Relaxed);
+        if epoch != tick {
             line.epoch.store(tick, Ordering::Relaxed);
+            if !beat.has(epoch) {
+                self.marks(host.slab()).into_iter().for_each(|marks| marks.mark(host, beat.round));
+            }
             line.tick_packets.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
             line.tick_bytes.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
         }
@@ -506,10 +528,6 @@ impl Shard {
         bump32(&line.observed[d], sample.observed_packets() as u32);
         let packets = saturate(&line.tick_packets[d], sample.packets);
         let bytes = saturate(&line.tick_bytes[d], sample.bytes);
-        let touched = &self.touched[host.slab()];
-        if touched.load(Ordering::Relaxed) != tick {
-            touched.store(tick, Ordering::Relaxed);
-        }
         if !trip.is_on {
             return None;
         }
@@ -543,10 +561,10 @@ impl Shard {
         count_columns::<true>(spill.columns(), self.layout, d, sample, rules);
     }
 
-    /// Whether the slab was written in tick `since` or later (ticks wrap).
-    pub(crate) fn touched_since(&self, slab: usize, since: u32) -> bool {
-        self.chunks[slab / SLABS_PER_CHUNK].get().is_some()
-            && self.touched[slab].load(Ordering::Relaxed).wrapping_sub(since) < u32::MAX / 2
+    /// Whether the host was written in tick `since` or later (ticks wrap).
+    pub(crate) fn written_since(&self, host: HostId, since: u32) -> bool {
+        self.existing_line(host)
+            .is_some_and(|line| line.epoch.load(Ordering::Relaxed).wrapping_sub(since) < u32::MAX / 2)
     }
 
     /// Whether the cell was written in tick `since` or later (ticks wrap).
@@ -556,7 +574,7 @@ impl Shard {
     }
 
     fn existing_line(&self, host: HostId) -> Option<&Line> {
-        Some(&self.chunks[host.slab() / SLABS_PER_CHUNK].get()?[Self::place(host)])
+        Some(&self.chunks[host.slab() / SLABS_PER_CHUNK].get()?.lines[Self::place(host)])
     }
 
     /// Adds this shard's reading of a host to `totals`.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use collectors::Time;
@@ -19,10 +19,12 @@ use crate::counters::{Counts, Hot, Layout, Shard, Totals, Trip};
 use crate::exporters::Exporters;
 use crate::hosts::{HostId, Hosts, Lookup};
 use crate::life::{self, Ended};
+use crate::marks;
 use crate::meter::{Command, Meter, MeterConfig, Pulse, Remote, Whitelist};
 use crate::networks::{Membership, Networks};
 use crate::prefixes::{Crossed, Explained, Prefixes, Scope};
 use crate::scan::Scan;
+use crate::survey::{self, Survey};
 use crate::target::{Direction, Prefix, Target};
 use crate::tracks::Tracks;
 
@@ -134,7 +136,7 @@ impl Detector {
         let membership = Membership::new(&config.groups);
         let v6_lengths = &config.prefix_lengths.1;
         let hosts = Arc::new(Hosts::new(&networks, membership, v6_lengths, config.max_ipv6_hosts, seed));
-        let pulse = Arc::new(Pulse { tick: AtomicU32::new(2) });
+        let pulse = Arc::new(Pulse::new());
         let meter_config = meter_config(&config, &hosts, workers);
         let whitelist = Arc::new(whitelist(&config, Time(0)));
         let make = |worker| {
@@ -238,11 +240,7 @@ impl Detector {
         if self.overflowed {
             // Too many at once for the ring: whoever was written in this tick may be over its threshold.
             self.hot_drops = drops;
-            for slab in (0..self.hosts.slab_count()).filter(|s| self.is_touched(*s, tick)) {
-                let slab = u32::try_from(slab).unwrap_or(u32::MAX);
-                let of = |place| Begin { host: HostId::new(slab, place), worker: usize::MAX, totals: None };
-                hot.extend((0..256).map(of));
-            }
+            hot.extend(self.written_since(tick).map(|host| Begin { host, worker: usize::MAX, totals: None }));
         }
         // A host may have passed several trip counts: the first of each worker stays, they are all about one moment.
         hot.sort_unstable_by_key(|b| (b.host, b.worker));
@@ -250,8 +248,16 @@ impl Detector {
         hot
     }
 
-    fn is_touched(&self, slab: usize, since: u32) -> bool {
-        self.remotes.iter().any(|r| r.shard.touched_since(slab, since))
+    /// The hosts that were written in a tick, of the present round or the one before, or later.
+    fn written_since(&self, tick: u32) -> impl Iterator<Item = HostId> {
+        let round = self.pulse.beat().round;
+        (0..self.hosts.slab_count()).flat_map(move |slab| {
+            let shards = || self.remotes.iter().map(|r| &r.shard);
+            let marked = shards().flat_map(|s| [s.marked(slab, round), s.marked(slab, round.wrapping_sub(1))]);
+            let all = marked.fold([0; 4], marks::or);
+            let hosts = marks::places(all).map(move |place| marks::host_at(slab, place));
+            hosts.filter(move |host| shards().any(|s| s.written_since(*host, tick)))
+        })
     }
 
     /// Reads the hot hosts and those still active, and adds the tick to their levels. A host is looked at once: what comes after
@@ -528,16 +534,17 @@ impl Detector {
         }
     }
 
-    /// Once a second: averages of all hosts, baselines, and what has to be forgotten.
+    /// Once a second: averages of all hosts, baselines, and what has to be forgotten. The round that ends is read a tick later, when
+    /// no worker is in the middle of a batch of it.
     fn scan_if_due(&mut self, now: Time) {
-        if !self.scan.is_due(now) {
-            return;
+        if self.scan.closes(now, self.pulse.beat().round) {
+            return self.pulse.next_round();
         }
+        let Some(round) = self.scan.take_due() else { return };
         let attacked: Vec<Prefix> = self.attacks.keys().map(|t| t.prefix).collect();
         let shards: Vec<&Shard> = self.remotes.iter().map(|r| &*r.shard).collect();
-        let tick = self.pulse.tick.load(Ordering::Relaxed);
         let seconds = self.scan.seconds(now);
-        let active = self.scan.run(now, tick, &self.hosts, &shards, &attacked, &self.config, &mut self.baselines);
+        let active = self.scan.run(now, round, &self.hosts, &shards, &attacked, &self.config, &mut self.baselines);
         self.statistics.active_hosts = active;
         if self.config.learning.is_on {
             self.prefixes.learn(now, seconds, &attacked, &mut self.baselines);
@@ -553,7 +560,7 @@ impl Detector {
     /// Raises thresholds to what is usual, inside the operator's bounds (`adaptive_thresholds_percent`).
     fn adapt(&mut self, now: Time) {
         let learning = self.config.learning;
-        if learning.adaptive_percent == 0 || !self.scan.is_minute(now) {
+        if learning.adaptive_percent == 0 || !self.scan.is_minute() {
             return;
         }
         for (checks, group) in self.checks.iter_mut().zip(&self.config.groups) {
@@ -605,30 +612,16 @@ impl Detector {
         Some(totals)
     }
 
-    /// Averages of hosts over `average_calculation_time`, the largest first, at most `count`.
-    #[must_use]
-    pub fn top(&self, direction: Direction, unit: Unit, count: usize) -> Vec<(Prefix, crate::scan::Average)> {
-        self.scan.top(&self.hosts, direction, unit, count)
-    }
-
     /// Averages of one own host over `average_calculation_time`; zero for one never seen.
     #[must_use]
     pub fn average(&self, host: Prefix) -> crate::scan::Average {
         self.host_id(host).map(|host| self.scan.average(host)).unwrap_or_default()
     }
 
-    /// The same, summed over the hosts of each network of `networks_list`, in the order of the configuration.
+    /// The largest hosts, and sums over hosts.
     #[must_use]
-    pub fn network_averages(&self) -> Vec<(Prefix, crate::scan::Average)> {
-        self.scan.sums(&self.hosts, &self.config.networks)
-    }
-
-    /// The same, summed over the hosts of each host group, in the order of the configuration.
-    #[must_use]
-    pub fn group_averages(&self) -> Vec<(&str, crate::scan::Average)> {
-        let membership = self.hosts.membership();
-        let sums = self.scan.sums_by(&self.hosts, self.config.groups.len(), |host| membership.group_of_prefix(host));
-        self.config.groups.iter().map(|g| g.name.as_str()).zip(sums).collect()
+    pub fn survey(&self, wanted: &survey::Wanted<'_>) -> Survey {
+        Survey::new(&self.scan, &self.hosts, self.config.groups.len(), wanted)
     }
 
     /// The host group that a host or prefix belongs to.

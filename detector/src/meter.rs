@@ -15,6 +15,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::config::TrafficRule;
 use crate::counters::{CellLine, Hot, Line, Shard, Side, Trip, WATCH_CAPTURE, WATCH_FILTERS, bump};
 use crate::hosts::{CellId, HostId, Hosts, Lookup};
+use crate::marks::Beat;
 use crate::networks::Networks;
 use crate::pattern::{Match, Pattern};
 use crate::routers::{Routers, SharedRouters};
@@ -239,6 +240,29 @@ impl Pace {
 pub(crate) struct Pulse {
     /// The control thread's tick number.
     pub(crate) tick: AtomicU32,
+    /// The round of its scan and that round's first tick, in one word.
+    round: AtomicU64,
+}
+
+impl Pulse {
+    pub(crate) const fn new() -> Self {
+        Self { tick: AtomicU32::new(2), round: AtomicU64::new(2 << 32 | 2) }
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "two halves")]
+    pub(crate) fn beat(&self) -> Beat {
+        let round = self.round.load(Ordering::Acquire);
+        Beat { tick: self.tick.load(Ordering::Acquire), round: (round >> 32) as u32, first: round as u32 }
+    }
+
+    /// A new round begins. Called by the control thread only. Its first tick is the next one: in the present one hosts may have
+    /// been marked in the old round already, and those that go on are marked in the new one then.
+    pub(crate) fn next_round(&self) {
+        let Beat { tick, round, .. } = self.beat();
+        let first = tick.wrapping_add(1);
+        self.round.store(u64::from(round.wrapping_add(1)) << 32 | u64::from(first), Ordering::Release);
+    }
 }
 
 /// How a meter counts.
@@ -487,7 +511,7 @@ impl Meter {
         let Some(first) = batch.first() else { return };
         self.look_back.pace.update(first.time);
         self.ordinary_pace.update(first.time);
-        let tick = self.pulse.tick.load(Ordering::Acquire);
+        let beat = self.pulse.beat();
         let shard = Arc::clone(&self.shard);
         let mut volumes = [Volume::default(); Side::ALL.len()];
         let mut ends = [[End::FOREIGN; 2]; GROUP];
@@ -506,7 +530,7 @@ impl Meter {
                 match side {
                     Side::Other | Side::Duplicate => {}
                     Side::Internal if !self.config.process_internal => {}
-                    Side::Internal | Side::Incoming | Side::Outgoing => self.count_one(&shard, sample, ends, tick),
+                    Side::Internal | Side::Incoming | Side::Outgoing => self.count_one(&shard, sample, ends, beat),
                 }
             }
         }
@@ -514,7 +538,7 @@ impl Meter {
     }
 
     #[inline]
-    fn count_one(&mut self, shard: &Shard, sample: &Sample, ends: &[End<'_>; 2], tick: u32) {
+    fn count_one(&mut self, shard: &Shard, sample: &Sample, ends: &[End<'_>; 2], beat: Beat) {
         let [destination, source] = ends;
         if destination.is_full() || source.is_full() {
             shard.overflow.count(sample);
@@ -522,10 +546,10 @@ impl Meter {
         self.look_back.push(sample);
         let rules = if self.config.rules.is_empty() { 0 } else { shard.rules_of(sample) };
         if self.config.process[Direction::Incoming as usize] {
-            self.count_end(shard, destination, Direction::Incoming, sample, tick, rules);
+            self.count_end(shard, destination, Direction::Incoming, sample, beat, rules);
         }
         if self.config.process[Direction::Outgoing as usize] {
-            self.count_end(shard, source, Direction::Outgoing, sample, tick, rules);
+            self.count_end(shard, source, Direction::Outgoing, sample, beat, rules);
         }
         // What is not taken is dropped: a sample of ordinary traffic need not be complete.
         if self.config.learns && !sample.dropped && !self.ordinary_pace.skips() {
@@ -541,7 +565,7 @@ impl Meter {
         end: &End<'_>,
         direction: Direction,
         sample: &Sample,
-        tick: u32,
+        beat: Beat,
         rules: u32,
     ) {
         let (host, cell) = match end.lookup {
@@ -568,11 +592,11 @@ impl Meter {
         let now = (sample.duration_ms > 0 && is_large).then(|| spread.take(host, cell(), direction, sample)).flatten();
         let counted = now.as_ref().unwrap_or(sample);
         if let Some(cell_line) = cell_line {
-            shard.count_cell(cell_line, direction, counted, tick, rules);
+            shard.count_cell(cell_line, direction, counted, beat.tick, rules);
         }
         let trip = config.trip(cell_line.map_or(0, |c| c.kind));
         if let (Some(host), Some(line)) = (host, end.line)
-            && let Some(passed) = shard.count(line, host, direction, counted, tick, rules, trip)
+            && let Some(passed) = shard.count(line, host, direction, counted, beat, rules, trip)
         {
             push_hot(shard, hot, passed);
         }
@@ -611,7 +635,7 @@ impl Meter {
             let served = self.served.load(Ordering::Relaxed);
             self.served.store(served.wrapping_add(1), Ordering::Release);
         }
-        let tick = self.pulse.tick.load(Ordering::Acquire);
+        let beat = self.pulse.beat();
         let Self { shard, hosts, config, spread, hot, filtering, .. } = self;
         spread.release(now, |host, cell, direction, sample| {
             let cell_line = cell_line(shard, hosts, cell);
@@ -623,11 +647,11 @@ impl Meter {
             }
             let rules = if config.rules.is_empty() { 0 } else { shard.rules_of(sample) };
             if config.cells {
-                shard.count_cell(cell_line, direction, sample, tick, rules);
+                shard.count_cell(cell_line, direction, sample, beat.tick, rules);
             }
             if let Some(host) = host
                 && let trip = config.trip(cell_line.kind)
-                && let Some(passed) = shard.count(shard.line(host), host, direction, sample, tick, rules, trip)
+                && let Some(passed) = shard.count(shard.line(host), host, direction, sample, beat, rules, trip)
             {
                 push_hot(shard, hot, passed);
             }

@@ -1,15 +1,19 @@
 //! `Scan`: once a second, every host that had traffic: averages, baselines, and IPv6 hosts that have gone quiet.
+//!
+//! Workers mark the hosts they write ([`crate::marks`]); the scan reads those and no others. The averages of all others fall
+//! without being touched: an average is kept as it was when its host was last read, and falls when it is asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use collectors::Time;
+use collectors::sys::prefetch;
 
-use crate::baseline::Baselines;
-use crate::config::{Config, Unit};
+use crate::baseline::{Baselines, HostSecond};
+use crate::config::Config;
 use crate::counters::{Shard, Totals};
 use crate::hosts::{HostId, Hosts};
-use crate::target::{Direction, Prefix};
+use crate::marks::{self, Places, host_at};
+use crate::target::Prefix;
 
 /// Rates that go into histograms per second, at most; of more hosts, every n-th.
 const LEARNED: u64 = 2000;
@@ -17,6 +21,12 @@ const LEARNED: u64 = 2000;
 const QUIET: Duration = Duration::from_secs(60);
 /// Slabs of IPv6 hosts looked at for quiet ones per second.
 const AGED_SLABS: usize = 256;
+/// Scans are this long apart.
+const PERIOD: Duration = Duration::from_secs(1);
+/// A rate below this, per second, is none.
+const NOTHING: f32 = 0.01;
+/// After so many time constants nothing is left of any average: 10^10 has fallen below [`NOTHING`].
+const FORGOTTEN: f32 = 30.0;
 
 /// Averages of one host.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -27,32 +37,78 @@ pub struct Average {
     pub bytes: [f32; 2],
 }
 
-/// What the scan knows of a host, in 36 bytes: earlier counters modulo 2^32 (bytes in units of 64), averages, and when it was seen.
+impl Average {
+    /// Adds another one.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for d in 0..2 {
+            self.packets[d] += other.packets[d];
+            self.bytes[d] += other.bytes[d];
+        }
+    }
+
+    fn fall(&mut self, keep: f32) {
+        let fall = |rate: &mut f32| {
+            let left = *rate * keep;
+            *rate = if left < NOTHING { 0.0 } else { left };
+        };
+        self.packets.iter_mut().chain(&mut self.bytes).for_each(fall);
+    }
+}
+
+/// What the scan knows of a host, in 36 bytes: earlier counters modulo 2^32 (bytes in units of 64), averages, and when it was read.
 #[derive(Debug, Clone, Copy, Default)]
 struct Row {
     packets: [u32; 2],
     bytes64: [u32; 2],
     average: Average,
-    seen: u32,
+    seen: Stamp,
 }
+
+/// Tenths of a second since the scan began, from 1 (13 years fit); 0 is never.
+type Stamp = u32;
+
+/// The rows of a slab, and when the last of them was read.
+#[derive(Debug)]
+struct Slab {
+    rows: Box<[Row]>,
+    seen: Stamp,
+}
+
+/// What a second of a host added: packets and bytes by direction.
+type Added = ([u32; 2], [u64; 2]);
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Scan {
-    rows: Vec<Option<Box<[Row]>>>,
+    slabs: Vec<Option<Slab>>,
     average: Duration,
+    began: Time,
+    /// The last round's end, and when it was read.
+    closed: Time,
     last: Time,
-    /// The tick of the last scan.
-    tick: u32,
+    /// A round that has ended and is to be read at the next tick.
+    pending: Option<u32>,
     active: u64,
     round: u64,
     hand: usize,
+    /// Kept for its memory.
+    learned: Vec<HostSecond>,
 }
 
 impl Scan {
     pub(crate) fn new(slabs: usize, average: Duration) -> Self {
-        let rows = (0..slabs).map(|_| None).collect();
-        Self { rows, average, last: Time(0), tick: 0, active: 0, round: 0, hand: 0 }
+        Self {
+            slabs: (0..slabs).map(|_| None).collect(),
+            average,
+            began: Time(0),
+            closed: Time(0),
+            last: Time(0),
+            pending: None,
+            active: 0,
+            round: 0,
+            hand: 0,
+            learned: Vec::new(),
+        }
     }
 
     pub(crate) fn average_over(&mut self, average: Duration) {
@@ -60,11 +116,21 @@ impl Scan {
     }
 
     pub(crate) fn begin(&mut self, now: Time) {
-        self.last = now;
+        (self.began, self.closed, self.last) = (now, now, now);
     }
 
-    pub(crate) fn is_due(&self, now: Time) -> bool {
-        now.since(self.last) >= Duration::from_secs(1)
+    /// Once a second the present round ends; true when it has just done so.
+    pub(crate) fn closes(&mut self, now: Time, round: u32) -> bool {
+        let closes = self.pending.is_none() && now.since(self.closed) >= PERIOD;
+        if closes {
+            (self.pending, self.closed) = (Some(round), now);
+        }
+        closes
+    }
+
+    /// The round to be read now, if one ended a tick ago.
+    pub(crate) fn take_due(&mut self) -> Option<u32> {
+        self.pending.take()
     }
 
     /// Seconds since the last scan.
@@ -73,83 +139,55 @@ impl Scan {
     }
 
     /// Whether this is the first scan of a minute.
-    pub(crate) fn is_minute(&self, _: Time) -> bool {
+    pub(crate) fn is_minute(&self) -> bool {
         self.round % 60 == 1
     }
 
-    /// Reads every slab written since the last scan; returns how many hosts had traffic.
-    #[allow(
-        clippy::too_many_arguments,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "one call; rates, and counters modulo 2^32"
-    )]
+    #[allow(clippy::cast_possible_truncation, reason = "13 years")]
+    fn stamp(&self, now: Time) -> Stamp {
+        (now.since(self.began).as_millis() / 100) as Stamp + 1
+    }
+
+    /// Reads every host written in a round; returns how many had traffic.
+    #[allow(clippy::too_many_arguments, reason = "one call")]
     pub(crate) fn run(
         &mut self,
         now: Time,
-        tick: u32,
+        round: u32,
         hosts: &Hosts,
         shards: &[&Shard],
         attacked: &[Prefix],
         config: &Config,
         baselines: &mut Baselines,
     ) -> u64 {
-        let seconds = now.since(self.last).as_secs_f64();
-        let keep = (-seconds / self.average.as_secs_f64().max(0.1)).exp() as f32;
+        let pace = Pace::new(self, now);
+        // Of every n-th host with traffic the baselines learn.
         let stride = self.active / LEARNED + 1;
-        let (since, second) = (self.tick, (now.0 / 1_000_000_000) as u32);
-        (self.last, self.tick) = (now, tick);
+        self.last = now;
         self.round += 1;
+        self.learned.clear();
         let mut active = 0;
-        for slab in 0..hosts.slab_count().min(self.rows.len()) {
-            let touched = shards.iter().any(|s| s.touched_since(slab, since));
-            if !touched && self.rows[slab].is_none() {
+        for slab in 0..hosts.slab_count().min(self.slabs.len()) {
+            let marked = shards.iter().map(|s| s.marked(slab, round)).fold([0; 4], marks::or);
+            if marked == [0; 4] {
                 continue;
             }
-            if !touched {
-                // Only averages have to fall, until they are nothing.
-                if let Some(rows) = &mut self.rows[slab] {
-                    rows.iter_mut().for_each(|row| fall(&mut row.average, keep));
-                }
-                continue;
-            }
-            let rows = self.rows[slab].get_or_insert_with(|| vec![Row::default(); 256].into());
-            for (place, row) in (0u32..).zip(rows.iter_mut()) {
-                let host = HostId::new(slab as u32, place);
-                let mut totals = Totals::default();
-                shards.iter().for_each(|s| s.read(host, &mut totals));
-                let packets = [0, 1].map(|d| (totals.packets[d] as u32).wrapping_sub(row.packets[d]));
-                let bytes =
-                    [0, 1].map(|d| u64::from(((totals.bytes[d] >> 6) as u32).wrapping_sub(row.bytes64[d])) << 6);
-                fall(&mut row.average, keep);
-                if packets == [0; 2] && bytes == [0; 2] {
-                    continue;
-                }
+            let rows = self.slabs[slab].get_or_insert_with(|| Slab { rows: vec![Row::default(); 256].into(), seen: 0 });
+            rows.seen = pace.stamp;
+            for (host, row) in fetched(slab, marked, &mut rows.rows, shards) {
+                let Some((packets, bytes)) = pace.read(host, row, shards) else { continue };
                 active += 1;
-                row.packets = totals.packets.map(|p| p as u32);
-                row.bytes64 = totals.bytes.map(|b| (b >> 6) as u32);
-                row.seen = second;
-                for d in 0..2 {
-                    row.average.packets[d] += (f64::from(packets[d]) / seconds) as f32 * (1.0 - keep);
-                    row.average.bytes[d] += (bytes[d] as f64 / seconds) as f32 * (1.0 - keep);
-                }
-                if !config.learning.is_on || !(active + self.round).is_multiple_of(stride) {
-                    continue;
-                }
-                let Some(own) = hosts.prefix(host) else { continue };
-                if attacked.iter().any(|p| p.contains(&own)) {
-                    continue;
-                }
-                baselines.packets(own, packets.map(u64::from), seconds);
-                let group = &config.groups[hosts.membership().group_of(own.version(), own.bits())].name;
-                for direction in Direction::ALL {
-                    let d = direction as usize;
-                    let rate = |n: u64| (n as f64 / seconds) as u64;
-                    baselines.host_rate(now, group, direction, Unit::Packets, rate(packets[d].into()));
-                    baselines.host_rate(now, group, direction, Unit::Bytes, rate(bytes[d]));
+                if (active + self.round).is_multiple_of(stride)
+                    && let Some(own) = hosts.prefix(host)
+                    && !attacked.iter().any(|p| p.contains(&own))
+                {
+                    let group = hosts.membership().group_of(own.version(), own.bits());
+                    self.learned.push(HostSecond { own, group, packets: packets.map(u64::from), bytes });
                 }
             }
+        }
+        if config.learning.is_on {
+            baselines.learn_hosts(now, pace.seconds, &config.groups, &mut self.learned);
         }
         if self.round.is_multiple_of(60) {
             baselines.age(now);
@@ -159,21 +197,21 @@ impl Scan {
     }
 
     /// Takes the counters of IPv6 hosts that have long been quiet; returns how many.
-    #[allow(clippy::cast_possible_truncation, reason = "seconds modulo 2^32")]
+    #[allow(clippy::cast_possible_truncation, reason = "600 seconds")]
     pub(crate) fn age(&mut self, now: Time, hosts: &Hosts, attacked: &[Prefix]) -> u64 {
-        let quiet = if hosts.is_v6_crowded() { QUIET } else { QUIET * 10 }.as_secs() as u32;
-        let second = (now.0 / 1_000_000_000) as u32;
+        let quiet = if hosts.is_v6_crowded() { QUIET } else { QUIET * 10 }.as_secs() as u32 * 10;
+        let stamp = self.stamp(now);
         let mut aged = 0;
-        let count = hosts.slab_count().min(self.rows.len());
+        let count = hosts.slab_count().min(self.slabs.len());
         for _ in 0..AGED_SLABS.min(count) {
             self.hand = (self.hand + 1) % count;
             let slab = self.hand;
-            let Some(rows) = self.rows[slab].as_mut().filter(|_| hosts.is_v6(slab)) else { continue };
-            for (place, row) in (0u32..).zip(rows.iter_mut()) {
-                if row.seen == 0 || second.wrapping_sub(row.seen) < quiet {
+            let Some(rows) = self.slabs[slab].as_mut().filter(|_| hosts.is_v6(slab)) else { continue };
+            for (place, row) in (0u32..).zip(rows.rows.iter_mut()) {
+                if row.seen == 0 || stamp.saturating_sub(row.seen) < quiet {
                     continue;
                 }
-                let host = HostId::new(slab as u32, place);
+                let host = host_at(slab, place);
                 let Some(own) = hosts.prefix(host) else { continue };
                 if !attacked.iter().any(|p| p.contains(&own)) {
                     hosts.release(host);
@@ -185,70 +223,107 @@ impl Scan {
         aged
     }
 
-    /// The largest averages.
-    pub(crate) fn top(&self, hosts: &Hosts, direction: Direction, unit: Unit, count: usize) -> Vec<(Prefix, Average)> {
-        let d = direction as usize;
-        let of = |average: &Average| match unit {
-            Unit::Packets | Unit::Flows => average.packets[d],
-            Unit::Bytes => average.bytes[d],
-        };
-        let mut found: Vec<(HostId, Average)> = self.averages().filter(|(_, average)| of(average) >= 1.0).collect();
-        let order = |a: &(HostId, Average), b: &(HostId, Average)| of(&b.1).total_cmp(&of(&a.1)).then(a.0.cmp(&b.0));
-        // Of a million hosts a few are asked for.
-        if found.len() > count {
-            found.select_nth_unstable_by(count, order);
-            found.truncate(count);
-        }
-        found.sort_unstable_by(order);
-        found.into_iter().filter_map(|(host, average)| Some((hosts.prefix(host)?, average))).collect()
-    }
-
-    /// Averages of a host.
+    /// The average of a host at the time of the last scan.
     pub(crate) fn average(&self, host: HostId) -> Average {
-        let rows = self.rows.get(host.slab()).and_then(Option::as_ref);
-        rows.map_or_else(Average::default, |rows| rows[host.place()].average)
+        let rows = self.slabs.get(host.slab()).and_then(Option::as_ref);
+        rows.map_or_else(Average::default, |slab| self.fallen(&slab.rows[host.place()], self.stamp(self.last)))
     }
 
-    /// Sums of the averages of the hosts in each network, in the order given; networks may overlap.
-    pub(crate) fn sums(&self, hosts: &Hosts, networks: &[Prefix]) -> Vec<(Prefix, Average)> {
-        let lengths: BTreeSet<u8> = networks.iter().map(Prefix::length).collect();
-        let mut sums: BTreeMap<Prefix, Average> = networks.iter().map(|n| (*n, Average::default())).collect();
-        for (host, average) in self.averages().filter(|(_, average)| *average != Average::default()) {
-            let Some(prefix) = hosts.prefix(host) else { continue };
-            for length in lengths.iter().filter(|l| **l <= prefix.length()) {
-                if let Some(sum) = sums.get_mut(&prefix.widened(*length)) {
-                    for d in 0..2 {
-                        sum.packets[d] += average.packets[d];
-                        sum.bytes[d] += average.bytes[d];
-                    }
-                }
-            }
+    fn fallen(&self, row: &Row, stamp: Stamp) -> Average {
+        let mut average = row.average;
+        if row.seen < stamp {
+            average.fall((-self.time_constants(stamp - row.seen)).exp());
         }
-        networks.iter().map(|n| (*n, sums[n])).collect()
+        average
     }
 
-    /// Sums of the averages of hosts by what `group` says of them, below `count`.
-    pub(crate) fn sums_by(&self, hosts: &Hosts, count: usize, group: impl Fn(&Prefix) -> usize) -> Vec<Average> {
-        let mut sums = vec![Average::default(); count];
-        for (host, average) in self.averages().filter(|(_, average)| *average != Average::default()) {
-            let Some(sum) = hosts.prefix(host).and_then(|prefix| sums.get_mut(group(&prefix))) else { continue };
-            for d in 0..2 {
-                sum.packets[d] += average.packets[d];
-                sum.bytes[d] += average.bytes[d];
-            }
-        }
-        sums
+    #[allow(clippy::cast_precision_loss, reason = "tenths of seconds")]
+    fn time_constants(&self, tenths: u32) -> f32 {
+        tenths as f32 / (10.0 * time_constant(self.average))
     }
 
-    fn averages(&self) -> impl Iterator<Item = (HostId, Average)> {
-        let rows = (0u32..).zip(&self.rows).filter_map(|(slab, rows)| Some((slab, rows.as_ref()?)));
-        rows.flat_map(|(slab, rows)| {
-            (0u32..).zip(rows.iter()).map(move |(place, row)| (HostId::new(slab, place), row.average))
+    /// The averages of all hosts that have one at the time of the last scan, slab by slab.
+    pub(crate) fn averages(&self) -> impl Iterator<Item = (usize, impl Iterator<Item = (HostId, Average)>)> {
+        let stamp = self.stamp(self.last);
+        let slabs = self.slabs.iter().enumerate().filter_map(|(slab, rows)| Some((slab, rows.as_ref()?)));
+        let kept = slabs.filter(move |(_, s)| self.time_constants(stamp.saturating_sub(s.seen)) < FORGOTTEN);
+        kept.map(move |(slab, rows)| {
+            let rows = (0u32..).zip(rows.rows.iter()).filter(|(_, row)| row.seen > 0);
+            let averages = rows.map(move |(place, row)| (host_at(slab, place), self.fallen(row, stamp)));
+            (slab, averages.filter(|(_, average)| *average != Average::default()))
         })
     }
 }
 
-fn fall(average: &mut Average, keep: f32) {
-    let fall = |rate: &mut f32| *rate = if *rate < 0.01 { 0.0 } else { *rate * keep };
-    average.packets.iter_mut().chain(&mut average.bytes).for_each(fall);
+/// What one scan does to rows.
+struct Pace {
+    seconds: f64,
+    stamp: Stamp,
+    before: Stamp,
+    average: f32,
+    /// What is left of an average after the last period.
+    keep: f32,
+}
+
+impl Pace {
+    #[allow(clippy::cast_possible_truncation, reason = "a share")]
+    fn new(scan: &Scan, now: Time) -> Self {
+        let average = time_constant(scan.average);
+        let seconds = now.since(scan.last).as_secs_f64();
+        let keep = (-seconds / f64::from(average)).exp() as f32;
+        Self { seconds, stamp: scan.stamp(now), before: scan.stamp(scan.last), average, keep }
+    }
+
+    /// Brings a row up to date; what was added, if anything.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "rates, and counters modulo 2^32 and 2^38"
+    )]
+    fn read(&self, host: HostId, row: &mut Row, shards: &[&Shard]) -> Option<Added> {
+        let mut totals = Totals::default();
+        shards.iter().for_each(|s| s.read(host, &mut totals));
+        let (packets, bytes64) = (totals.packets.map(|p| p as u32), totals.bytes.map(|b| (b >> 6) as u32));
+        let added = [0, 1].map(|d| packets[d].wrapping_sub(row.packets[d]));
+        let bytes = [0, 1].map(|d| u64::from(bytes64[d].wrapping_sub(row.bytes64[d])) << 6);
+        if added == [0; 2] && bytes == [0; 2] {
+            return None;
+        }
+        let share = (1.0 - self.keep) / self.seconds as f32;
+        row.average.fall(if row.seen < self.before { self.keep_since(row.seen) } else { self.keep });
+        for d in 0..2 {
+            row.average.packets[d] += added[d] as f32 * share;
+            row.average.bytes[d] += bytes[d] as f32 * share;
+        }
+        (row.packets, row.bytes64, row.seen) = (packets, bytes64, self.stamp);
+        Some((added, bytes))
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "tenths of seconds")]
+    fn keep_since(&self, seen: Stamp) -> f32 {
+        (-((self.stamp - seen) as f32) / (10.0 * self.average)).exp()
+    }
+}
+
+/// Of the averages, in seconds.
+fn time_constant(average: Duration) -> f32 {
+    average.as_secs_f32().max(0.1)
+}
+
+/// The marked hosts of a slab with their rows; rows and lines are fetched ahead, all at once: each would be a cache miss.
+fn fetched<'a>(
+    slab: usize,
+    marked: Places,
+    rows: &'a mut [Row],
+    shards: &'a [&Shard],
+) -> impl Iterator<Item = (HostId, &'a mut Row)> {
+    for place in marks::places(marked) {
+        shards.iter().for_each(|s| s.prefetch(host_at(slab, place)));
+        if let Some(row) = rows.get(place as usize) {
+            prefetch(&row.packets);
+            prefetch(&row.seen);
+        }
+    }
+    let is_marked = move |place: &u32| marked[(*place / 64) as usize] >> (*place % 64) & 1 == 1;
+    (0u32..).zip(rows).filter(move |(place, _)| is_marked(place)).map(move |(place, row)| (host_at(slab, place), row))
 }

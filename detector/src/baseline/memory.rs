@@ -145,9 +145,11 @@ impl Baselines {
     /// All of it, to be kept.
     #[must_use]
     pub fn memory(&self) -> Memory {
+        let mut hosts: Vec<_> = self.hosts.iter().map(|(host, r)| (*host, Arc::clone(r))).collect();
+        hosts.sort_unstable_by_key(|(host, _)| *host);
         Memory {
             histograms: self.histograms.iter().map(|(key, h)| (key.clone(), Arc::clone(h))).collect(),
-            hosts: self.hosts.iter().map(|(host, r)| (*host, Arc::clone(r))).collect(),
+            hosts,
             groups: self.groups.iter().map(|(group, r)| (group.clone(), Arc::clone(r))).collect(),
         }
     }
@@ -200,9 +202,10 @@ fn trusted(mut reservoir: Arc<Reservoir>, now: Time) -> Arc<Reservoir> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::HostSecond;
     use super::super::tests::{p, sample};
     use super::*;
-    use crate::config::{Learning, Unit};
+    use crate::config::{HostGroup, Learning, Unit};
     use crate::prefixes::Scope;
     use crate::target::{Direction, Target};
 
@@ -211,8 +214,9 @@ mod tests {
         for second in 0..5_000 {
             let now = Time::from_seconds(second, 0);
             baselines.sample(now, p("203.0.113.9"), "global", Direction::Incoming, &sample(second, 443));
-            baselines.packets(p("203.0.113.9"), [1_000, 10], 1.0);
-            baselines.host_rate(now, "global", Direction::Incoming, Unit::Packets, second);
+            let groups = [HostGroup { name: "global".to_owned(), ..HostGroup::default() }];
+            let of = |packets| HostSecond { own: p("203.0.113.9"), group: 0, packets, bytes: [0; 2] };
+            baselines.learn_hosts(now, 1.0, &groups, &mut [of([second, 10])]);
             let network = (Scope::Network, p("203.0.113.0/24"));
             baselines.sum_rate(now, network, Direction::Incoming, Unit::Bytes, 7);
         }

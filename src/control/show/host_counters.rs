@@ -1,6 +1,7 @@
 //! `show host_counters` and `show network_counters`: average rates, the largest first.
 
 use detector::scan::Average;
+use detector::survey::Wanted;
 use detector::{Direction, Unit};
 use serde_json::json;
 
@@ -56,9 +57,12 @@ fn order(category: &str, arguments: &[String]) -> Result<Order, Failure> {
 fn hosts(view: &View<'_>, arguments: &[String]) -> Outcome {
     let order = order(HOSTS.name, arguments)?;
     let detector = view.pipeline.detector();
-    let top = detector.top(order.direction, order.unit, order.count.unwrap_or(10));
-    let rows: Vec<Row> = top
+    let ranks = &[(order.direction, order.unit)];
+    let found = detector.survey(&Wanted { ranks, count: order.count.unwrap_or(10), ..Wanted::default() });
+    let rows: Vec<Row> = found
+        .largest
         .into_iter()
+        .flatten()
         .map(|(host, average)| Row { name: host.address().to_string(), group: detector.group_name(&host), average })
         .collect();
     Ok(answer("host", &rows, "no own host has traffic"))
@@ -67,7 +71,8 @@ fn hosts(view: &View<'_>, arguments: &[String]) -> Outcome {
 fn networks(view: &View<'_>, arguments: &[String]) -> Outcome {
     let order = order(NETWORKS.name, arguments)?;
     let detector = view.pipeline.detector();
-    let mut all = detector.network_averages();
+    let networks = &detector.config().networks;
+    let mut all = detector.survey(&Wanted { networks, ..Wanted::default() }).networks;
     all.sort_by(|a, b| of(&b.1, &order).total_cmp(&of(&a.1, &order)).then(a.0.cmp(&b.0)));
     all.truncate(order.count.unwrap_or(MOST));
     let rows: Vec<Row> = all
