@@ -398,9 +398,23 @@ impl Shard {
     /// The host's line, allocating its slab.
     #[inline]
     pub(crate) fn line(&self, host: HostId) -> &Line {
-        let chunk = &self.chunks[host.slab() / SLABS_PER_CHUNK];
+        &self.chunk(host).lines[Self::place(host)]
+    }
+
+    /// The host's line, being fetched with all that counting in a round writes.
+    #[inline]
+    pub(crate) fn fetch(&self, host: HostId, round: u32) -> &Line {
+        let chunk = self.chunk(host);
+        let line = &chunk.lines[Self::place(host)];
+        prefetch(line);
+        chunk.marks.prefetch(host, round);
+        line
+    }
+
+    #[inline]
+    fn chunk(&self, host: HostId) -> &Chunk {
         let new = || Chunk { lines: HugeSlice::new(SLABS_PER_CHUNK * 256), marks: Marks::new() };
-        &chunk.get_or_init(new).lines[Self::place(host)]
+        self.chunks[host.slab() / SLABS_PER_CHUNK].get_or_init(new)
     }
 
     fn marks(&self, slab: usize) -> Option<&Marks> {

@@ -7,6 +7,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use collectors::sys::prefetch;
+
 use crate::hosts::HostId;
 
 /// Slabs of 256 hosts that are allocated together.
@@ -61,6 +63,12 @@ impl Marks {
     #[inline]
     const fn slab(&self, slab: usize, round: u32) -> &Slab {
         &self.0[(round & 1) as usize][slab % SLABS]
+    }
+
+    /// Fetches what [`Marks::mark`] will write: the control thread read it since.
+    #[inline]
+    pub(crate) fn prefetch(&self, host: HostId, round: u32) {
+        prefetch(self.slab(host.slab(), round));
     }
 
     /// A host is written for the first time in a round.
