@@ -14,7 +14,7 @@ use crate::packet::{LinkType, PacketError};
 use crate::sample::{Sample, Time};
 use crate::sys::{self, Ring, RingOptions, filter};
 use crate::tunnel;
-use crate::worker::{Every, PUBLISH, Shared, Sink, StartError, WAIT};
+use crate::worker::{Every, PUBLISH, Rest, Shared, Sink, StartError, WAIT};
 
 /// Packets that are handed over at once.
 const BATCH: usize = 256;
@@ -151,6 +151,7 @@ pub(crate) fn capture_packets(
         packets: 0,
     };
     let mut publish = Every::new(PUBLISH);
+    let mut rest = Rest::new();
     while !stop.load(Ordering::Acquire) {
         let now = clock();
         let read = match &mut capture {
@@ -166,9 +167,10 @@ pub(crate) fn capture_packets(
             shared.packets = frames.packets;
             shared.kernel_drops = drops;
         }
+        let wait = rest.wait(now, matches!(read, Ok(true)));
         let waited = match read {
             Ok(true) => Ok(()),
-            Ok(false) => capture.wait(),
+            Ok(false) => capture.wait(wait),
             Err(error) => Err(error),
         };
         if let Err(error) = waited {
@@ -208,9 +210,9 @@ fn read_some(capture: &mut pcap::Capture<pcap::Active>, now: Time, frames: &mut 
 }
 
 impl Capture {
-    fn wait(&self) -> io::Result<()> {
+    fn wait(&self, longest: Duration) -> io::Result<()> {
         match self {
-            Self::Ring(ring, _) => ring.wait(WAIT).map(|_| ()),
+            Self::Ring(ring, _) => ring.wait(longest).map(|_| ()),
             Self::Pcap(_) => {
                 std::thread::sleep(Duration::from_millis(1));
                 Ok(())

@@ -1,7 +1,8 @@
 //! The worker threads: bytes in, batches of samples out to a [`Sink`].
 //!
 //! Every socket and interface is opened before the first thread starts, so that a problem is told at once and nothing half
-//! starts. A worker waits at most 20 ms for traffic, so that its sink can serve the control thread.
+//! starts. A worker waits at most 20 ms for traffic, so that its sink can serve the control thread; when nothing has come for a
+//! while and the sink holds nothing that anybody could be in a hurry for, 50 ms.
 
 use std::fmt;
 use std::io;
@@ -23,6 +24,9 @@ use crate::{state, sys};
 
 /// Longest wait for traffic.
 pub(crate) const WAIT: Duration = Duration::from_millis(20);
+/// The same when there was none for [`QUIET`]: being woken is all that an idle worker costs.
+const QUIET_WAIT: Duration = Duration::from_millis(50);
+const QUIET: Duration = Duration::from_secs(2);
 /// Templates are saved this often, when they changed.
 const SAVE: Duration = Duration::from_secs(60);
 /// Statistics are published this often.
@@ -35,7 +39,7 @@ pub trait Sink: Send {
     /// Takes a batch.
     fn samples(&mut self, now: Time, batch: &[Sample]);
 
-    /// Called after each batch and at least every 20 ms while nothing arrives.
+    /// Called after each batch and at least every 20 ms while nothing arrives, every 50 ms once that has lasted for 2 s.
     fn idle(&mut self, now: Time);
 }
 
@@ -455,6 +459,25 @@ impl Every {
     }
 }
 
+/// How long a worker may wait for traffic.
+pub(crate) struct Rest {
+    heard: Time,
+}
+
+impl Rest {
+    pub(crate) const fn new() -> Self {
+        Self { heard: Time(0) }
+    }
+
+    /// The longest wait from now on; `heard` is whether anything has just come.
+    pub(crate) fn wait(&mut self, now: Time, heard: bool) -> Duration {
+        if heard {
+            self.heard = now;
+        }
+        if now.since(self.heard) < QUIET { WAIT } else { QUIET_WAIT }
+    }
+}
+
 /// When a worker has emptied its socket, it lets datagrams gather: being woken for every single one costs more than reading it.
 /// A small part of the detector's tick, and nothing is lost: the more of the receive buffer fills meanwhile, the shorter.
 struct Gather {
@@ -494,6 +517,7 @@ fn receive(
     let mut samples = Vec::with_capacity(2 * HAND_OVER);
     let mut publish = Every::new(PUBLISH);
     let mut gather = Gather { span: Gather::SHORTEST };
+    let (mut rest, mut timeout) = (Rest::new(), WAIT);
     let mut left = LEFT_OVER;
     // What waits in the socket when the worker is to end was sent to us: it is counted still.
     while left > 0 {
@@ -528,6 +552,10 @@ fn receive(
             let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
             shared.decoder.clone_from(decoder.statistics());
             shared.kernel_drops = sys::ReceiveBuffer::of(socket).map_or(0, |buffer| buffer.drops.into());
+        }
+        let wait = rest.wait(now, batch.messages() > 0);
+        if wait != timeout && socket.set_read_timeout(Some(wait)).is_ok() {
+            timeout = wait;
         }
         if is_empty {
             gather.sleep(socket);

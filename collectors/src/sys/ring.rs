@@ -13,9 +13,9 @@ use super::memory::prefetch;
 
 /// Octets of a block.
 const BLOCK: usize = 1 << 20;
-/// A block that is not full is handed over after so many milliseconds: a third of the detector's tick, so that a quiet port wakes
-/// its worker sixty times a second and not at every frame.
-const RETIRE_MS: u32 = 16;
+/// A block that is not full is handed over after so many milliseconds: half the detector's tick. A quiet port wakes its worker forty
+/// times a second and not at every frame; at an attack's rates blocks are full long before.
+const RETIRE_MS: u32 = 24;
 /// Octets before the first frame of a block, at least; a frame cannot begin earlier.
 const BLOCK_HEADER: usize = size_of::<libc::tpacket_block_desc>();
 
