@@ -43,8 +43,8 @@ use crate::store::Store;
 const TICK: Duration = Duration::from_millis(50);
 /// Between ticks, while a bucket fills.
 const COLLECT: Duration = Duration::from_millis(2);
-/// The status is refreshed this often.
-const REFRESH: Duration = Duration::from_millis(200);
+/// The status is refreshed this often: with what workers and ticks add, metrics are at most 0.3 s old.
+const REFRESH: Duration = Duration::from_millis(150);
 /// Cases that wait to be written at most.
 const CASES: usize = 64;
 /// Rates of hosts, networks and groups are remembered this often.

@@ -30,7 +30,7 @@ const QUIET: Duration = Duration::from_secs(2);
 /// Templates are saved this often, when they changed.
 const SAVE: Duration = Duration::from_secs(60);
 /// Statistics are published this often.
-pub(crate) const PUBLISH: Duration = Duration::from_millis(100);
+pub(crate) const PUBLISH: Duration = Duration::from_millis(50);
 /// Datagrams that a worker which is to end reads still, at most.
 const LEFT_OVER: usize = 100_000;
 
@@ -350,7 +350,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// What each worker has seen, at most 0.1 s old.
+    /// What each worker has seen, at most 0.1 s ago.
     #[must_use]
     pub fn read(&self) -> Vec<WorkerStatistics> {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();

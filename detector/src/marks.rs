@@ -105,6 +105,11 @@ pub(crate) const fn host_at(slab: usize, place: u32) -> HostId {
     HostId::new(slab as u32, place)
 }
 
+/// How many hosts.
+pub(crate) fn count(places: Places) -> u64 {
+    places.iter().map(|word| u64::from(word.count_ones())).sum()
+}
+
 /// The numbers of the bits that are set, ascending.
 pub(crate) fn places(marks: Places) -> impl Iterator<Item = u32> {
     (0u32..).zip(marks).flat_map(|(index, mut word)| {

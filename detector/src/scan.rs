@@ -88,7 +88,6 @@ pub(crate) struct Scan {
     last: Time,
     /// A round that has ended and is to be read at the next tick.
     pending: Option<u32>,
-    active: u64,
     round: u64,
     hand: usize,
     /// Kept for its memory.
@@ -104,7 +103,6 @@ impl Scan {
             closed: Time(0),
             last: Time(0),
             pending: None,
-            active: 0,
             round: 0,
             hand: 0,
             learned: Vec::new(),
@@ -161,14 +159,16 @@ impl Scan {
         baselines: &mut Baselines,
     ) -> u64 {
         let pace = Pace::new(self, now);
-        // Of every n-th host with traffic the baselines learn.
-        let stride = self.active / LEARNED + 1;
+        let slabs = hosts.slab_count().min(self.slabs.len());
+        let marked_in = |slab| shards.iter().map(|s| s.marked(slab, round)).fold([0; 4], marks::or);
+        // Of every n-th of them the baselines learn.
+        let stride = (0..slabs).map(|slab| marks::count(marked_in(slab))).sum::<u64>() / LEARNED + 1;
         self.last = now;
         self.round += 1;
         self.learned.clear();
         let mut active = 0;
-        for slab in 0..hosts.slab_count().min(self.slabs.len()) {
-            let marked = shards.iter().map(|s| s.marked(slab, round)).fold([0; 4], marks::or);
+        for slab in 0..slabs {
+            let marked = marked_in(slab);
             if marked == [0; 4] {
                 continue;
             }
@@ -192,7 +192,6 @@ impl Scan {
         if self.round.is_multiple_of(60) {
             baselines.age(now);
         }
-        self.active = active;
         active
     }
 
