@@ -24,6 +24,9 @@ pub(crate) const WATCH_CAPTURE: u16 = 1;
 /// Set in a line or cell while some of its traffic is filtered elsewhere and not counted here.
 pub(crate) const WATCH_FILTERS: u16 = 2;
 
+/// A host gets detail from this part of its trip count in a tick on: two fifths of what its smallest threshold allows.
+const LOUD_PART: u32 = 2;
+
 /// Adds to a counter that only this thread writes.
 #[inline]
 pub(crate) fn bump(counter: &AtomicU64, by: u64) {
@@ -398,23 +401,9 @@ impl Shard {
     /// The host's line, allocating its slab.
     #[inline]
     pub(crate) fn line(&self, host: HostId) -> &Line {
-        &self.chunk(host).lines[Self::place(host)]
-    }
-
-    /// The host's line, being fetched with all that counting in a round writes.
-    #[inline]
-    pub(crate) fn fetch(&self, host: HostId, round: u32) -> &Line {
-        let chunk = self.chunk(host);
-        let line = &chunk.lines[Self::place(host)];
-        prefetch(line);
-        chunk.marks.prefetch(host, round);
-        line
-    }
-
-    #[inline]
-    fn chunk(&self, host: HostId) -> &Chunk {
+        let chunk = &self.chunks[host.slab() / SLABS_PER_CHUNK];
         let new = || Chunk { lines: HugeSlice::new(SLABS_PER_CHUNK * 256), marks: Marks::new() };
-        self.chunks[host.slab() / SLABS_PER_CHUNK].get_or_init(new)
+        &chunk.get_or_init(new).lines[Self::place(host)]
     }
 
     fn marks(&self, slab: usize) -> Option<&Marks> {
@@ -435,9 +424,12 @@ impl Shard {
         host.slab() % SLABS_PER_CHUNK * 256 + host.place()
     }
 
-    /// Fetches a host's detail, when its line has arrived.
+    /// Fetches what else counting will write for a host, when its line has arrived: its mark, its detail.
     #[inline]
-    pub(crate) fn prefetch_detail(&self, line: &Line) {
+    pub(crate) fn prefetch_rest(&self, host: HostId, line: &Line, beat: Beat) {
+        if !beat.has(line.epoch.load(Ordering::Relaxed)) {
+            self.marks(host.slab()).into_iter().for_each(|marks| marks.prefetch(host, beat.round));
+        }
         self.spills.prefetch(line.spill.load(Ordering::Relaxed));
     }
 
@@ -545,7 +537,7 @@ impl Shard {
         if !trip.is_on {
             return None;
         }
-        let is_loud = packets.1 > trip.packets / 8 || bytes.1 > trip.bytes / 8;
+        let is_loud = packets.1 > trip.packets / LOUD_PART || bytes.1 > trip.bytes / LOUD_PART;
         if is_loud || line.spill.load(Ordering::Relaxed) != 0 {
             self.count_spill(line, host, is_loud, d, sample, tick, rules);
         }

@@ -28,8 +28,8 @@ const CAPTURE_RING: usize = 1 << 13;
 const COMMAND_RING: usize = 1 << 10;
 /// Samples that are looked up, and whose counters are fetched, before the first of them is counted.
 const GROUP: usize = 64;
-/// Samples whose hosts' details are fetched ahead of their counting.
-const DETAIL_AHEAD: usize = 8;
+/// Samples whose hosts' marks and details are fetched ahead of their counting.
+const AHEAD: usize = 8;
 /// Places of the look-back ring that are fetched ahead.
 const LOOK_AHEAD: usize = 6;
 /// Hosts over their trip count on their way to the control thread, per worker; when more pass theirs in a tick, the control
@@ -340,9 +340,10 @@ impl<'a> End<'a> {
 
     /// Looks an address up, and has its host's line fetched.
     #[inline]
-    fn find(hosts: &Hosts, shard: &'a Shard, round: u32, version: IpVersion, bits: u128) -> Self {
+    fn find(hosts: &Hosts, shard: &'a Shard, version: IpVersion, bits: u128) -> Self {
         let lookup = hosts.find(version, bits);
-        let line = if let Lookup::Host(host) = lookup { Some(shard.fetch(host, round)) } else { None };
+        let line = if let Lookup::Host(host) = lookup { Some(shard.line(host)) } else { None };
+        line.into_iter().for_each(prefetch);
         Self { lookup, line }
     }
 
@@ -520,16 +521,20 @@ impl Meter {
             // Cache misses are the cost of counting: all of a group's are under way before the first is waited for.
             for (sample, ends) in group.iter().zip(&mut ends) {
                 *ends = [sample.destination, sample.source]
-                    .map(|bits| End::find(&self.hosts, &shard, beat.round, sample.version, bits));
+                    .map(|bits| End::find(&self.hosts, &shard, sample.version, bits));
             }
-            // Where a host's detail is stands in its line: those whose lines come first are asked first.
+            // What else is written follows from the line: those whose lines come first are asked first.
             let ends = &ends[..group.len()];
-            let fetch_detail = |ends: &[End<'_>; 2]| {
-                ends.iter().filter_map(|end| end.line).for_each(|line| shard.prefetch_detail(line));
+            let fetch_rest = |ends: &[End<'_>; 2]| {
+                for End { lookup, line } in ends {
+                    if let (Lookup::Host(host), Some(line)) = (lookup, line) {
+                        shard.prefetch_rest(*host, line, beat);
+                    }
+                }
             };
-            ends.iter().take(DETAIL_AHEAD).for_each(fetch_detail);
+            ends.iter().take(AHEAD).for_each(fetch_rest);
             for (index, (sample, ends_of)) in group.iter().zip(ends).enumerate() {
-                ends.get(index + DETAIL_AHEAD).into_iter().for_each(fetch_detail);
+                ends.get(index + AHEAD).into_iter().for_each(fetch_rest);
                 let side = Side::of(ends_of, sample);
                 volumes[side as usize].add(sample);
                 match side {

@@ -1,6 +1,6 @@
 //! `Spills`: detail of the hosts that need it, in one shard: packets and bytes by class, and what evidence rests on.
 //!
-//! A host gets a slot when it is loud: above a small part of what would put it on the hot list. It keeps it until it has not been
+//! A host gets a slot when it is loud: above half of what would put it on the hot list. It keeps it until it has not been
 //! loud for a while; the slot then waits for two ticks, so that a reader in the middle of it still reads what it came for.
 
 use std::sync::OnceLock;
