@@ -286,7 +286,15 @@ impl Hosts {
         }
         let block = self.top[(address >> 16) as usize];
         let entry = &self.blocks[block as usize - 1][(address >> 8 & 0xff) as usize];
-        let mut state = entry.load(Ordering::Acquire);
+        match entry.load(Ordering::Acquire) {
+            state @ FIRST_SLAB..PARTIAL => Lookup::Host(HostId::new(state - FIRST_SLAB, address & 0xff)),
+            state => self.find_rare_v4(address, entry, state),
+        }
+    }
+
+    /// In a /24 that is partly or not ours, or has no slab yet.
+    #[cold]
+    fn find_rare_v4(&self, address: u32, entry: &AtomicU32, mut state: u32) -> Lookup {
         if state == NOT_OURS {
             return Lookup::Foreign;
         }
