@@ -68,6 +68,10 @@ impl Port {
         let link = ring_link(hardware_type).ok_or_else(|| {
             io::Error::other(format!("link layers of ARPHRD type {hardware_type} are left to libpcap"))
         })?;
+        if link != LinkType::Ethernet && self.interface.filter.is_some() {
+            // The filter is compiled for Ethernet: elsewhere it would look at the wrong octets.
+            return Err(io::Error::other("a capture filter where frames have no Ethernet header is left to libpcap"));
+        }
         Ok((ring, link))
     }
 
