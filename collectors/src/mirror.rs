@@ -48,7 +48,12 @@ impl Port {
         };
         match self.open_ring(&program) {
             Ok((ring, link)) => Ok((Capture::Ring(ring, link), None)),
-            Err(error) if self.worker > 0 => Err(fail(pcap::Error::PcapError(error.to_string()))),
+            Err(error) if self.worker > 0 => {
+                // Through libpcap each of them would see, and count, every frame.
+                let why =
+                    format!("several workers can share it through AF_PACKET rings only, and there is none ({error})");
+                Err(fail(pcap::Error::PcapError(why)))
+            }
             Err(error) => {
                 let capture = self.open_pcap().map_err(fail)?;
                 let warning = format!("{name}: no AF_PACKET ring ({error}); libpcap is used, which costs more");
@@ -66,11 +71,11 @@ impl Port {
         let ring = Ring::open(&RingOptions { interface, blocks: RING_BLOCKS, fanout, program: &program })?;
         let hardware_type = ring.hardware_type()?;
         let link = ring_link(hardware_type).ok_or_else(|| {
-            io::Error::other(format!("link layers of ARPHRD type {hardware_type} are left to libpcap"))
+            io::Error::other(format!("its frames begin with neither Ethernet nor IP: ARPHRD type {hardware_type}"))
         })?;
         if link != LinkType::Ethernet && self.interface.filter.is_some() {
             // The filter is compiled for Ethernet: elsewhere it would look at the wrong octets.
-            return Err(io::Error::other("a capture filter where frames have no Ethernet header is left to libpcap"));
+            return Err(io::Error::other("mirror_filter, and its frames have no Ethernet header"));
         }
         Ok((ring, link))
     }

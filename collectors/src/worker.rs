@@ -1,8 +1,8 @@
 //! The worker threads: bytes in, batches of samples out to a [`Sink`].
 //!
 //! Every socket and interface is opened before the first thread starts, so that a problem is told at once and nothing half
-//! starts. A worker waits at most 20 ms for traffic, so that its sink can serve the control thread; when nothing has come for a
-//! while and the sink holds nothing that anybody could be in a hurry for, 50 ms.
+//! starts. A worker waits at most 20 ms for traffic, so that its sink can serve the control thread; 50 ms when nothing has come
+//! for two seconds: its sink then remembers nothing that a fresh alarm could be in a hurry for.
 
 use std::fmt;
 use std::io;
@@ -350,7 +350,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// What each worker has seen, at most 0.1 s ago.
+    /// What each worker has seen, at most 0.1 s old.
     #[must_use]
     pub fn read(&self) -> Vec<WorkerStatistics> {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();

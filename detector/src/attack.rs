@@ -55,7 +55,7 @@ impl Bucket {
 
 /// Records of flow telemetry that a bucket takes at most.
 pub const MAX_RECORDS: usize = 1000;
-/// How long a bucket of flow telemetry gathers what workers remember; they serve every 20 ms.
+/// How long a bucket of flow telemetry gathers what workers remember; they serve every 20 ms, 50 when idle.
 const GATHER: std::time::Duration = std::time::Duration::from_millis(30);
 
 /// What was over its threshold when it was crossed.

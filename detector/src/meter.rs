@@ -33,7 +33,7 @@ const AHEAD: usize = 8;
 /// Places of the look-back ring that are fetched ahead.
 const LOOK_AHEAD: usize = 6;
 /// Hosts over their trip count on their way to the control thread, per worker; when more pass theirs in a tick, the control
-/// thread looks at every host.
+/// thread looks at every host that was written in it.
 const HOT_RING: usize = 1 << 16;
 /// Samples of ordinary traffic on their way to the control thread, per worker and second at most.
 const ORDINARY_PER_SECOND: u32 = 1000;
@@ -254,8 +254,10 @@ impl Pulse {
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "two halves")]
     pub(crate) fn beat(&self) -> Beat {
+        // The tick first: with an older tick a host is marked once too often, with a newer one it could be missed.
+        let tick = self.tick.load(Ordering::Acquire);
         let round = self.round.load(Ordering::Acquire);
-        Beat { tick: self.tick.load(Ordering::Acquire), round: (round >> 32) as u32, first: round as u32 }
+        Beat { tick, round: (round >> 32) as u32, first: round as u32 }
     }
 
     /// A new round begins. Called by the control thread only. Its first tick is the next one: in the present one hosts may have
@@ -622,7 +624,7 @@ impl Meter {
     }
 
     /// Does what the control thread asked for and releases spread traffic up to `now`. Call after each batch and at least
-    /// every 20 ms when nothing arrives.
+    /// every 20 ms when nothing arrives, 50 ms when nothing has for two seconds.
     pub fn serve(&mut self, now: Time) {
         while let Ok(command) = self.commands.pop() {
             match command {
