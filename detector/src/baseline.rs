@@ -1,10 +1,12 @@
 //! [`Baselines`]: what is ordinary: rates by host group and hour of the week, and samples of ordinary traffic for the miner.
 //!
 //! Rates go into two-digit histograms. Samples are kept per host for up to [`MAX_RESERVOIRS`] hosts, and per group for all
-//! others. Nothing is learned of a target that is suspect or under attack, and what arrived shortly before the suspicion is not
-//! used (decision 27): an attack must not become its own baseline. [`Memory`] keeps all of it over a restart.
+//! others, by age (`reservoir.rs`). Nothing is learned of a target that is suspect or under attack, what was learned since the
+//! excess began is forgotten, and what arrived shortly before the suspicion is not used (decisions 27 and 36): an attack must not
+//! become its own baseline, nor that of the next one. [`Memory`] keeps all of it over a restart.
 
 mod memory;
+mod reservoir;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,22 +21,22 @@ use crate::config::{HostGroup, Learning, Unit};
 use crate::prefixes::Scope;
 use crate::target::{Direction, Prefix, Target};
 
+use reservoir::{Ages, Dice, Reservoir};
+
 pub use memory::{Memory, MemoryError};
 
 /// Hosts with samples of their own at most.
 pub const MAX_RESERVOIRS: usize = 4096;
-/// Samples kept per host, and per group.
-pub const RESERVOIR: usize = 512;
 /// Histograms at most (12 KiB each); when all are in use, hours of further groups are learned as one.
 pub const MAX_HISTOGRAMS: usize = 4096;
 /// Prefixes, networks and groups whose sums have baselines at most.
 const MAX_SUMS: usize = 1024;
 /// A host that has been quiet for this long makes room.
 const QUIET: Duration = Duration::from_secs(600);
-/// Time constant of the ordinary rate of a host.
-const RATE_SECONDS: f64 = 600.0;
-/// After this many times its size, a reservoir forgets the old at the pace of the new.
-const MEMORY: u64 = 8;
+/// Samples of a prefix at most; of more, every n-th is taken.
+const MOST_OF_PREFIX: usize = 2048;
+/// An alarm takes no more than the last 30 s from what the group has learned.
+const GROUP_FORGETS_NANOS: u64 = 30_000_000_000;
 /// Hours of a week; the hour behind them stands for all.
 const ALL_HOURS: u8 = 168;
 /// A rate beyond this, per second, is an error of an exporter.
@@ -53,7 +55,7 @@ enum Subject {
 
 type Key = (Subject, u8, Direction, Unit);
 
-/// A header that was ordinary, without the own end: 48 bytes.
+/// A header that was ordinary, and when it was learned, without the own end: 48 bytes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Ordinary {
     remote: u128,
@@ -74,11 +76,10 @@ struct Ordinary {
 }
 
 impl Ordinary {
-    #[allow(clippy::cast_possible_truncation, reason = "seconds until 2106; packets saturate before")]
-    fn of(sample: &Sample, direction: Direction) -> Self {
+    fn of(sample: &Sample, direction: Direction, now: Time) -> Self {
         Self {
             remote: if direction == Direction::Incoming { sample.source } else { sample.destination },
-            seconds: (sample.time.0 / 1_000_000_000) as u32,
+            seconds: seconds_of(now),
             packets: u32::try_from(sample.packets / u64::from(sample.sampling_rate.max(1))).unwrap_or(u32::MAX).max(1),
             flow_label: sample.flow_label,
             ports: (sample.source_port, sample.destination_port),
@@ -113,42 +114,9 @@ impl Ordinary {
     }
 }
 
-/// A bounded sample of everything seen so far, newer traffic somewhat more.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Reservoir {
-    kept: Vec<Ordinary>,
-    seen: u64,
-    last: Time,
-    /// Ordinary packets per second, both directions, and for how long that has been learned.
-    rate: [f64; 2],
-    rate_seconds: f64,
-}
-
-impl Reservoir {
-    fn add(&mut self, ordinary: Ordinary, now: Time, random: u64) {
-        self.last = now;
-        self.seen += 1;
-        if self.kept.len() < RESERVOIR {
-            return self.kept.push(ordinary);
-        }
-        let size = RESERVOIR as u64;
-        let place = random % self.seen.min(size * MEMORY);
-        if let Ok(place) = usize::try_from(place)
-            && place < RESERVOIR
-        {
-            self.kept[place] = ordinary;
-        }
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "a mean")]
-    fn rate(&mut self, packets: [u64; 2], seconds: f64) {
-        self.rate_seconds += seconds;
-        // A plain mean until the time constant has passed.
-        let weight = (seconds / self.rate_seconds.min(RATE_SECONDS)).min(1.0);
-        for (rate, packets) in self.rate.iter_mut().zip(packets) {
-            *rate += (packets as f64 / seconds - *rate) * weight;
-        }
-    }
+#[allow(clippy::cast_possible_truncation, reason = "seconds until 2106")]
+fn seconds_of(time: Time) -> u32 {
+    (time.0 / 1_000_000_000) as u32
 }
 
 /// What an own host had in a second: packets and bytes by direction.
@@ -197,6 +165,27 @@ pub struct Learned {
     pub suggested_threshold: u64,
     /// Where that comes from.
     pub from: String,
+    /// Of a host group: samples of ordinary traffic that are kept in this direction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
+    /// Those of them that are older than `baseline_forget`: the miner is given these (decision 36).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usable: Option<usize>,
+}
+
+/// What is kept of a host's own traffic, for people.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Kept {
+    /// Whose.
+    pub host: Prefix,
+    /// Samples kept, both directions.
+    pub samples: usize,
+    /// Those of them that are older than `baseline_forget`: the miner is given these (decision 36).
+    pub usable: usize,
+    /// Ordinary packets per second.
+    pub incoming_pps: f64,
+    /// The other way.
+    pub outgoing_pps: f64,
 }
 
 /// Looked up thousands of times per second. Whatever walks through it brings it into an order.
@@ -210,8 +199,9 @@ pub struct Baselines {
     histograms: BTreeMap<Key, Arc<Histogram<u32>>>,
     sums: usize,
     hosts: HostReservoirs,
-    groups: BTreeMap<String, Arc<Reservoir>>,
-    random: u64,
+    /// By name and IP version.
+    groups: BTreeMap<String, [Arc<Reservoir>; 2]>,
+    dice: Dice,
     quiet: Vec<Prefix>,
     /// What was not learned because a limit was reached.
     pub refused: u64,
@@ -225,7 +215,7 @@ impl Baselines {
             sums: 0,
             hosts: HostReservoirs::new(),
             groups: BTreeMap::new(),
-            random: seed | 1,
+            dice: Dice::new(seed),
             quiet: Vec::new(),
             refused: 0,
         }
@@ -235,11 +225,8 @@ impl Baselines {
         self.learning = learning;
     }
 
-    fn draw(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random >> 11
+    fn ages(&self) -> Ages {
+        Ages { forget: u32::try_from(self.learning.forget.as_secs()).unwrap_or(u32::MAX) }
     }
 
     /// Learns a second (or what was taken for one: `seconds`) of some hosts; brings them into another order.
@@ -326,21 +313,41 @@ impl Baselines {
 
     /// Keeps a sample of ordinary traffic of an own host.
     pub(crate) fn sample(&mut self, now: Time, own: Prefix, group: &str, direction: Direction, sample: &Sample) {
-        let ordinary = Ordinary::of(sample, direction);
-        let random = self.draw();
-        match self.groups.get_mut(group) {
-            Some(reservoir) => Arc::make_mut(reservoir).add(ordinary, now, random),
-            None => Arc::make_mut(self.groups.entry(group.to_owned()).or_default()).add(ordinary, now, random),
+        let ordinary = Ordinary::of(sample, direction, now);
+        let ages = self.ages();
+        if !self.groups.contains_key(group) {
+            self.groups.insert(group.to_owned(), Default::default());
         }
-        let random = self.draw();
-        if let Some(reservoir) = self.hosts.get_mut(&own) {
-            return Arc::make_mut(reservoir).add(ordinary, now, random);
+        if let Some(of_group) = self.groups.get_mut(group) {
+            Arc::make_mut(&mut of_group[index(own.version())]).add(ordinary, now, ages, &mut self.dice);
         }
-        if self.hosts.len() >= MAX_RESERVOIRS {
+        if !self.hosts.contains_key(&own) && self.hosts.len() >= MAX_RESERVOIRS {
             let Some(quiet) = self.quiet.pop() else { return };
             self.hosts.remove(&quiet);
         }
-        Arc::make_mut(self.hosts.entry(own).or_default()).add(ordinary, now, random);
+        Arc::make_mut(self.hosts.entry(own).or_default()).add(ordinary, now, ages, &mut self.dice);
+    }
+
+    /// A host has been suspect since then: what it sent and got meanwhile was not ordinary.
+    pub(crate) fn forget_host(&mut self, own: Prefix, since: Time) {
+        if let Some(reservoir) = self.hosts.get_mut(&own).filter(|r| r.reaches(since)) {
+            Arc::make_mut(reservoir).cut(since);
+        }
+    }
+
+    /// A target has been under attack since then. A group does not know which of its samples are the target's: it loses all of
+    /// the last seconds.
+    pub(crate) fn forget_attack(&mut self, now: Time, prefix: Prefix, group: &str, since: Time) {
+        if prefix.is_host() {
+            self.forget_host(prefix, since);
+        } else {
+            let inside: Vec<Prefix> = self.hosts.keys().filter(|own| prefix.contains(own)).copied().collect();
+            inside.into_iter().for_each(|own| self.forget_host(own, since));
+        }
+        let since = since.max(Time(now.0.saturating_sub(GROUP_FORGETS_NANOS)));
+        for reservoir in self.groups.get_mut(group).into_iter().flatten().filter(|r| r.reaches(since)) {
+            Arc::make_mut(reservoir).cut(since);
+        }
     }
 
     /// Once a minute: finds hosts that make room.
@@ -353,34 +360,31 @@ impl Baselines {
     /// its group's, as if it were its own.
     #[must_use]
     pub fn ordinary(&self, target: Target, group: &str, started: Time) -> OrdinaryTraffic {
-        let forget = u32::try_from(self.learning.forget.as_secs()).unwrap_or(u32::MAX);
-        let newest = u32::try_from(started.0 / 1_000_000_000).unwrap_or(u32::MAX).saturating_sub(forget);
-        let version = target.prefix.version();
-        let of = |reservoir: &Reservoir, own: Option<Prefix>| -> Vec<Sample> {
-            let old = reservoir.kept.iter().filter(|o| o.seconds < newest && o.version == version);
-            old.filter(|o| o.direction == target.direction).map(|o| o.to(own.unwrap_or(target.prefix))).collect()
-        };
-        let d = target.direction as usize;
+        let newest = seconds_of(started).saturating_sub(self.ages().forget);
+        let (version, d) = (target.prefix.version(), target.direction as usize);
+        let old = |reservoir: &'_ Arc<Reservoir>| reservoir.of(target.direction).before(newest).len();
         let mut hosts: Vec<(&Prefix, &Arc<Reservoir>)> = match self.hosts.get_key_value(&target.prefix) {
             Some(host) => vec![host],
             None if target.prefix.is_host() => Vec::new(),
             None => self.hosts.iter().filter(|(p, _)| target.prefix.contains(p)).collect(),
         };
         hosts.sort_unstable_by_key(|(host, _)| **host);
-        let (mut samples, mut rate, mut seconds) = (Vec::new(), 0.0, 0.0f64);
-        for (host, reservoir) in hosts {
-            samples.extend(of(reservoir, Some(*host)));
-            rate += reservoir.rate[d];
-            seconds = seconds.max(reservoir.rate_seconds);
-            if samples.len() >= 4 * RESERVOIR {
-                break;
-            }
+        let count: usize = hosts.iter().map(|(_, r)| old(r)).sum();
+        if count >= ENOUGH {
+            let rate: f64 = hosts.iter().map(|(_, r)| r.rate[d]).sum();
+            let seconds = hosts.iter().map(|(_, r)| r.rate_seconds).fold(0.0, f64::max);
+            let of = |(host, r): &(&Prefix, &'_ Arc<Reservoir>)| {
+                let old = r.of(target.direction).before(newest);
+                old.iter().map(|o| o.to(**host)).collect::<Vec<_>>()
+            };
+            return OrdinaryTraffic {
+                samples: hosts.iter().flat_map(of).step_by(count.div_ceil(MOST_OF_PREFIX)).collect(),
+                packets_per_second: (seconds >= 60.0 && rate > 0.0).then_some(rate),
+                is_own: true,
+            };
         }
-        if samples.len() >= ENOUGH {
-            let packets_per_second = (seconds >= 60.0 && rate > 0.0).then_some(rate);
-            return OrdinaryTraffic { samples, packets_per_second, is_own: true };
-        }
-        let samples = self.groups.get(group).map(|r| of(r, None)).unwrap_or_default();
+        let of_group = self.groups.get(group).map(|of| of[index(version)].of(target.direction).before(newest));
+        let samples = of_group.unwrap_or_default().iter().map(|o| o.to(target.prefix)).collect();
         OrdinaryTraffic { samples, packets_per_second: None, is_own: false }
     }
 
@@ -399,9 +403,18 @@ impl Baselines {
         self.histograms.get(key).filter(|h| h.len() >= MATURE).map(|h| h.value_at_quantile(0.999))
     }
 
-    /// What has been learned, for people.
+    /// What has been learned, for people, as it would be used at `now`.
     #[must_use]
-    pub fn learned(&self) -> Vec<Learned> {
+    pub fn learned(&self, now: Time) -> Vec<Learned> {
+        let newest = seconds_of(now).saturating_sub(self.ages().forget);
+        let kept = |subject: &Subject, direction: Direction| {
+            let Subject::Hosts(group) = subject else { return None };
+            let of = self.groups.get(group)?.iter().map(|r| r.of(direction));
+            Some(
+                of.map(|past| [past.all().len(), past.before(newest).len()])
+                    .fold([0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]),
+            )
+        };
         let all = self.histograms.iter().filter(|((_, hour, _, _), _)| *hour == ALL_HOURS);
         all.map(|((subject, _, direction, unit), histogram)| {
             let hours = (0..ALL_HOURS).filter_map(|hour| {
@@ -410,7 +423,10 @@ impl Baselines {
             });
             let busiest = hours.max();
             let (usual, hour) = busiest.unwrap_or((histogram.value_at_quantile(0.999), ALL_HOURS));
+            let kept = kept(subject, *direction);
             Learned {
+                samples: kept.map(|[all, _]| all),
+                usable: kept.map(|[_, usable]| usable),
                 of: match subject {
                     Subject::Hosts(group) => format!("host of {group}"),
                     Subject::Sum(scope, prefix) => format!("{} {prefix}", scope_name(*scope)),
@@ -430,16 +446,28 @@ impl Baselines {
         .collect()
     }
 
-    /// Hosts that have samples of their own, how many, and their ordinary packets per second (incoming, outgoing).
-    pub fn reservoirs(&self) -> impl Iterator<Item = (Prefix, usize, [f64; 2])> {
-        let mut hosts: Vec<_> = self.hosts.iter().map(|(p, r)| (*p, r.kept.len(), r.rate)).collect();
-        hosts.sort_unstable_by_key(|(host, ..)| *host);
-        hosts.into_iter()
+    /// Hosts that have samples of their own, in their order.
+    pub fn reservoirs(&self, now: Time) -> impl Iterator<Item = Kept> {
+        let newest = seconds_of(now).saturating_sub(self.ages().forget);
+        let mut hosts: Vec<_> = self.hosts.iter().collect();
+        hosts.sort_unstable_by_key(|(host, _)| **host);
+        hosts.into_iter().map(move |(host, reservoir)| {
+            let (samples, usable) = reservoir.count(newest);
+            let [incoming_pps, outgoing_pps] = reservoir.rate;
+            Kept { host: *host, samples, usable, incoming_pps, outgoing_pps }
+        })
     }
 }
 
 /// Samples from which on a host's own are preferred to its group's.
 const ENOUGH: usize = 50;
+
+const fn index(version: IpVersion) -> usize {
+    match version {
+        IpVersion::V4 => 0,
+        IpVersion::V6 => 1,
+    }
+}
 
 const fn scope_name(scope: Scope) -> &'static str {
     match scope {
@@ -492,7 +520,8 @@ mod tests {
         }
         let target = Target { prefix: own, direction: Direction::Incoming };
         let ordinary = baselines.ordinary(target, "global", Time::from_seconds(5_000, 0));
-        assert!(ordinary.is_own && (400..=RESERVOIR).contains(&ordinary.samples.len()), "{}", ordinary.samples.len());
+        let count = ordinary.samples.len();
+        assert!(ordinary.is_own && (256..=reservoir::MOST).contains(&count), "{count}");
         assert!(
             ordinary.samples.iter().all(|s| s.source_port == 443 && target.covers(s)),
             "the last five minutes are left out"
@@ -501,7 +530,125 @@ mod tests {
         // Another host of the group gets the group's, as if it were its own.
         let other = Target { prefix: p("203.0.113.77"), direction: Direction::Incoming };
         let ordinary = baselines.ordinary(other, "global", Time::from_seconds(5_000, 0));
-        assert!(!ordinary.is_own && ordinary.samples.len() > 300 && ordinary.samples.iter().all(|s| other.covers(s)));
+        assert!(!ordinary.is_own && ordinary.samples.len() >= 256 && ordinary.samples.iter().all(|s| other.covers(s)));
+    }
+
+    /// Seconds of the samples that would be used for a host and for one that has only its group's.
+    fn usable(baselines: &Baselines, now: u64) -> [Vec<u64>; 2] {
+        ["203.0.113.9", "203.0.113.77"].map(|own| {
+            let target = Target { prefix: p(own), direction: Direction::Incoming };
+            let ordinary = baselines.ordinary(target, "global", Time::from_seconds(now, 0));
+            ordinary.samples.iter().map(|s| s.time.0 / 1_000_000_000).collect()
+        })
+    }
+
+    #[test]
+    fn a_host_and_a_group_have_samples_that_are_old_enough_at_any_rate() {
+        for forget in [0, 60, 300, 3_600] {
+            for per_second in [0.1, 1.0, 30.0, 400.0] {
+                let learning = Learning { forget: Duration::from_secs(forget), ..Learning::default() };
+                let mut baselines = Baselines::new(learning, 7);
+                // The group has as much of the other IP version, and the host ten times as much of the other direction.
+                let (v4, v6) = (p("203.0.113.9"), p("2001:db8::9"));
+                let (begin, mut sent) = (1_000, 0.0);
+                for second in begin..=begin + forget + 1_200 {
+                    let now = Time::from_seconds(second, 0);
+                    // All that there were, to within a slot.
+                    let first = begin + forget + (forget / 10).max(10);
+                    if second > first && second % 50 == 0 {
+                        let [host, group] = usable(&baselines, second);
+                        let promised = ((second - first) as f64 * per_second - 1.0).min(256.0);
+                        let at = format!("forget {forget}, {per_second} per second, after {} s", second - begin);
+                        assert!(group.len() as f64 >= promised, "{at}: {} of the group", group.len());
+                        assert!(host.len() as f64 >= promised, "{at}: {} of the host", host.len());
+                        assert!(host.iter().chain(&group).all(|s| s + forget < second), "{at}");
+                    }
+                    sent += per_second;
+                    while sent >= 1.0 {
+                        sent -= 1.0;
+                        for own in [v4, v6] {
+                            baselines.sample(now, own, "global", Direction::Incoming, &of(own, second));
+                            (0..10).for_each(|_| {
+                                baselines.sample(now, own, "global", Direction::Outgoing, &of(own, second));
+                            });
+                        }
+                    }
+                }
+                let all = baselines.hosts.values().chain(baselines.groups.values().flatten());
+                all.for_each(|r| assert!(r.count(0).0 <= 2 * reservoir::MOST, "{}", r.count(0).0));
+            }
+        }
+    }
+
+    fn of(own: Prefix, seconds: u64) -> Sample {
+        let mut sample = Sample::empty(Time::from_seconds(seconds, 0), own.version(), Origin::Packet);
+        (sample.source, sample.destination, sample.packets, sample.length) = (own.bits(), own.bits(), 1, 100);
+        sample
+    }
+
+    #[test]
+    fn samples_are_spread_over_minutes_hours_and_days() {
+        let mut baselines = Baselines::new(Learning::default(), 3);
+        let (end, own) = (5 * 86_400, p("203.0.113.9"));
+        for second in 0..end {
+            baselines.sample(Time::from_seconds(second, 0), own, "global", Direction::Incoming, &of(own, second));
+        }
+        for seconds in usable(&baselines, end) {
+            let between = |from: u64, to: u64| seconds.iter().filter(|s| (from..to).contains(&(end - *s))).count();
+            let ages = [between(300, 3_600), between(3_600, 86_400), between(86_400, 5 * 86_400)];
+            assert!(seconds.len() >= 256 && ages.iter().all(|count| *count >= 30), "{ages:?}");
+            let halves = [between(300, 1_200), between(1_200, 3_600), between(2 * 86_400, 5 * 86_400)];
+            assert!(halves.iter().all(|count| *count >= 10), "{halves:?}");
+        }
+    }
+
+    #[test]
+    fn what_came_since_an_excess_began_is_forgotten() {
+        let mut baselines = Baselines::new(Learning::default(), 3);
+        let owns = [p("203.0.113.9"), p("203.0.113.10")];
+        for second in 0..1_000 {
+            for own in owns {
+                baselines.sample(Time::from_seconds(second, 0), own, "global", Direction::Incoming, &of(own, second));
+            }
+        }
+        // Not every second has a sample left.
+        let is_cut = |baselines: &Baselines, at: [u64; 2]| {
+            let newest = usable(baselines, 10_000).map(|s| s.into_iter().max().unwrap_or(0));
+            newest.iter().zip(at).all(|(newest, at)| (at - 10..at).contains(newest))
+        };
+        assert!(is_cut(&baselines, [1_000; 2]));
+        baselines.forget_host(owns[0], Time::from_seconds(995, 500_000_000));
+        assert!(is_cut(&baselines, [995, 1_000]), "a suspicion is about the host alone");
+        baselines.forget_attack(
+            Time::from_seconds(1_000, 0),
+            p("203.0.113.8/30"),
+            "global",
+            Time::from_seconds(990, 0),
+        );
+        assert!(is_cut(&baselines, [990; 2]));
+        assert!(baselines.reservoirs(Time::from_seconds(1_000, 0)).all(|kept| kept.usable >= 256));
+        // It goes on as before.
+        baselines.sample(Time::from_seconds(1_001, 0), owns[0], "global", Direction::Incoming, &of(owns[0], 1_001));
+        assert!(is_cut(&baselines, [1_002; 2]));
+    }
+
+    #[test]
+    fn a_prefix_has_samples_of_all_its_hosts_and_the_sum_of_their_rates() {
+        let mut baselines = Baselines::new(Learning::default(), 3);
+        let owns: Vec<Prefix> = (1..=20).map(|i| p(&format!("203.0.113.{i}"))).collect();
+        for second in 0..1_000 {
+            let now = Time::from_seconds(second, 0);
+            owns.iter().for_each(|own| baselines.sample(now, *own, "global", Direction::Incoming, &of(*own, second)));
+            let of = |own: &Prefix| HostSecond { own: *own, group: 0, packets: [100, 0], bytes: [0; 2] };
+            let mut learned: Vec<HostSecond> = owns.iter().map(of).collect();
+            baselines.learn_hosts(now, 1.0, &[HostGroup::default()], &mut learned);
+        }
+        let target = Target { prefix: p("203.0.113.0/24"), direction: Direction::Incoming };
+        let ordinary = baselines.ordinary(target, "global", Time::from_seconds(1_000, 0));
+        assert!(ordinary.packets_per_second.is_some_and(|r| (1_990.0..2_010.0).contains(&r)));
+        assert!(ordinary.samples.len() <= MOST_OF_PREFIX);
+        let of = |own: &Prefix| ordinary.samples.iter().filter(|s| s.destination == own.bits()).count();
+        assert!(owns.iter().all(|own| of(own) >= 50));
     }
 
     fn host_rate(baselines: &mut Baselines, now: Time, group: &str, packets: u64) {
@@ -520,7 +667,7 @@ mod tests {
             let now = Time::from_seconds(monday + hour * 3600 + second / 2, 0);
             host_rate(&mut baselines, now, "global", rate);
         }
-        let learned = baselines.learned();
+        let learned = baselines.learned(Time::from_seconds(monday + 86_400, 0));
         assert_eq!(learned.len(), 1);
         assert!((14_800..=15_300).contains(&learned[0].suggested_threshold), "{learned:?}");
         assert!(learned[0].from.contains("Monday 20:00"), "{learned:?}");

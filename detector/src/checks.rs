@@ -86,6 +86,12 @@ impl Levels {
         of.into_iter().any(|(level, check)| level.is_suspect(check.threshold, tolerance))
     }
 
+    /// Since when there has been an excess, if any measure of either direction is suspect.
+    pub(crate) fn suspect_since(&self, checks: &Checks, tolerance: Duration) -> Option<Time> {
+        let suspect = self.0.iter().zip(&checks.0).filter(|(l, check)| l.is_suspect(check.threshold, tolerance));
+        suspect.map(|(level, _)| level.since).min()
+    }
+
     /// Of the measures of a direction that have passed, the one furthest over its threshold names the attack.
     pub(crate) fn passed(&self, checks: &Checks, direction: Direction, tolerance: Duration) -> Option<Passed> {
         let times = |p: &Passed| u128::from(p.evidence.rate) * 1000 / u128::from(p.check.threshold.max(1));

@@ -42,6 +42,8 @@ const SILENCE: Duration = Duration::from_secs(3);
 const LONGEST_FRUITLESS: u32 = 7;
 /// A host is forgotten when it has not been hot for this long: rhythms of exporters are learned within it.
 const LINGER: Duration = Duration::from_secs(30);
+/// A host that was suspect this recently teaches nothing: the second that is being learned may be that one.
+const LATELY: Duration = Duration::from_secs(2);
 /// An attack that has lasted this long is looked at with fewer samples than asked for.
 const SCARCE: Duration = Duration::from_secs(3);
 /// A worker that does not take a filter over for this long is not waited for.
@@ -283,10 +285,19 @@ impl Detector {
             let checks = &self.checks[track.group];
             track.levels.add(checks, start, now, Some(&self.delta));
             let tolerance = self.config.burst_tolerance;
-            let is_suspect = |direction: &Direction| track.levels.is_suspect(checks, *direction, tolerance);
-            let is_noted = attacked.binary_search(host).is_ok() || Direction::ALL.iter().any(is_suspect);
+            let is_attacked = attacked.binary_search(host).is_ok();
+            let suspect_since = track.levels.suspect_since(checks, tolerance);
+            let is_noted = is_attacked || suspect_since.is_some();
             if is_noted {
+                track.last_suspect = Some(now);
                 self.noted.push((*host, self.delta.clone()));
+            }
+            // What was learned before the excess was noticed; under attack it has been forgotten at the alarm.
+            if let Some(since) = suspect_since
+                && !is_attacked
+                && let Some(own) = self.hosts.prefix(*host)
+            {
+                self.baselines.forget_host(own, since);
             }
             // After an overflow the next tick is the first that is known from its beginning.
             is_noted || !track.levels.is_empty() || (self.overflowed && track.last_hot == now)
@@ -459,6 +470,7 @@ impl Detector {
             fruitless: 0,
             rates: Rates::default(),
         };
+        self.baselines.forget_attack(now, target.prefix, &attack.group, attack.started);
         self.attacks.insert(target, attack);
         events.push(Event::Alarm(target));
         self.open_bucket(target, passed.since);
@@ -544,7 +556,11 @@ impl Detector {
         let attacked: Vec<Prefix> = self.attacks.keys().map(|t| t.prefix).collect();
         let shards: Vec<&Shard> = self.remotes.iter().map(|r| &*r.shard).collect();
         let seconds = self.scan.seconds(now);
-        let active = self.scan.run(now, round, &self.hosts, &shards, &attacked, &self.config, &mut self.baselines);
+        // The round is over since a tick, and was hardly longer than a second.
+        let is_suspect =
+            |host| self.tracks.get(host).and_then(|t| t.last_suspect).is_some_and(|at| now.since(at) < LATELY);
+        let taught = |host, own: &Prefix| !attacked.iter().any(|p| p.contains(own)) && !is_suspect(host);
+        let active = self.scan.run(now, round, &self.hosts, &shards, taught, &self.config, &mut self.baselines);
         self.statistics.active_hosts = active;
         if self.config.learning.is_on {
             self.prefixes.learn(now, seconds, &attacked, &mut self.baselines);

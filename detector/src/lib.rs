@@ -29,7 +29,7 @@ pub mod tops;
 pub mod tracks;
 
 pub use attack::{Attack, Bucket, Crossing, Event, Phase, rate_text};
-pub use baseline::{Baselines, Learned, Memory};
+pub use baseline::{Baselines, Kept, Learned, Memory};
 pub use config::{
     BucketLimits, Class, Config, HostGroup, Learning, Measure, Thresholds, TrafficRule, Unit, Whitelisted,
 };

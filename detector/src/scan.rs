@@ -146,7 +146,7 @@ impl Scan {
         (now.since(self.began).as_millis() / 100) as Stamp + 1
     }
 
-    /// Reads every host written in a round; returns how many had traffic.
+    /// Reads every host written in a round; returns how many had traffic. Of those that teach, the baselines learn.
     #[allow(clippy::too_many_arguments, reason = "one call")]
     pub(crate) fn run(
         &mut self,
@@ -154,7 +154,7 @@ impl Scan {
         round: u32,
         hosts: &Hosts,
         shards: &[&Shard],
-        attacked: &[Prefix],
+        teaches: impl Fn(HostId, &Prefix) -> bool,
         config: &Config,
         baselines: &mut Baselines,
     ) -> u64 {
@@ -179,7 +179,7 @@ impl Scan {
                 active += 1;
                 if (active + self.round).is_multiple_of(stride)
                     && let Some(own) = hosts.prefix(host)
-                    && !attacked.iter().any(|p| p.contains(&own))
+                    && teaches(host, &own)
                 {
                     let group = hosts.membership().group_of(own.version(), own.bits());
                     self.learned.push(HostSecond { own, group, packets: packets.map(u64::from), bytes });

@@ -21,6 +21,8 @@ pub(crate) struct Track {
     pub(crate) levels: Levels,
     /// When it last had traffic over its trip count.
     pub(crate) last_hot: Time,
+    /// When it was last suspect or under attack, if ever.
+    pub(crate) last_suspect: Option<Time>,
 }
 
 /// Tracks by host, in constant time and without order of their own.
@@ -91,6 +93,7 @@ impl Tracks {
             reading: Counts::zero(layout),
             levels: Levels::new(&checks[group], now),
             last_hot: now,
+            last_suspect: None,
         });
         Some(slot)
     }

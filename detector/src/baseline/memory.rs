@@ -6,18 +6,16 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use collectors::Time;
+use collectors::{IpVersion, Time};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    ALL_HOURS, Baselines, Key, LARGEST_RATE, MAX_HISTOGRAMS, MAX_RESERVOIRS, MAX_SUMS, Ordinary, RESERVOIR, Reservoir,
-    Subject,
-};
+use super::reservoir::{Reservoir, Stored};
+use super::{ALL_HOURS, Baselines, Key, LARGEST_RATE, MAX_HISTOGRAMS, MAX_RESERVOIRS, MAX_SUMS, Subject};
 use crate::target::Prefix;
 
 const HEAD: &[u8] = b"floodwall baselines 1\n";
-/// Octets of an entry at most; a full reservoir has some 30,000.
+/// Octets of an entry at most; a host's has some 40,000, a group's twice as many.
 const LARGEST: u32 = 1 << 18;
 /// Entries at most: histograms, hosts, and as many groups.
 const MOST: usize = MAX_HISTOGRAMS + 2 * MAX_RESERVOIRS;
@@ -45,8 +43,9 @@ pub enum MemoryError {
 enum Entry {
     /// A histogram as values and how often each was seen.
     Histogram(Key, Vec<(u64, u32)>),
-    Host(Prefix, Reservoir),
-    Group(String, Reservoir),
+    Host(Prefix, Stored),
+    /// Samples of both IP versions.
+    Group(String, Stored),
     End(u32),
 }
 
@@ -55,7 +54,7 @@ enum Entry {
 pub struct Memory {
     histograms: Vec<(Key, Arc<Histogram<u32>>)>,
     hosts: Vec<(Prefix, Arc<Reservoir>)>,
-    groups: Vec<(String, Arc<Reservoir>)>,
+    groups: Vec<(String, [Arc<Reservoir>; 2])>,
 }
 
 impl Memory {
@@ -76,8 +75,9 @@ impl Memory {
             let values = histogram.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value()));
             Entry::Histogram(key.clone(), values.collect())
         });
-        let hosts = self.hosts.iter().map(|(host, r)| Entry::Host(*host, Reservoir::clone(r)));
-        let groups = self.groups.iter().map(|(group, r)| Entry::Group(group.clone(), Reservoir::clone(r)));
+        let hosts = self.hosts.iter().map(|(host, r)| Entry::Host(*host, Stored::of([&**r])));
+        let groups = self.groups.iter();
+        let groups = groups.map(|(group, of)| Entry::Group(group.clone(), Stored::of(of.iter().map(|r| &**r))));
         for entry in histograms.chain(hosts).chain(groups) {
             put(&mut writer, &entry)?;
             count += 1;
@@ -109,8 +109,11 @@ impl Memory {
                     }
                     memory.histograms.push((key, Arc::new(histogram)));
                 }
-                Entry::Host(host, reservoir) => memory.hosts.push((host, Arc::new(reservoir))),
-                Entry::Group(group, reservoir) => memory.groups.push((group, Arc::new(reservoir))),
+                Entry::Host(host, stored) => memory.hosts.push((host, Arc::new(stored.read(host.version())))),
+                Entry::Group(group, stored) => {
+                    let of = [IpVersion::V4, IpVersion::V6].map(|version| Arc::new(stored.read(version)));
+                    memory.groups.push((group, of));
+                }
                 Entry::End(count) if usize::try_from(count) == Ok(number) => return Ok(memory),
                 Entry::End(_) => return Err(MemoryError::Entry(number)),
             }
@@ -150,7 +153,7 @@ impl Baselines {
         Memory {
             histograms: self.histograms.iter().map(|(key, h)| (key.clone(), Arc::clone(h))).collect(),
             hosts,
-            groups: self.groups.iter().map(|(group, r)| (group.clone(), Arc::clone(r))).collect(),
+            groups: self.groups.iter().map(|(group, of)| (group.clone(), of.clone())).collect(),
         }
     }
 
@@ -176,34 +179,24 @@ impl Baselines {
                 self.histograms.insert(key, histogram);
             }
         }
+        let ages = self.ages();
+        let mut mended = |mut reservoir: Arc<Reservoir>| {
+            Arc::make_mut(&mut reservoir).mend(now, ages, &mut self.dice);
+            reservoir
+        };
         let hosts = memory.hosts.into_iter().filter(|(host, _)| host.is_host() && is_ours(host));
         let room = MAX_RESERVOIRS.saturating_sub(self.hosts.len());
-        self.hosts.extend(hosts.take(room).map(|(host, r)| (host, trusted(r, now))));
+        self.hosts.extend(hosts.take(room).map(|(host, r)| (host, mended(r))));
         let groups = memory.groups.into_iter().filter(|(group, _)| is_group(group));
-        self.groups.extend(groups.map(|(group, r)| (group, trusted(r, now))));
+        self.groups.extend(groups.map(|(group, of)| (group, of.map(&mut mended))));
     }
-}
-
-/// A reservoir whose numbers can be calculated with.
-#[allow(clippy::cast_possible_truncation, reason = "seconds until 2106")]
-fn trusted(mut reservoir: Arc<Reservoir>, now: Time) -> Arc<Reservoir> {
-    let seconds = (now.0 / 1_000_000_000) as u32;
-    let is_rate = |rate: &f64| rate.is_finite() && *rate >= 0.0;
-    let r = Arc::make_mut(&mut reservoir);
-    r.kept.retain(|o: &Ordinary| o.seconds <= seconds);
-    r.kept.truncate(RESERVOIR);
-    r.seen = r.seen.max(r.kept.len() as u64);
-    r.last = r.last.min(now);
-    if !r.rate.iter().chain([&r.rate_seconds]).all(is_rate) {
-        (r.rate, r.rate_seconds) = ([0.0; 2], 0.0);
-    }
-    reservoir
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::HostSecond;
+    use super::super::reservoir::MOST;
     use super::super::tests::{p, sample};
+    use super::super::{HostSecond, Ordinary};
     use super::*;
     use crate::config::{HostGroup, Learning, Unit};
     use crate::prefixes::Scope;
@@ -235,11 +228,12 @@ mod tests {
         let memory = Memory::read(&written(&before)[..]).expect("just written");
         assert_eq!(memory.hosts(), 1);
         let mut after = Baselines::new(Learning::default(), 2);
-        after.remember(memory, Time::from_seconds(6_000, 0), |_| true, |_| true);
-        assert_eq!(after.learned(), before.learned());
+        let at = Time::from_seconds(6_000, 0);
+        after.remember(memory, at, |_| true, |_| true);
+        assert_eq!(after.learned(at), before.learned(at));
         let target = Target { prefix: p("203.0.113.9"), direction: Direction::Incoming };
-        let of = |b: &Baselines| b.ordinary(target, "global", Time::from_seconds(6_000, 0));
-        assert!(of(&after).samples == of(&before).samples && of(&after).samples.len() > 400);
+        let of = |b: &Baselines| b.ordinary(target, "global", at);
+        assert!(of(&after).samples == of(&before).samples && of(&after).samples.len() >= 256);
         assert_eq!(of(&after).packets_per_second, of(&before).packets_per_second);
     }
 
@@ -250,10 +244,64 @@ mod tests {
         let later = Time::from_seconds(6_000, 0);
         let mut none = Baselines::new(Learning::default(), 2);
         none.remember(read(), later, |_| false, |_| false);
-        assert!(none.learned().is_empty() && none.hosts.is_empty() && none.groups.is_empty());
+        assert!(none.learned(later).is_empty() && none.hosts.is_empty() && none.groups.is_empty());
         let mut early = Baselines::new(Learning::default(), 2);
         early.remember(read(), Time::from_seconds(2_000, 0), |_| true, |_| true);
-        assert!(early.hosts.values().flat_map(|r| &r.kept).all(|o| o.seconds <= 2_000));
+        let times = |r: &Reservoir| r.of(Direction::Incoming).all().iter().all(|o| o.seconds <= 2_000);
+        assert!(early.hosts.values().all(|r| times(r) && r.count(0).0 > 50));
+    }
+
+    /// What 76c8509 and earlier wrote: samples by number, in the order of their places, of both directions.
+    #[test]
+    fn samples_that_were_kept_by_number_are_taken_up() {
+        #[derive(Serialize)]
+        struct ByNumber {
+            kept: Vec<Ordinary>,
+            seen: u64,
+            last: Time,
+            rate: [f64; 2],
+            rate_seconds: f64,
+        }
+        #[derive(Serialize)]
+        enum Earlier {
+            #[allow(dead_code, reason = "holds its number")]
+            Histogram,
+            Host(Prefix, ByNumber),
+            Group(String, ByNumber),
+            End(u32),
+        }
+        let kept = |i: u64| {
+            let second = i * 7 % 512 * 10;
+            let direction = if i % 4 == 0 { Direction::Outgoing } else { Direction::Incoming };
+            Ordinary::of(&sample(second, 443), direction, Time::from_seconds(second, 0))
+        };
+        let by_number = || {
+            let kept = (0..512).map(kept).collect();
+            ByNumber {
+                kept,
+                seen: 100_000,
+                last: Time::from_seconds(5_110, 0),
+                rate: [70.0, 7.0],
+                rate_seconds: 5_000.0,
+            }
+        };
+        let mut octets = HEAD.to_vec();
+        let (host, group) =
+            (Earlier::Host(p("203.0.113.9"), by_number()), Earlier::Group("global".to_owned(), by_number()));
+        for entry in [host, group, Earlier::End(2)] {
+            let entry = postcard::to_stdvec(&entry).expect("encodes");
+            octets.extend(u32::try_from(entry.len()).expect("short").to_be_bytes());
+            octets.extend(entry);
+        }
+        let mut after = Baselines::new(Learning::default(), 2);
+        let at = Time::from_seconds(5_400, 0);
+        after.remember(Memory::read(&octets[..]).expect("reads"), at, |_| true, |_| true);
+        for own in ["203.0.113.9", "203.0.113.10"] {
+            let target = Target { prefix: p(own), direction: Direction::Incoming };
+            let ordinary = after.ordinary(target, "global", at);
+            assert!(ordinary.samples.len() > 340, "{} for {own}", ordinary.samples.len());
+            assert!(ordinary.samples.is_sorted_by_key(|s| s.time));
+        }
     }
 
     #[test]
@@ -272,7 +320,7 @@ mod tests {
             if let Ok(memory) = Memory::read(&damaged[..]) {
                 let mut after = Baselines::new(Learning::default(), 2);
                 after.remember(memory, Time::from_seconds(6_000, 0), |_| true, |_| true);
-                assert!(after.hosts.values().all(|r| r.kept.len() <= RESERVOIR && r.rate[0] >= 0.0));
+                assert!(after.hosts.values().all(|r| r.count(0).0 <= 2 * MOST && r.rate[0] >= 0.0));
             }
         }
         assert!(matches!(Memory::read(&b"floodwall baselines 2\n"[..]), Err(MemoryError::Head)));

@@ -152,10 +152,10 @@ impl Detector {
         if is_attacked || !self.config.learning.is_on {
             return;
         }
-        // Learning freezes at the first suspicion.
+        // Learning freezes at the first suspicion, in both directions.
         let track = self.host_id(own).and_then(|host| self.tracks.get(host));
         let tolerance = self.config.burst_tolerance;
-        if track.is_some_and(|t| t.levels.is_suspect(&self.checks[t.group], direction, tolerance)) {
+        if track.is_some_and(|t| t.levels.suspect_since(&self.checks[t.group], tolerance).is_some()) {
             return;
         }
         let group = self.hosts.membership().group_of(own.version(), own.bits());

@@ -1,7 +1,6 @@
 //! `show baseline`: what was learned of ordinary traffic, and the thresholds it suggests.
 
-use detector::{Prefix, Unit, rate_text};
-use serde_json::json;
+use detector::{Kept, Prefix, Unit, rate_text};
 
 use super::{Category, View};
 use crate::control::{Answer, Outcome, table};
@@ -20,7 +19,7 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
         [host] => return of_host(view, host),
         [_, more, ..] => return Err(format!("show baseline takes one address: remove {more:?}").into()),
     }
-    let learned = baselines.learned();
+    let learned = baselines.learned(view.now);
     if learned.is_empty() {
         return Ok(Answer::new("nothing has been learned yet", &learned));
     }
@@ -29,6 +28,7 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
         .map(|l| {
             let rate = |n: u64| rate_text(l.unit, n);
             let suggested = rate(l.suggested_threshold);
+            let samples = l.samples.zip(l.usable).map(|(all, usable)| format!("{usable} of {all}"));
             vec![
                 l.of.clone(),
                 l.direction.to_string(),
@@ -38,33 +38,37 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
                 rate(l.max),
                 suggested,
                 l.from.clone(),
+                samples.unwrap_or_default(),
             ]
         })
         .collect();
-    let header = ["OF", "DIRECTION", "MEDIAN", "99 %", "99.9 %", "MOST", "SUGGESTED THRESHOLD", "WHICH IS"];
-    Ok(Answer::new(table(&header, &rows), &learned))
+    let header =
+        ["OF", "DIRECTION", "MEDIAN", "99 %", "99.9 %", "MOST", "SUGGESTED THRESHOLD", "WHICH IS", "USABLE SAMPLES"];
+    Ok(Answer::new(format!("{}\n{}", table(&header, &rows), usable(view)), &learned))
 }
 
 fn of_host(view: &View<'_>, text: &str) -> Outcome {
     let own: Prefix = text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?;
-    let found: Vec<_> =
-        view.pipeline.detector().baselines().reservoirs().filter(|(p, ..)| own.contains(p)).take(100).collect();
-    let json: Vec<_> = found
-        .iter()
-        .map(|(host, samples, [incoming, outgoing])| {
-            json!({ "host": host, "samples": samples, "incoming_pps": incoming, "outgoing_pps": outgoing })
-        })
-        .collect();
+    let baselines = view.pipeline.detector().baselines();
+    let found: Vec<Kept> = baselines.reservoirs(view.now).filter(|k| own.contains(&k.host)).take(100).collect();
     if found.is_empty() {
-        return Ok(Answer::new(format!("no samples of {own}: its host group's are used"), &json));
+        return Ok(Answer::new(format!("no samples of {own}: its host group's are used"), &found));
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates for people")]
     let rate = |r: f64| rate_text(Unit::Packets, r as u64);
     let rows: Vec<Vec<String>> = found
         .iter()
-        .map(|(host, samples, [incoming, outgoing])| {
-            vec![host.to_string(), samples.to_string(), rate(*incoming), rate(*outgoing)]
+        .map(|k| {
+            let samples = format!("{} of {}", k.usable, k.samples);
+            vec![k.host.to_string(), samples, rate(k.incoming_pps), rate(k.outgoing_pps)]
         })
         .collect();
-    Ok(Answer::new(table(&["HOST", "SAMPLES", "INCOMING", "OUTGOING"], &rows), &json))
+    let rows = table(&["HOST", "USABLE SAMPLES", "INCOMING", "OUTGOING"], &rows);
+    Ok(Answer::new(format!("{rows}\n{}", usable(view)), &found))
+}
+
+/// What makes a sample usable.
+fn usable(view: &View<'_>) -> String {
+    let forget = view.pipeline.detector().config().learning.forget.as_secs();
+    format!("usable samples are older than baseline_forget ({forget} s)")
 }
