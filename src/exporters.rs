@@ -97,6 +97,7 @@ fn status(health: &Health, peer: Option<&Peer>, now: Time, records_per_second: f
         idle_timeout_seconds: health.timeouts_s.1,
         counter_only: health.is_counter_only,
         vantage: health.vantage.name(),
+        not_counted: health.not_counted.clone(),
         errors: health.errors.clone(),
     }
 }

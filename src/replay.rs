@@ -35,6 +35,8 @@ pub struct Outcome {
     /// What each mined bucket rested on.
     #[serde(skip)]
     pub cases: Vec<crate::case::Case>,
+    /// Records of exports that are no traffic, by reason.
+    pub not_counted: std::collections::BTreeMap<&'static str, collectors::Volume>,
     /// Input that was not understood, by reason.
     pub errors: std::collections::BTreeMap<&'static str, u64>,
 }
@@ -173,6 +175,7 @@ fn outcome(files: &[PathBuf], driver: Driver, statistics: &Statistics) -> Outcom
             other: pair(&shard.other),
             filtered: pair(&shard.filtered),
         },
+        not_counted: statistics.not_counted(),
         errors: statistics.errors(),
     }
 }

@@ -49,6 +49,49 @@ reasons! {
     UnknownLinkType => "unknown_link_type",
 }
 
+/// Why a record that was read, and is in the totals, is no traffic of anybody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aside {
+    /// A log of a firewall or NAT (elements 233 and 230) without counters of the time since its last report: it has none, or
+    /// sums of a connection (231, 232, 85), which later events of the same connection repeat.
+    SecurityEvent,
+    /// A record without a source or destination address.
+    NoAddresses,
+}
+
+impl Aside {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 2] = [Self::SecurityEvent, Self::NoAddresses];
+
+    /// Name in metrics and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SecurityEvent => "security_event",
+            Self::NoAddresses => "no_addresses",
+        }
+    }
+}
+
+/// Records with their traffic, scaled by sampling.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Volume {
+    /// Records.
+    pub records: u64,
+    /// Packets.
+    pub packets: u64,
+    /// IP bytes.
+    pub bytes: u64,
+}
+
+impl Volume {
+    const fn add(&mut self, other: Self) {
+        self.records += other.records;
+        self.packets = self.packets.saturating_add(other.packets);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
 /// What a decoder has seen. One writer; copied out for readers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Statistics {
@@ -78,6 +121,8 @@ pub struct Statistics {
     /// The newest rate, and how many records in a row had it: not yet in `rates`.
     recent_rate: (u32, u64),
     errors: [u64; Reason::ALL.len()],
+    /// What of the totals is not counted for anybody.
+    aside: [Volume; Aside::ALL.len()],
 }
 
 /// Distinct sampling rates that are told apart in statistics.
@@ -110,6 +155,23 @@ impl Statistics {
             let (before, earlier) = std::mem::replace(&mut self.recent_rate, (rate, count));
             add_rate(&mut self.rates, before, earlier);
         }
+    }
+
+    /// Sets a record aside that is in the totals with these counters, before scaling.
+    pub(crate) fn set_aside(&mut self, why: Aside, raw_packets: u64, raw_bytes: u64, rate: u32) {
+        let scaled = |units: u64| units.saturating_mul(rate.into());
+        self.aside[why as usize].add(Volume { records: 1, packets: scaled(raw_packets), bytes: scaled(raw_bytes) });
+    }
+
+    /// Records that were set aside by reason, those that occurred. The totals hold them.
+    #[must_use]
+    pub fn not_counted(&self) -> BTreeMap<&'static str, Volume> {
+        Aside::ALL.iter().map(|a| (a.name(), self.aside[*a as usize])).filter(|(_, v)| v.records > 0).collect()
+    }
+
+    /// Records that were set aside, in the order of [`Aside::ALL`].
+    pub(crate) fn aside_counts(&self) -> [u64; Aside::ALL.len()] {
+        self.aside.map(|volume| volume.records)
     }
 
     /// Sampling rates that were applied to records, and to how many; the first [`MAX_RATES`].
@@ -151,6 +213,7 @@ impl Statistics {
             add_rate(&mut self.rates, rate, count);
         }
         self.errors.iter_mut().zip(other.errors).for_each(|(a, b)| *a += b);
+        self.aside.iter_mut().zip(other.aside).for_each(|(a, b)| a.add(b));
     }
 }
 

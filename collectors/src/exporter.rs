@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::config::{ExporterSettings, Vantage};
-use crate::error::{Reason, Statistics};
+use crate::error::{Aside, Reason, Statistics};
 use crate::roster::{Member, Roster, Standing};
 use crate::sample::Time;
 use crate::sequence::Order;
@@ -82,6 +82,7 @@ pub struct Exporter {
     sends_egress: AtomicU8,
     suspect_rate: AtomicU64,
     errors: [AtomicU64; Reason::ALL.len()],
+    aside: [AtomicU64; Aside::ALL.len()],
     pools: Mutex<crate::sflow::Pools>,
 }
 
@@ -138,6 +139,8 @@ pub struct Health {
     pub is_counter_only: bool,
     /// Where its telemetry stands in relation to filters.
     pub vantage: Vantage,
+    /// Records that were read and are no traffic, by reason.
+    pub not_counted: BTreeMap<&'static str, u64>,
     /// What was not understood, by reason.
     pub errors: BTreeMap<&'static str, u64>,
 }
@@ -175,6 +178,7 @@ impl Exporter {
             sends_egress: AtomicU8::new(0),
             suspect_rate: zero(),
             errors: [const { AtomicU64::new(0) }; Reason::ALL.len()],
+            aside: [const { AtomicU64::new(0) }; Aside::ALL.len()],
             pools: Mutex::default(),
         }
     }
@@ -202,6 +206,9 @@ impl Exporter {
         add(&self.counter_samples, statistics.counter_samples - before.counter_samples);
         add(&self.discard_samples, statistics.discard_samples - before.discard_samples);
         add(&self.duplicates, statistics.duplicates - before.duplicates);
+        for (counter, (after, before)) in self.aside.iter().zip(statistics.aside_counts().iter().zip(before.aside)) {
+            add(counter, after - before);
+        }
     }
 
     /// Counts what was not understood.
@@ -294,6 +301,11 @@ impl Exporter {
             timeouts_s: (low(timeouts >> 32), low(timeouts)),
             is_counter_only: records == 0 && counter_samples > 0,
             vantage: self.settings.vantage,
+            not_counted: Aside::ALL
+                .iter()
+                .map(|a| (a.name(), get(&self.aside[*a as usize])))
+                .filter(|a| a.1 > 0)
+                .collect(),
             errors: Reason::ALL
                 .iter()
                 .map(|r| (r.name(), get(&self.errors[*r as usize])))
@@ -313,11 +325,12 @@ pub(crate) struct Mark {
     counter_samples: u64,
     discard_samples: u64,
     duplicates: u64,
+    aside: [u64; Aside::ALL.len()],
 }
 
 impl Mark {
     #[inline]
-    pub(crate) const fn of(statistics: &Statistics) -> Self {
+    pub(crate) fn of(statistics: &Statistics) -> Self {
         Self {
             records: statistics.records,
             packets: statistics.packets,
@@ -326,6 +339,7 @@ impl Mark {
             counter_samples: statistics.counter_samples,
             discard_samples: statistics.discard_samples,
             duplicates: statistics.duplicates,
+            aside: statistics.aside_counts(),
         }
     }
 }

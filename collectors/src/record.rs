@@ -5,7 +5,7 @@
 
 use crate::config::Vantage;
 use crate::elements::{Field, Places, REACH, Record};
-use crate::error::{Reason, Statistics};
+use crate::error::{Aside, Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::packet::{self, LinkType};
 use crate::plan::Template;
@@ -102,9 +102,19 @@ const SAMPLING: u64 = Field::SamplingInterval.bit()
     | Field::SamplerId.bit()
     | Field::SelectorId.bit()
     | Field::SelectionSequence.bit();
-/// Firewall and NAT events describe connections, not traffic.
+/// Why a firewall or a NAT exported a record. Elements keep their meaning beside them (RFC 7011 section 8): counters of the time
+/// since the last report ([`SINCE_LAST`]) are traffic, sums of a connection are told by its later events again.
 const EVENTS: u64 = Field::FirewallEvent.bit() | Field::NatEvent.bit();
 const SECTIONS: u64 = Field::Frame.bit() | Field::IpHeader.bit();
+
+/// Counters of the time since the last report of a flow (IANA: 1, 2, 23, 24, 352, and RFC 5103's reverse ones).
+const SINCE_LAST: u64 = Field::Packets.bit()
+    | Field::Bytes.bit()
+    | Field::PostPackets.bit()
+    | Field::PostBytes.bit()
+    | Field::Layer2Bytes.bit()
+    | Field::ReversePackets.bit()
+    | Field::ReverseBytes.bit();
 
 /// Records that are not in the statistics yet.
 #[derive(Debug, Default)]
@@ -187,13 +197,21 @@ fn emit(
         emit_section(record, context, rate, statistics, out);
         return (rate, source);
     }
-    let pick = |fields: &[Field]| fields.iter().find_map(|f| record.get(*f)).unwrap_or(0);
-    let (packets, bytes) = (pick(&PACKETS), pick(&BYTES));
-    statistics.record(packets, bytes, rate);
-    if record.has_any(EVENTS) {
+    let all = units(record, u64::MAX);
+    let is_event = record.has_any(EVENTS);
+    let among = if is_event { SINCE_LAST } else { u64::MAX };
+    let (packets, bytes) = if is_event { units(record, among) } else { all };
+    let back = if record.has_any(REVERSE & among) { reverse_units(record, among) } else { (0, 0) };
+    if is_event && (packets, bytes, back) == (0, 0, (0, 0)) {
+        statistics.record(all.0, all.1, rate);
+        statistics.set_aside(Aside::SecurityEvent, all.0, all.1, rate);
         return (rate, source);
     }
-    let Some((version, from, to)) = record.addresses() else { return (rate, source) };
+    statistics.record(packets, bytes, rate);
+    let Some((version, from, to)) = record.addresses() else {
+        statistics.set_aside(Aside::NoAddresses, packets, bytes, rate);
+        return (rate, source);
+    };
     let exporter = context.exporter;
     if !exporter.settings.external_interfaces.is_empty() && is_told_elsewhere(record, exporter) {
         statistics.duplicates += 1;
@@ -232,26 +250,34 @@ fn emit(
         router: exporter.settings.router,
         inside: exporter.settings.is_inside,
     };
-    if record.has_any(REVERSE) {
-        let reverse = reverse(sample, record, header.known);
-        if packets == 0 && bytes == 0 {
-            out.pop();
-        }
-        out.extend(reverse);
-    } else if packets == 0 && bytes == 0 {
+    let reverse = if back == (0, 0) { None } else { Some(reverse(sample, record, header.known, back)) };
+    if packets == 0 && bytes == 0 {
         out.pop();
     }
+    out.extend(reverse);
     (rate, source)
 }
 
+/// Packets and bytes of a record as exported, of the counters `among` these fields.
+#[inline]
+fn units(record: Record<'_>, among: u64) -> (u64, u64) {
+    (first_of(record, &PACKETS, among), first_of(record, &BYTES, among))
+}
+
+/// The first counter that a record carries, of those `among` these fields.
+#[inline]
+fn first_of(record: Record<'_>, fields: &[Field], among: u64) -> u64 {
+    fields.iter().filter(|field| among & field.bit() != 0).find_map(|field| record.get(*field)).unwrap_or(0)
+}
+
+/// Packets and bytes of a record's other direction, of the counters `among` these fields.
+fn reverse_units(record: Record<'_>, among: u64) -> (u64, u64) {
+    let first = |fields: [Field; 2]| first_of(record, &fields, among);
+    (first([Field::ReversePackets, Field::ResponderPackets]), first([Field::ReverseBytes, Field::ResponderBytes]))
+}
+
 /// The traffic of a record's other direction.
-fn reverse(sample: &Sample, record: Record<'_>, known: Fields) -> Option<Sample> {
-    let first = |fields: [Field; 2]| fields.iter().find_map(|f| record.get(*f)).unwrap_or(0);
-    let packets = first([Field::ReversePackets, Field::ResponderPackets]);
-    let bytes = first([Field::ReverseBytes, Field::ResponderBytes]);
-    if packets == 0 && bytes == 0 {
-        return None;
-    }
+fn reverse(sample: &Sample, record: Record<'_>, known: Fields, (packets, bytes): (u64, u64)) -> Sample {
     let counters = Counters::of(record, sample.protocol, packets, bytes, sample.sampling_rate);
     let mut reverse = Sample {
         source: sample.destination,
@@ -274,7 +300,7 @@ fn reverse(sample: &Sample, record: Record<'_>, known: Fields) -> Option<Sample>
         reverse.known = reverse.known.without(Fields::ICMP);
     }
     reverse.known |= counters.known;
-    Some(reverse)
+    reverse
 }
 
 /// Whether another record tells of the same traffic: with roles of interfaces, traffic counts where it crosses an external one,

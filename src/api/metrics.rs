@@ -87,6 +87,13 @@ fn exporters(out: &mut String, status: &Status) {
     family("floodwall_exporter_clock_skew_milliseconds", "gauge", "Its clock against ours, without sign.", |e| {
         e.clock_skew_ms.unsigned_abs()
     });
+    let mut aside =
+        Family::new(out, "floodwall_exporter_not_counted_total", "counter", "Records that are no traffic, by reason.");
+    for exporter in &shown {
+        for (reason, count) in &exporter.not_counted {
+            aside.sample(&[("exporter", &exporter.address), ("reason", reason)], *count);
+        }
+    }
     let mut errors =
         Family::new(out, "floodwall_exporter_errors_total", "counter", "What was not understood, by reason.");
     for exporter in shown {

@@ -90,6 +90,9 @@ pub struct ExporterStatus {
     /// Where its telemetry stands.
     #[schema(value_type = String)]
     pub vantage: &'static str,
+    /// Records that are no traffic, by reason: logs of a firewall or NAT, records without addresses.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    pub not_counted: BTreeMap<&'static str, u64>,
     /// What was not understood, by reason.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub errors: BTreeMap<&'static str, u64>,

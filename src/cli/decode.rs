@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use collectors::{Content, Decoder, IpVersion, Recording, Sample, Statistics};
+use collectors::{Content, Decoder, IpVersion, Recording, Sample, Statistics, Volume};
 use serde::Serialize;
 
 #[derive(Debug, clap::Args)]
@@ -43,6 +43,9 @@ struct Summary {
     packets: u64,
     bytes: u64,
     rates: Vec<u32>,
+    /// What of the totals is no traffic, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    not_counted: BTreeMap<&'static str, Volume>,
     errors: BTreeMap<&'static str, u64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     by_protocol: BTreeMap<String, BTreeMap<u8, Counts>>,
@@ -125,6 +128,7 @@ fn summary(statistics: &Statistics, by_protocol: BTreeMap<String, BTreeMap<u8, C
         packets: statistics.packets,
         bytes: statistics.bytes,
         rates: statistics.rates().keys().copied().collect(),
+        not_counted: statistics.not_counted(),
         errors: statistics.errors(),
         by_protocol,
     }
@@ -142,6 +146,9 @@ fn print(summary: &Summary) {
         for (protocol, counts) in protocols {
             say!("{version} protocol {protocol:3}  {} packets, {} bytes", counts.packets, counts.bytes);
         }
+    }
+    for (reason, v) in &summary.not_counted {
+        say!("not counted     {reason}: {} records, {} packets, {} bytes", v.records, v.packets, v.bytes);
     }
     for (reason, count) in &summary.errors {
         say!("not understood  {reason}: {count}");

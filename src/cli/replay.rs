@@ -72,6 +72,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         totals.other.0,
         totals.filtered.0
     );
+    for (reason, v) in &outcome.not_counted {
+        say!("not counted: {reason} {} records, {} packets, {} bytes", v.records, v.packets, v.bytes);
+    }
     for (reason, count) in &outcome.errors {
         say!("not understood: {reason} {count}");
     }
