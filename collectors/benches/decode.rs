@@ -67,6 +67,19 @@ fn templated(version: usize) -> [Vec<u8>; 2] {
     [template, data]
 }
 
+/// The same datagram with every flow an hour old.
+fn old([template, mut data]: [Vec<u8>; 2]) -> [Vec<u8>; 2] {
+    let record: usize = FIELDS.iter().map(|(_, length)| usize::from(*length)).sum();
+    let first: usize = FIELDS.iter().take_while(|(id, _)| *id != 22).map(|(_, length)| usize::from(*length)).sum();
+    let records = data.len() - record * FLOWS;
+    for i in 0..FLOWS {
+        let at = records + i * record + first;
+        let last = u32::from_be_bytes(data[at + 4..at + 8].try_into().expect("four octets"));
+        data[at..at + 4].copy_from_slice(&last.wrapping_sub(3_600_000).to_be_bytes());
+    }
+    [template, data]
+}
+
 fn v5() -> Vec<u8> {
     let mut out = vec![0, 5, 0, 30];
     out.resize(24, 0);
@@ -118,11 +131,13 @@ type Case = (&'static str, Option<Vec<u8>>, Vec<u8>);
 fn decode(criterion: &mut Criterion) {
     let exporter = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut group = criterion.benchmark_group("decode");
-    let cases: [Case; 4] = {
+    let cases: [Case; 5] = {
         let [t9, d9] = templated(9);
+        let [t_old, d_old] = old(templated(9));
         let [t10, d10] = templated(10);
         [
             ("netflow9-20-fields", Some(t9), d9),
+            ("netflow9-old-flows", Some(t_old), d_old),
             ("ipfix-20-fields", Some(t10), d10),
             ("netflow5", None, v5()),
             ("sflow-7-samples", None, sflow()),

@@ -40,10 +40,14 @@ pub(crate) enum Field {
     EndSeconds,
     StartMillis,
     EndMillis,
-    StartMicros,
-    EndMicros,
-    StartNanos,
-    EndNanos,
+    /// Finer than milliseconds (154, 156).
+    StartFine,
+    /// Finer than milliseconds (155, 157).
+    EndFine,
+    /// Microseconds before the export (158).
+    StartOffset,
+    /// Microseconds before the export (159).
+    EndOffset,
     DurationMillis,
     DurationMicros,
     ForwardingStatus,
@@ -134,10 +138,10 @@ pub(crate) const fn field(enterprise: u32, id: u16) -> Option<Field> {
         151 => Field::EndSeconds,
         152 => Field::StartMillis,
         153 => Field::EndMillis,
-        154 => Field::StartMicros,
-        155 => Field::EndMicros,
-        156 => Field::StartNanos,
-        157 => Field::EndNanos,
+        154 | 156 => Field::StartFine,
+        155 | 157 => Field::EndFine,
+        158 => Field::StartOffset,
+        159 => Field::EndOffset,
         161 => Field::DurationMillis,
         162 => Field::DurationMicros,
         176 | 178 => Field::IcmpType,

@@ -206,8 +206,11 @@ impl Exporter {
         add(&self.counter_samples, statistics.counter_samples - before.counter_samples);
         add(&self.discard_samples, statistics.discard_samples - before.discard_samples);
         add(&self.duplicates, statistics.duplicates - before.duplicates);
-        for (counter, (after, before)) in self.aside.iter().zip(statistics.aside_counts().iter().zip(before.aside)) {
-            add(counter, after - before);
+        if statistics.aside_counts() != before.aside {
+            for (counter, (after, before)) in self.aside.iter().zip(statistics.aside_counts().iter().zip(before.aside))
+            {
+                add(counter, after - before);
+            }
         }
     }
 

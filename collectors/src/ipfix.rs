@@ -10,9 +10,10 @@ use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::pending::Playback;
 use crate::plan::{Declared, MAX_FIELDS, Template};
-use crate::record::{self, Context, Exported};
+use crate::record::{self, Context};
 use crate::sample::{Sample, Time};
 use crate::sequence::Unit;
+use crate::span::Exported;
 use crate::template::{DomainKey, Sampler, Snapshot, Templates, View, Views};
 
 /// `NetFlow` v9.
@@ -202,10 +203,11 @@ impl Message<'_> {
             return self.templates.pending().keep(self.now, current.key, id, data);
         };
         let sampling = (&snapshot.sampling, RateSource::Options);
-        let context = Context::new(self.now, self.exporter, sampling, current.exported, template.fields());
         let records = if template.is_options {
             self.options(template, message, at, view)
         } else {
+            let reports = Some(&view.domain.reports);
+            let context = Context::new(self.now, self.exporter, sampling, current.exported, reports, template.fields());
             let read = record::emit_all(template, message, at, usize::MAX, &context, self.statistics, out);
             if read.is_cut {
                 self.statistics.error(Reason::TruncatedRecord);

@@ -9,9 +9,10 @@ use std::sync::{LazyLock, PoisonError};
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::plan::Template;
-use crate::record::{self, Context, Exported};
+use crate::record::{self, Context};
 use crate::sample::{Sample, Time};
 use crate::sequence::Unit;
+use crate::span::Exported;
 use crate::template::{DomainKey, Sampling, Templates, Views};
 
 const HEADER: usize = 24;
@@ -77,24 +78,23 @@ impl Datagram<'_> {
         let sampling = if interval > 0 { Sampling::everywhere(interval) } else { Sampling::default() };
         let exported = Exported { uptime_ms: Some(word(4)), unix_seconds: None };
         let sampling = (&sampling, RateSource::Header);
-        let context = Context::new(self.now, self.exporter, sampling, exported, template.fields());
+        // The engine (v5: type and id) is what counts records. Without room for its state a stream is decoded all the same, only
+        // its losses and its interval of reports are not seen.
+        let engine = if self.version == 5 { word(20) >> 16 } else { 0 };
+        let key = DomainKey { exporter: self.exporter.address, version: self.version, domain: engine };
+        let view = self.views.take(self.now, self.templates, key);
+        let reports = view.as_ref().map(|view| &view.domain.reports);
+        let context = Context::new(self.now, self.exporter, sampling, exported, reports, template.fields());
         record::emit_all(template, data, HEADER, count.min(whole), &context, self.statistics, out);
         self.exporter.clock(self.now, Time::from_seconds(word(8).into(), word(12)));
-        // The engine (v5: type and id) is what counts records.
-        let engine = if self.version == 5 { word(20) >> 16 } else { 0 };
-        self.sequence(engine, word(16), u32::try_from(count).unwrap_or(0));
-    }
-
-    fn sequence(&mut self, engine: u32, number: u32, records: u32) {
-        let key = DomainKey { exporter: self.exporter.address, version: self.version, domain: engine };
-        // Without room for its state a stream is decoded all the same, only its losses are not seen.
-        let Some(view) = self.views.take(self.now, self.templates, key) else { return };
-        view.domain.was_useful(self.now);
-        let order = {
-            let mut sequence = view.domain.sequence.lock().unwrap_or_else(PoisonError::into_inner);
-            sequence.next(Unit::Records, number, Some(records))
-        };
-        self.exporter.ordered(order);
-        self.views.put_back(key, view);
+        if let Some(view) = view {
+            view.domain.was_useful(self.now);
+            let order = {
+                let mut sequence = view.domain.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+                sequence.next(Unit::Records, word(16), u32::try_from(count).ok())
+            };
+            self.exporter.ordered(order);
+            self.views.put_back(key, view);
+        }
     }
 }

@@ -9,6 +9,7 @@
 use crate::elements::{Field, Place, Places, number};
 use crate::record::{Context, Tally, is_dropped_status, scaled};
 use crate::sample::{Fields, IpVersion, Origin, Sample, protocol};
+use crate::span::Span;
 
 /// Fields that a plain record may have.
 const FIELDS: u64 = Field::Bytes.bit()
@@ -198,7 +199,12 @@ impl Plain {
             IpVersion::V4 => (u128::from(read(self.source)) << 96, u128::from(read(self.destination)) << 96),
             IpVersion::V6 => (self.source.address(octets), self.destination.address(octets)),
         };
-        let (duration_ms, age_ms) = self.times(read(self.first), read(self.last), context);
+        let (first, last) = (read(self.first), read(self.last));
+        let span = match self.clock {
+            Clock::None => Span::default(),
+            Clock::Uptime => Span::of_uptime(first, last, context.exported),
+            Clock::Millis => Span::of_unix(first, last, context.exported),
+        };
         out.push(Sample::empty(context.now, self.version, Origin::FlowRecord));
         let Some(sample) = out.last_mut() else { return };
         *sample = Sample {
@@ -208,8 +214,8 @@ impl Plain {
             packets: scaled(packets, rate),
             bytes: scaled(bytes, rate),
             sampling_rate: rate,
-            duration_ms,
-            age_ms,
+            duration_ms: context.duration_ms(span),
+            age_ms: span.age_ms,
             flow_label: read(self.flow_label) as u32 & 0xf_ffff,
             exporter: context.exporter.index,
             input_interface: read(self.input_interface) as u16,
@@ -229,20 +235,7 @@ impl Plain {
             router: context.exporter.settings.router,
             inside: context.exporter.settings.is_inside,
         };
-    }
-
-    /// Duration and age in milliseconds.
-    #[inline]
-    fn times(&self, first: u64, last: u64, context: &Context<'_>) -> (u32, u32) {
-        let age = match self.clock {
-            Clock::None => return (0, 0),
-            Clock::Uptime => u32::try_from(last)
-                .ok()
-                .zip(context.exported.uptime_ms)
-                .map(|(last, now)| now.wrapping_sub(last).into()),
-            Clock::Millis => context.exported.unix_seconds.map(|now| (u64::from(now) * 1000).saturating_sub(last)),
-        };
-        (context.duration_ms(last.saturating_sub(first)), crate::record::age_of(age.unwrap_or(0)))
+        context.settle(sample, span);
     }
 }
 
@@ -255,8 +248,9 @@ mod tests {
     use crate::exporter::Exporters;
     use crate::exporter::RateSource;
     use crate::plan::{Declared, Template};
-    use crate::record::{self, Exported};
+    use crate::record;
     use crate::sample::Time;
+    use crate::span::Exported;
     use crate::template::Sampling;
 
     /// Element and possible lengths.
@@ -344,7 +338,7 @@ mod tests {
                 unix_seconds: [None, Some(1_700_000_000)][random.below(2)],
             };
             let sampling = (&sampling, RateSource::Options);
-            let context = Context::new(Time(7), &exporter, sampling, exported, template.fields());
+            let context = Context::new(Time(7), &exporter, sampling, exported, None, template.fields());
             let mut message = vec![0xee; 20];
             (0..5).for_each(|_| message.extend(record(&mut random, &fields)));
             let read = |context: &Context<'_>| {

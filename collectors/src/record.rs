@@ -9,7 +9,9 @@ use crate::error::{Aside, Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::packet::{self, LinkType};
 use crate::plan::Template;
+use crate::reports::{self, Reports};
 use crate::sample::{Fields, MOST_UNITS, Origin, Sample, Time, protocol};
+use crate::span::{Exported, Span};
 use crate::template::{Named, Sampling};
 
 /// What a record is read with.
@@ -24,17 +26,30 @@ pub(crate) struct Context<'a> {
     pub(crate) exported: Exported,
     /// The sampling rate, where it is the same for every record.
     pub(crate) settled: Option<(u32, RateSource)>,
+    /// The longest time that counters of a record can cover, in milliseconds: the active timeout where the exporter announces
+    /// it, else the interval that its reports show.
+    pub(crate) longest_ms: u32,
+    /// Where that is learned, unless it is announced, and of flows from which duration on.
+    pub(crate) reports: Option<&'a Reports>,
+    pub(crate) followed_ms: u32,
 }
 
 impl<'a> Context<'a> {
-    /// For records that can have `fields` (bits of [`Field::bit`]).
+    /// For records that can have `fields` (bits of [`Field::bit`]); `reports` are those of their domain, where that is known.
     pub(crate) fn new(
         now: Time,
         exporter: &'a Exporter,
         (sampling, source): (&'a Sampling, RateSource),
         exported: Exported,
+        reports: Option<&'a Reports>,
         fields: u64,
     ) -> Self {
+        let reports = reports.filter(|_| sampling.active_timeout == 0);
+        let longest_ms = match sampling.active_timeout {
+            0 => reports.and_then(|r| r.interval_ms(now)).unwrap_or(u32::MAX),
+            announced => announced.saturating_mul(1000),
+        };
+        let followed_ms = if reports.is_some() { reports::SHORTEST_MS } else { u32::MAX };
         let settled = if let Some(rate) = exporter.settings.rate {
             Some((rate.max(1), RateSource::Override))
         } else if fields & SAMPLING == 0 && sampling.is_uniform() {
@@ -43,47 +58,25 @@ impl<'a> Context<'a> {
         } else {
             None
         };
-        Self { now, exporter, sampling, source, exported, settled }
+        Self { now, exporter, sampling, source, exported, settled, longest_ms, reports, followed_ms }
     }
 
-    /// A duration that a record tells, at most the exporter's active timeout in seconds, where that is known (0: not), since
-    /// counters are of the time since the last record.
+    /// How long the counters of a record cover, in milliseconds: the duration of its flow, at most the time since the flow was
+    /// reported before, as far as that is known of the exporter.
     #[inline]
-    pub(crate) fn duration_ms(&self, ms: u64) -> u32 {
-        let ms = u32::try_from(ms).unwrap_or(0);
-        let active_timeout = self.sampling.active_timeout;
-        if active_timeout > 0 { ms.min(active_timeout.saturating_mul(1000)) } else { ms }
+    pub(crate) fn duration_ms(&self, span: Span) -> u32 {
+        span.duration_ms.min(self.longest_ms)
     }
-}
 
-/// When a message was exported, by the exporter's clocks as its header tells them.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Exported {
-    /// Milliseconds since the exporter started (`NetFlow`).
-    pub(crate) uptime_ms: Option<u32>,
-    /// Seconds since the Unix epoch.
-    pub(crate) unix_seconds: Option<u32>,
-}
-
-/// A record that is said to have waited longer than this says nothing of use: clocks differ.
-const LONGEST_AGE_MS: u64 = 3_600_000;
-
-/// From the last packet to the export of the record, both by the exporter's clock.
-#[inline]
-fn age_ms(record: Record<'_>, exported: Exported) -> u32 {
-    let last = || u32::try_from(record.get(Field::LastUptime)?).ok();
-    let uptime = || Some(u64::from(exported.uptime_ms?.wrapping_sub(last()?)));
-    let unix_ms = exported.unix_seconds.map(|s| u64::from(s) * 1000);
-    let since = |end: u64| unix_ms.map(|now| now.saturating_sub(end));
-    let millis = || record.get(Field::EndMillis).and_then(since);
-    let seconds = || record.get(Field::EndSeconds).and_then(|s| since(s.saturating_mul(1000)));
-    age_of(uptime().or_else(millis).or_else(seconds).unwrap_or(0))
-}
-
-/// An age that is believed, else 0.
-#[inline]
-pub(crate) fn age_of(ms: u64) -> u32 {
-    if ms > LONGEST_AGE_MS { 0 } else { u32::try_from(ms).unwrap_or(0) }
+    /// Corrects that by what is known of the flow, and learns from it.
+    #[inline]
+    pub(crate) fn settle(&self, sample: &mut Sample, span: Span) {
+        if span.duration_ms >= self.followed_ms
+            && let Some(reports) = self.reports
+        {
+            reports.settle(self.now, sample, span);
+        }
+    }
 }
 
 pub(crate) const PACKETS: [Field; 4] =
@@ -219,6 +212,7 @@ fn emit(
     }
     let header = Header::of(record);
     let counters = Counters::of(record, header.protocol, packets, bytes, rate);
+    let span = Span::of(record, context.exported);
     // Written once, where it will lie: a copy of what was just written in small pieces stalls the processor.
     out.push(Sample::empty(context.now, version, Origin::FlowRecord));
     let Some(sample) = out.last_mut() else { return (rate, source) };
@@ -229,8 +223,8 @@ fn emit(
         packets: counters.packets,
         bytes: counters.bytes,
         sampling_rate: rate,
-        duration_ms: duration_ms(record, context),
-        age_ms: age_ms(record, context.exported),
+        duration_ms: context.duration_ms(span),
+        age_ms: span.age_ms,
         flow_label: header.flow_label,
         exporter: exporter.index,
         input_interface: low16(record.get(Field::InputInterface)),
@@ -250,6 +244,7 @@ fn emit(
         router: exporter.settings.router,
         inside: exporter.settings.is_inside,
     };
+    context.settle(sample, span);
     let reverse = if back == (0, 0) { None } else { Some(reverse(sample, record, header.known, back)) };
     if packets == 0 && bytes == 0 {
         out.pop();
@@ -505,25 +500,6 @@ const fn fragment_bits(later: bool, more: bool) -> u8 {
         (true, true) => IS,
         (true, false) => IS | LAST,
     }
-}
-
-/// From the first to the last packet, whichever clock the exporter uses.
-fn duration_ms(record: Record<'_>, context: &Context<'_>) -> u32 {
-    let between = |start: Field, end: Field| Some(record.get(end)?.saturating_sub(record.get(start)?));
-    let ms = between(Field::FirstUptime, Field::LastUptime)
-        .or_else(|| between(Field::StartMillis, Field::EndMillis))
-        .or_else(|| record.get(Field::DurationMillis))
-        .or_else(|| record.get(Field::DurationMicros).map(|us| us / 1000))
-        .or_else(|| between(Field::StartSeconds, Field::EndSeconds).map(|s| s.saturating_mul(1000)))
-        // NTP form: seconds in the upper 32 bits (RFC 7011 section 6.1.9).
-        .or_else(|| between(Field::StartMicros, Field::EndMicros).map(ntp_to_ms))
-        .or_else(|| between(Field::StartNanos, Field::EndNanos).map(ntp_to_ms))
-        .unwrap_or(0);
-    context.duration_ms(ms)
-}
-
-const fn ntp_to_ms(span: u64) -> u64 {
-    (span >> 32).saturating_mul(1000) + (((span & 0xffff_ffff) * 1000) >> 32)
 }
 
 /// A record that carries the beginning of a packet (IPFIX 315, 313; `NetFlow` Lite 104).

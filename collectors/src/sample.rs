@@ -215,7 +215,8 @@ pub struct Sample {
     pub bytes: u64,
     /// N of 1:N sampling; 1 when every packet is counted. `packets / sampling_rate` packets were really seen.
     pub sampling_rate: u32,
-    /// From the first to the last packet of a flow record, in milliseconds; 0 for a packet.
+    /// The span of time that the counters of a flow record cover, in milliseconds: from its flow's first packet to its last, at
+    /// most the time since the flow was reported before, where that is known; 0 for a packet.
     pub duration_ms: u32,
     /// From the last packet of a flow record to the moment it was exported, by the exporter's own clock, in milliseconds; 0 unknown.
     pub age_ms: u32,

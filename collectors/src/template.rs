@@ -15,6 +15,7 @@ use dashmap::DashMap;
 
 use crate::pending::Pending;
 use crate::plan::Template;
+use crate::reports::Reports;
 use crate::roster::{Member, Roster, Standing};
 use crate::sample::Time;
 use crate::sequence::Sequence;
@@ -134,6 +135,8 @@ pub(crate) struct Domain {
     standing: Standing,
     /// Sequence numbers seen.
     pub(crate) sequence: Mutex<Sequence>,
+    /// How often flows that go on are reported.
+    pub(crate) reports: Reports,
 }
 
 impl Member for Domain {

@@ -135,3 +135,161 @@ fn an_event_without_traffic_is_in_the_totals_and_told_under_its_reason() {
         assert_eq!(health[0].not_counted.get("security_event"), Some(&3));
     }
 }
+
+/// Seconds from 1900 to 1970.
+const NTP: u64 = 2_208_988_800;
+
+/// An hour before [`EXPORTED`] and then, in the elements of a clock: the values of a flow's start and end so many milliseconds
+/// after [`EXPORTED`], in a message exported `sent` milliseconds after it.
+type Clock = fn(start: i64, end: i64, sent: i64) -> Vec<Value>;
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).expect("not negative")
+}
+
+fn unix_ms(offset: i64) -> u64 {
+    unsigned(i64::from(EXPORTED) * 1000 + offset)
+}
+
+fn uptime(offset: i64) -> u64 {
+    u64::from(u32::try_from((i64::from(UPTIME) + offset).rem_euclid(1 << 32)).expect("32 bits"))
+}
+
+fn ntp(offset: i64) -> u64 {
+    let ms = unix_ms(offset);
+    (ms / 1000 + NTP) << 32 | ((ms % 1000) << 32).div_ceil(1000)
+}
+
+/// Microseconds before an export in whole seconds.
+fn before(offset: i64, sent: i64) -> u64 {
+    unsigned((sent / 1000 * 1000 - offset) * 1000)
+}
+
+/// Every way in which exporters tell when a flow was, but for those that know no end.
+const PAIRS: [(&str, Clock); 11] = [
+    ("22, 21", |start, end, _| vec![(22, 4, uptime(start)), (21, 4, uptime(end))]),
+    ("152, 153", |start, end, _| vec![(152, 8, unix_ms(start)), (153, 8, unix_ms(end))]),
+    ("150, 151", |start, end, _| vec![(150, 4, unix_ms(start) / 1000), (151, 4, unix_ms(end) / 1000)]),
+    ("154, 155 NTP", |start, end, _| vec![(154, 8, ntp(start)), (155, 8, ntp(end))]),
+    ("154, 155 Unix", |start, end, _| vec![(155, 8, unix_ms(end) * 1000), (154, 8, unix_ms(start) * 1000)]),
+    ("156, 157 NTP", |start, end, _| vec![(156, 8, ntp(start)), (157, 8, ntp(end))]),
+    ("156, 157 Unix", |start, end, _| vec![(156, 8, unix_ms(start) * 1_000_000), (157, 8, unix_ms(end) * 1_000_000)]),
+    ("158, 159", |start, end, sent| vec![(158, 4, before(start, sent)), (159, 4, before(end, sent))]),
+    ("150, 153", |start, end, _| vec![(150, 4, unix_ms(start) / 1000), (153, 8, unix_ms(end))]),
+    ("154, 151", |start, end, _| vec![(154, 8, ntp(start)), (151, 4, unix_ms(end) / 1000)]),
+    ("152, 161", |start, end, _| vec![(152, 8, unix_ms(start)), (161, 4, unsigned(end - start))]),
+];
+
+/// Those that know a start alone: the flow ended when its record was exported at the latest.
+const STARTS: [(&str, Clock); 5] = [
+    ("152", |start, _, _| vec![(152, 8, unix_ms(start))]),
+    ("150", |start, _, _| vec![(150, 4, unix_ms(start) / 1000)]),
+    ("154 NTP", |start, _, _| vec![(154, 8, ntp(start))]),
+    ("158", |start, _, sent| vec![(158, 4, before(start, sent))]),
+    ("152, no 153", |start, _, _| vec![(152, 8, unix_ms(start)), (153, 8, 0)]),
+];
+
+fn with_counters(packets: u64, mut times: Vec<Value>) -> Vec<Value> {
+    times.extend([(2, 4, packets), (1, 4, packets * 1000)]);
+    times
+}
+
+#[test]
+fn the_span_of_a_flow_is_read_from_every_pair_of_times() {
+    for mut exporter in Exporter::all() {
+        for (name, clock) in PAIRS {
+            let samples = exporter.sends(10_000, &with_counters(7, clock(-51_000, 9_000, 10_000)));
+            assert_eq!(samples[0].duration_ms, 60_000, "{} {name}", exporter.name());
+            // Uptime without a header that tells it, and a length without an end, say nothing of the age.
+            let knows_age = !(name == "22, 21" && exporter.version == IPFIX || name == "152, 161");
+            assert_eq!(samples[0].age_ms, if knows_age { 1_000 } else { 0 }, "{} {name}", exporter.name());
+        }
+        for (name, clock) in STARTS {
+            let samples = exporter.sends(10_000, &with_counters(7, clock(-50_000, 0, 10_000)));
+            assert_eq!((samples[0].duration_ms, samples[0].age_ms), (60_000, 0), "{} {name}", exporter.name());
+        }
+        // The uptime of one end alone says when, by a header that tells both clocks.
+        if exporter.version == V9 {
+            let samples = exporter.sends(10_000, &with_counters(7, vec![(22, 4, uptime(-50_000))]));
+            assert_eq!((samples[0].duration_ms, samples[0].age_ms), (60_000, 0));
+            let samples = exporter.sends(10_000, &with_counters(7, vec![(21, 4, uptime(9_000))]));
+            assert_eq!((samples[0].duration_ms, samples[0].age_ms), (0, 1_000));
+        }
+    }
+}
+
+#[test]
+fn a_flow_over_the_wrap_of_the_uptime_has_its_length_and_an_end_before_its_start_none() {
+    let wrap = 1u64 << 32;
+    for mut exporter in Exporter::all() {
+        for (first, last, want) in [
+            (wrap - 30_000, 30_000, 60_000),
+            (wrap - 1, 0, 1),
+            (5_000_058, 5_000_000, 0),
+            (30_000, wrap - 30_000, 0),
+            (0, 4_000_000_000, 4_000_000_000),
+        ] {
+            let samples = exporter.sends(0, &with_counters(7, vec![(22, 4, first), (21, 4, last)]));
+            assert_eq!(u64::from(samples[0].duration_ms), want, "{} {first} to {last}", exporter.name());
+        }
+        for (start, end, want) in [
+            (unix_ms(58), unix_ms(0), 0),
+            // A clock that was never set.
+            (7_000, unix_ms(0), 0),
+        ] {
+            let samples = exporter.sends(0, &with_counters(7, vec![(152, 8, start), (153, 8, end)]));
+            assert_eq!(samples[0].duration_ms, want, "{} {start} to {end}", exporter.name());
+        }
+    }
+    let mut v5 = [0, 5, 0, 1].to_vec();
+    v5.extend(31_000u32.to_be_bytes());
+    v5.resize(24, 0);
+    let mut record = [[198, 51, 100, 7], [203, 0, 113, 9], [0; 4], [0; 4]].concat();
+    for number in [600_000, 750_000_000, u32::MAX - 29_999, 30_000] {
+        record.extend(number.to_be_bytes());
+    }
+    record.resize(48, 0);
+    v5.extend(record);
+    let mut samples = Vec::new();
+    Decoder::default().datagram(Time::from_seconds(1_000, 0), IpAddr::from([192, 0, 2, 1]), &v5, &mut samples);
+    assert_eq!((samples[0].duration_ms, samples[0].age_ms), (60_000, 1_000));
+}
+
+#[test]
+fn counters_of_an_old_flow_cover_the_time_since_its_last_report_whichever_clock_tells_it() {
+    for (name, clock) in PAIRS.into_iter().chain(STARTS) {
+        // By the end of the offsets in microseconds (71 minutes), the flow is 70 minutes old.
+        for mut exporter in Exporter::all() {
+            let what = format!("{} {name}", exporter.name());
+            let mut spans = Vec::new();
+            for report in 0..6 {
+                let sent = 10_000 * report;
+                let samples = exporter.sends(
+                    u32::try_from(sent).expect("small"),
+                    &with_counters(1_000_000, clock(-3_600_000, sent - 100, sent)),
+                );
+                spans.push(samples[0].duration_ms);
+            }
+            assert!(spans[..2].iter().all(|ms| *ms >= 3_599_000), "nobody knows yet: {what} {spans:?}");
+            assert!(spans[2..].iter().all(|ms| (10_000..=11_000).contains(ms)), "{what} {spans:?}");
+            // What is known of the exporter holds for flows that it reports for the first time.
+            let other = [with_counters(1_000_000, clock(-1_800_000, 59_900, 60_000)), vec![(10, 2, 5)]].concat();
+            let first = exporter.sends(60_000, &other)[0].duration_ms;
+            assert!((10_000..=11_000).contains(&first), "{what} {first}");
+        }
+    }
+}
+
+#[test]
+fn flows_that_begin_anew_with_every_report_keep_their_length() {
+    for (name, clock) in PAIRS.into_iter().chain(STARTS) {
+        for mut exporter in Exporter::all() {
+            for report in 1..10 {
+                let sent = 600_000 * report;
+                let values = with_counters(6_000_000, clock(sent - 600_000, sent, sent));
+                let samples = exporter.sends(u32::try_from(sent).expect("small"), &values);
+                assert_eq!(samples[0].duration_ms, 600_000, "{} {name}", exporter.name());
+            }
+        }
+    }
+}

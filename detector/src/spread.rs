@@ -1,6 +1,7 @@
-//! `Spread`: a long flow's record is counted over as much time as the flow took, not in the instant its record arrives.
+//! `Spread`: a long flow's record is counted over as much time as its counters cover, not in the instant its record arrives.
 //!
-//! A router that exports a ten-minute download in one record would otherwise raise an alarm. Only records that are large
+//! A router that exports a ten-minute download in one record would otherwise raise an alarm. Where a flow is reported every minute
+//! its record covers that minute, however old the flow is: `collectors` says so in the sample's duration. Only records that are large
 //! against the thresholds are spread (decision 28), so short records cost no delay, and a flood's records show its true rate
 //! from their arrival on.
 
