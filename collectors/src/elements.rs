@@ -25,9 +25,17 @@ pub(crate) enum Field {
     TcpFlags,
     SourcePort,
     DestinationPort,
-    IcmpTypeCode,
-    IcmpType,
-    IcmpCode,
+    UdpSourcePort,
+    UdpDestinationPort,
+    TcpSourcePort,
+    TcpDestinationPort,
+    IcmpTypeCodeV4,
+    IcmpTypeCodeV6,
+    IcmpTypeV4,
+    IcmpTypeV6,
+    IcmpCodeV4,
+    IcmpCodeV6,
+    NextHeader,
     FlowLabel,
     MinLength,
     MaxLength,
@@ -79,9 +87,12 @@ pub(crate) enum Field {
     IpHeader,
 }
 
+/// A set of fields.
+pub(crate) type Set = u128;
+
 impl Field {
     /// Its bit in a set of fields.
-    pub(crate) const fn bit(self) -> u64 {
+    pub(crate) const fn bit(self) -> Set {
         1 << self as u8
     }
 }
@@ -107,10 +118,10 @@ pub(crate) const fn field(enterprise: u32, id: u16) -> Option<Field> {
         4 => Field::Protocol,
         5 => Field::Tos,
         6 => Field::TcpFlags,
-        7 | 180 | 182 => Field::SourcePort,
+        7 => Field::SourcePort,
         8 => Field::SourceV4,
         10 => Field::InputInterface,
-        11 | 181 | 183 => Field::DestinationPort,
+        11 => Field::DestinationPort,
         12 => Field::DestinationV4,
         21 => Field::LastUptime,
         22 => Field::FirstUptime,
@@ -121,7 +132,7 @@ pub(crate) const fn field(enterprise: u32, id: u16) -> Option<Field> {
         27 => Field::SourceV6,
         28 => Field::DestinationV6,
         31 => Field::FlowLabel,
-        32 | 139 => Field::IcmpTypeCode,
+        32 => Field::IcmpTypeCodeV4,
         14 => Field::OutputInterface,
         34 => Field::SamplingInterval,
         36 => Field::ActiveTimeout,
@@ -144,8 +155,16 @@ pub(crate) const fn field(enterprise: u32, id: u16) -> Option<Field> {
         159 => Field::EndOffset,
         161 => Field::DurationMillis,
         162 => Field::DurationMicros,
-        176 | 178 => Field::IcmpType,
-        177 | 179 => Field::IcmpCode,
+        139 => Field::IcmpTypeCodeV6,
+        176 => Field::IcmpTypeV4,
+        177 => Field::IcmpCodeV4,
+        178 => Field::IcmpTypeV6,
+        179 => Field::IcmpCodeV6,
+        180 => Field::UdpSourcePort,
+        181 => Field::UdpDestinationPort,
+        182 => Field::TcpSourcePort,
+        183 => Field::TcpDestinationPort,
+        193 => Field::NextHeader,
         197 => Field::FragmentFlags,
         230 => Field::NatEvent,
         231 => Field::InitiatorBytes,
@@ -156,8 +175,9 @@ pub(crate) const fn field(enterprise: u32, id: u16) -> Option<Field> {
         301 => Field::SelectionSequence,
         302 => Field::SelectorId,
         304 => Field::SelectorAlgorithm,
-        305 => Field::PacketInterval,
-        306 => Field::PacketSpace,
+        // Of packets, or of flows (RFC 7014 section 7.2): so many are taken, then so many left out.
+        305 | 396 => Field::PacketInterval,
+        306 | 397 => Field::PacketSpace,
         309 => Field::SamplingSize,
         310 => Field::SamplingPopulation,
         311 => Field::SamplingProbability,
@@ -206,7 +226,7 @@ pub(crate) fn number(octets: &[u8], place: Place) -> u64 {
 /// Where the fields of a record lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Places {
-    present: u64,
+    present: Set,
     places: [Place; FIELDS],
     /// Octets of the frame or IP packet.
     section: u16,
@@ -216,7 +236,7 @@ impl Places {
     pub(crate) const NONE: Self = Self { present: 0, places: [Place::NOWHERE; FIELDS], section: 0 };
 
     /// The fields that a record has, as a set of [`Field::bit`].
-    pub(crate) const fn present(&self) -> u64 {
+    pub(crate) const fn present(&self) -> Set {
         self.present
     }
 
@@ -280,7 +300,7 @@ impl<'a> Record<'a> {
 
     /// Whether any of a set of fields ([`Field::bit`]) is there.
     #[inline]
-    pub(crate) const fn has_any(self, fields: u64) -> bool {
+    pub(crate) const fn has_any(self, fields: Set) -> bool {
         self.places.present & fields != 0
     }
 
@@ -333,4 +353,4 @@ impl<'a> Record<'a> {
     }
 }
 
-const _: () = assert!(FIELDS <= 64, "presence is one word");
+const _: () = assert!(FIELDS <= 128, "presence is one set");

@@ -6,13 +6,13 @@
 //! records have to be weighed against each other, go the general way ([`crate::record::emit`]), which is the definition: both give
 //! the same samples.
 
-use crate::elements::{Field, Place, Places, number};
+use crate::elements::{Field, Place, Places, Set, number};
 use crate::record::{Context, Tally, is_dropped_status, scaled};
 use crate::sample::{Fields, IpVersion, Origin, Sample, protocol};
 use crate::span::Span;
 
 /// Fields that a plain record may have.
-const FIELDS: u64 = Field::Bytes.bit()
+const FIELDS: Set = Field::Bytes.bit()
     | Field::Packets.bit()
     | Field::TotalBytes.bit()
     | Field::TotalPackets.bit()
@@ -23,7 +23,9 @@ const FIELDS: u64 = Field::Bytes.bit()
     | Field::TcpFlags.bit()
     | Field::SourcePort.bit()
     | Field::DestinationPort.bit()
-    | Field::IcmpTypeCode.bit()
+    | Field::IcmpTypeCodeV4.bit()
+    | Field::IcmpTypeCodeV6.bit()
+    | Field::NextHeader.bit()
     | Field::FlowLabel.bit()
     | Field::InputInterface.bit()
     | Field::OutputInterface.bit()
@@ -33,10 +35,10 @@ const FIELDS: u64 = Field::Bytes.bit()
     | V6
     | UPTIME
     | MILLIS;
-const V4: u64 = Field::SourceV4.bit() | Field::DestinationV4.bit();
-const V6: u64 = Field::SourceV6.bit() | Field::DestinationV6.bit();
-const UPTIME: u64 = Field::FirstUptime.bit() | Field::LastUptime.bit();
-const MILLIS: u64 = Field::StartMillis.bit() | Field::EndMillis.bit();
+const V4: Set = Field::SourceV4.bit() | Field::DestinationV4.bit();
+const V6: Set = Field::SourceV6.bit() | Field::DestinationV6.bit();
+const UPTIME: Set = Field::FirstUptime.bit() | Field::LastUptime.bit();
+const MILLIS: Set = Field::StartMillis.bit() | Field::EndMillis.bit();
 
 /// What a protocol says of a record.
 #[derive(Clone, Copy)]
@@ -82,6 +84,9 @@ pub(crate) struct Plain {
     destination: Place,
     packets: Place,
     bytes: Place,
+    /// What counts where those are 0.
+    post_packets: Place,
+    post_bytes: Place,
     protocol: Place,
     tos: Place,
     tcp_flags: Place,
@@ -132,18 +137,22 @@ impl Plain {
             IpVersion::V4 => [Field::SourceV4, Field::DestinationV4],
             IpVersion::V6 => [Field::SourceV6, Field::DestinationV6],
         };
+        let icmp = crate::record::icmp_type_code(version);
+        let has_icmp = icmp.iter().any(|field| has(*field));
         Some(Self {
             version,
             source: at(source),
             destination: at(destination),
             packets: first_of(&crate::record::PACKETS),
             bytes: first_of(&crate::record::BYTES),
+            post_packets: at(Field::PostPackets),
+            post_bytes: at(Field::PostBytes),
             protocol: at(Field::Protocol),
             tos: at(Field::Tos),
             tcp_flags: at(Field::TcpFlags),
             source_port: at(Field::SourcePort),
             destination_port: at(Field::DestinationPort),
-            icmp: first_of(&[Field::IcmpTypeCode, Field::DestinationPort]),
+            icmp: first_of(&icmp),
             flow_label: at(Field::FlowLabel),
             input_interface: at(Field::InputInterface),
             forwarding_status: at(Field::ForwardingStatus),
@@ -155,7 +164,7 @@ impl Plain {
                 | if_has(Field::Tos, Fields::DSCP)
                 | if_has(Field::FlowLabel, Fields::FLOW_LABEL),
             has_tcp_flags: if_has(Field::TcpFlags, Fields::TCP_FLAGS),
-            has_icmp: if has(Field::IcmpTypeCode) || has(Field::DestinationPort) { Fields::ICMP } else { Fields::NONE },
+            has_icmp: if has_icmp { Fields::ICMP } else { Fields::NONE },
         })
     }
 
@@ -172,7 +181,9 @@ impl Plain {
         out: &mut Vec<Sample>,
     ) {
         let read = |place: Place| number(octets, place);
-        let (packets, bytes) = (read(self.packets), read(self.bytes));
+        let or_post = |units: u64, post: Place| if units == 0 { read(post) } else { units };
+        let packets = or_post(read(self.packets), self.post_packets);
+        let bytes = or_post(read(self.bytes), self.post_bytes);
         tally.add(packets, bytes);
         if packets | bytes == 0 {
             return;
@@ -254,7 +265,7 @@ mod tests {
     use crate::template::Sampling;
 
     /// Element and possible lengths.
-    const ELEMENTS: [(u16, [u16; 3]); 23] = [
+    const ELEMENTS: [(u16, [u16; 3]); 25] = [
         (1, [4, 8, 8]),
         (2, [4, 8, 2]),
         (85, [8, 8, 8]),
@@ -267,6 +278,8 @@ mod tests {
         (11, [2, 2, 2]),
         (31, [3, 4, 4]),
         (32, [2, 2, 2]),
+        (139, [2, 2, 1]),
+        (193, [1, 1, 1]),
         (10, [2, 4, 4]),
         (14, [2, 4, 4]),
         (61, [1, 1, 1]),

@@ -3,7 +3,7 @@
 //! Where every field has a fixed length (nearly all templates of routers) the plan is where each field lies, and reading a record
 //! is to check its length once. Records with fields of variable length are walked, which gives the same: where each field lies.
 
-use crate::elements::{Field, Places, REACH, Record, field};
+use crate::elements::{Field, Places, REACH, Record, Set, field};
 use crate::plain::Plain;
 
 /// Fields per template at most.
@@ -82,7 +82,7 @@ impl Template {
     }
 
     /// The fields that its records can have, as a set of [`Field::bit`].
-    pub(crate) fn fields(&self) -> u64 {
+    pub(crate) fn fields(&self) -> Set {
         self.steps.iter().filter_map(|(field, _)| *field).fold(self.places.present(), |all, field| all | field.bit())
     }
 

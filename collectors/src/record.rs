@@ -4,13 +4,13 @@
 //! are the OR of all, and ports of 0 may hide fragments. What is not exact is not marked as known.
 
 use crate::config::Vantage;
-use crate::elements::{Field, Places, REACH, Record};
+use crate::elements::{Field, Places, REACH, Record, Set};
 use crate::error::{Aside, Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::packet::{self, LinkType};
 use crate::plan::Template;
 use crate::reports::{self, Reports};
-use crate::sample::{Fields, MOST_UNITS, Origin, Sample, Time, protocol};
+use crate::sample::{Fields, IpVersion, MOST_UNITS, Origin, Sample, Time, protocol};
 use crate::span::{Exported, Span};
 use crate::template::{Named, Sampling};
 
@@ -42,7 +42,7 @@ impl<'a> Context<'a> {
         (sampling, source): (&'a Sampling, RateSource),
         exported: Exported,
         reports: Option<&'a Reports>,
-        fields: u64,
+        fields: Set,
     ) -> Self {
         let reports = reports.filter(|_| sampling.active_timeout == 0);
         let longest_ms = match sampling.active_timeout {
@@ -79,17 +79,19 @@ impl<'a> Context<'a> {
     }
 }
 
+/// Counters of one direction: the first that a record carries counts. Where it is 0, the outgoing one (23, 24) does: records of
+/// egress have nothing but that, by templates that hold both.
 pub(crate) const PACKETS: [Field; 4] =
     [Field::Packets, Field::TotalPackets, Field::InitiatorPackets, Field::PostPackets];
 pub(crate) const BYTES: [Field; 5] =
     [Field::Bytes, Field::TotalBytes, Field::InitiatorBytes, Field::PostBytes, Field::Layer2Bytes];
 /// The other direction's counters (RFC 5103, and pairs of initiator and responder).
-const REVERSE: u64 = Field::ReversePackets.bit()
+const REVERSE: Set = Field::ReversePackets.bit()
     | Field::ReverseBytes.bit()
     | Field::ResponderPackets.bit()
     | Field::ResponderBytes.bit();
 /// Fields by which a record says how it was sampled.
-const SAMPLING: u64 = Field::SamplingInterval.bit()
+const SAMPLING: Set = Field::SamplingInterval.bit()
     | Field::RandomInterval.bit()
     | Field::PacketInterval.bit()
     | Field::SamplerId.bit()
@@ -97,11 +99,11 @@ const SAMPLING: u64 = Field::SamplingInterval.bit()
     | Field::SelectionSequence.bit();
 /// Why a firewall or a NAT exported a record. Elements keep their meaning beside them (RFC 7011 section 8): counters of the time
 /// since the last report ([`SINCE_LAST`]) are traffic, sums of a connection are told by its later events again.
-const EVENTS: u64 = Field::FirewallEvent.bit() | Field::NatEvent.bit();
-const SECTIONS: u64 = Field::Frame.bit() | Field::IpHeader.bit();
+const EVENTS: Set = Field::FirewallEvent.bit() | Field::NatEvent.bit();
+const SECTIONS: Set = Field::Frame.bit() | Field::IpHeader.bit();
 
 /// Counters of the time since the last report of a flow (IANA: 1, 2, 23, 24, 352, and RFC 5103's reverse ones).
-const SINCE_LAST: u64 = Field::Packets.bit()
+const SINCE_LAST: Set = Field::Packets.bit()
     | Field::Bytes.bit()
     | Field::PostPackets.bit()
     | Field::PostBytes.bit()
@@ -190,9 +192,9 @@ fn emit(
         emit_section(record, context, rate, statistics, out);
         return (rate, source);
     }
-    let all = units(record, u64::MAX);
+    let all = units(record, Set::MAX);
     let is_event = record.has_any(EVENTS);
-    let among = if is_event { SINCE_LAST } else { u64::MAX };
+    let among = if is_event { SINCE_LAST } else { Set::MAX };
     let (packets, bytes) = if is_event { units(record, among) } else { all };
     let back = if record.has_any(REVERSE & among) { reverse_units(record, among) } else { (0, 0) };
     if is_event && (packets, bytes, back) == (0, 0, (0, 0)) {
@@ -210,7 +212,7 @@ fn emit(
         statistics.duplicates += 1;
         return (rate, source);
     }
-    let header = Header::of(record);
+    let header = Header::of(record, version);
     let counters = Counters::of(record, header.protocol, packets, bytes, rate);
     let span = Span::of(record, context.exported);
     // Written once, where it will lie: a copy of what was just written in small pieces stalls the processor.
@@ -255,18 +257,20 @@ fn emit(
 
 /// Packets and bytes of a record as exported, of the counters `among` these fields.
 #[inline]
-fn units(record: Record<'_>, among: u64) -> (u64, u64) {
-    (first_of(record, &PACKETS, among), first_of(record, &BYTES, among))
+fn units(record: Record<'_>, among: Set) -> (u64, u64) {
+    let or_post = |units: u64, post: Field| if units == 0 { first_of(record, &[post], among) } else { units };
+    let (packets, bytes) = (first_of(record, &PACKETS, among), first_of(record, &BYTES, among));
+    (or_post(packets, Field::PostPackets), or_post(bytes, Field::PostBytes))
 }
 
 /// The first counter that a record carries, of those `among` these fields.
 #[inline]
-fn first_of(record: Record<'_>, fields: &[Field], among: u64) -> u64 {
+fn first_of(record: Record<'_>, fields: &[Field], among: Set) -> u64 {
     fields.iter().filter(|field| among & field.bit() != 0).find_map(|field| record.get(*field)).unwrap_or(0)
 }
 
 /// Packets and bytes of a record's other direction, of the counters `among` these fields.
-fn reverse_units(record: Record<'_>, among: u64) -> (u64, u64) {
+fn reverse_units(record: Record<'_>, among: Set) -> (u64, u64) {
     let first = |fields: [Field; 2]| first_of(record, &fields, among);
     (first([Field::ReversePackets, Field::ResponderPackets]), first([Field::ReverseBytes, Field::ResponderBytes]))
 }
@@ -381,14 +385,16 @@ struct Header {
 impl Header {
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "20 bits")]
-    fn of(record: Record<'_>) -> Self {
-        let protocol = low8(record.get(Field::Protocol));
-        let (mut source_port, mut destination_port) =
-            (low16(record.get(Field::SourcePort)), low16(record.get(Field::DestinationPort)));
+    fn of(record: Record<'_>, version: IpVersion) -> Self {
+        // nextHeaderIPv6 names the protocol where there are no extension headers, which is nearly always.
+        let told = record.get(Field::Protocol).or_else(|| record.get(Field::NextHeader));
+        let protocol = low8(told);
+        let (mut source_port, mut destination_port) = ports(record, protocol);
         let (mut icmp_type, mut icmp_code) = (0, 0);
         let if_has = |field, fields| if record.has(field) { fields } else { Fields::NONE };
+        let if_told = |fields| if told.is_some() { fields } else { Fields::NONE };
         let mut known = Fields::ADDRESSES
-            | if_has(Field::Protocol, Fields::PROTOCOL)
+            | if_told(Fields::PROTOCOL)
             | if_has(Field::Tos, Fields::DSCP)
             | if_has(Field::FlowLabel, Fields::FLOW_LABEL);
         match protocol {
@@ -401,19 +407,19 @@ impl Header {
             }
             protocol::ICMP | protocol::ICMPV6 => {
                 known |= Fields::PORTS | Fields::TCP_FLAGS;
-                if let Some((kind, code)) = icmp(record) {
+                if let Some((kind, code)) = icmp(record, version) {
                     (icmp_type, icmp_code) = (kind, code);
                     known |= Fields::ICMP;
                 }
                 (source_port, destination_port) = (0, 0);
             }
             _ => {
-                known |= if_has(Field::Protocol, Fields::PORTS | Fields::ICMP);
+                known |= if_told(Fields::PORTS | Fields::ICMP);
                 (source_port, destination_port) = (0, 0);
             }
         }
         if protocol != protocol::TCP {
-            known |= if_has(Field::Protocol, Fields::TCP_FLAGS);
+            known |= if_told(Fields::TCP_FLAGS);
         }
         Self {
             known,
@@ -429,14 +435,44 @@ impl Header {
     }
 }
 
-/// Type and code: elements of their own, or, as routers have always done it, the destination port.
+/// The ports of a record of some protocol: those of any, or those of the one (180 to 183), whichever are not 0 and 0.
 #[inline]
-fn icmp(record: Record<'_>) -> Option<(u8, u8)> {
-    if let Some(kind) = record.get(Field::IcmpType) {
-        return Some((low8(Some(kind)), low8(record.get(Field::IcmpCode))));
+fn ports(record: Record<'_>, protocol: u8) -> (u16, u16) {
+    const OF_ONE: Set = Field::UdpSourcePort.bit()
+        | Field::UdpDestinationPort.bit()
+        | Field::TcpSourcePort.bit()
+        | Field::TcpDestinationPort.bit();
+    let of = |[source, destination]: [Field; 2]| (low16(record.get(source)), low16(record.get(destination)));
+    let ports = of([Field::SourcePort, Field::DestinationPort]);
+    if ports != (0, 0) || !record.has_any(OF_ONE) {
+        return ports;
     }
-    let [kind, code] =
-        low16(Some(record.get(Field::IcmpTypeCode).or_else(|| record.get(Field::DestinationPort))?)).to_be_bytes();
+    let udp = of([Field::UdpSourcePort, Field::UdpDestinationPort]);
+    let tcp = of([Field::TcpSourcePort, Field::TcpDestinationPort]);
+    let (own, other) = if protocol == protocol::TCP { (tcp, udp) } else { (udp, tcp) };
+    // Where a template has those of one protocol alone, exporters use them for others as well.
+    if own == (0, 0) { other } else { own }
+}
+
+/// Where type and code of ICMP stand in one number: elements of their own, that of the version first, or, as routers have always
+/// done it, the destination port.
+pub(crate) const fn icmp_type_code(version: IpVersion) -> [Field; 3] {
+    match version {
+        IpVersion::V4 => [Field::IcmpTypeCodeV4, Field::IcmpTypeCodeV6, Field::DestinationPort],
+        IpVersion::V6 => [Field::IcmpTypeCodeV6, Field::IcmpTypeCodeV4, Field::DestinationPort],
+    }
+}
+
+/// Type and code of ICMP.
+#[inline]
+fn icmp(record: Record<'_>, version: IpVersion) -> Option<(u8, u8)> {
+    let (four, six) = ([Field::IcmpTypeV4, Field::IcmpCodeV4], [Field::IcmpTypeV6, Field::IcmpCodeV6]);
+    let separate = if version == IpVersion::V6 { [six, four] } else { [four, six] };
+    if let Some([kind, code]) = separate.into_iter().find(|[kind, _]| record.has(*kind)) {
+        return Some((low8(record.get(kind)), low8(record.get(code))));
+    }
+    let told = icmp_type_code(version).into_iter().find_map(|field| record.get(field))?;
+    let [kind, code] = low16(Some(told)).to_be_bytes();
     Some((kind, code))
 }
 

@@ -57,11 +57,20 @@ impl Exporter {
 
     /// Sends a record of UDP from port 53 to 4000 with more values, so many milliseconds after [`EXPORTED`].
     fn sends(&mut self, milliseconds: u32, values: &[Value]) -> Vec<Sample> {
+        self.reports(milliseconds, &[&[(4, 1, 17), (7, 2, 53), (11, 2, 4000)], values].concat())
+    }
+
+    /// Sends a record of nothing but addresses and these values.
+    fn reports(&mut self, milliseconds: u32, values: &[Value]) -> Vec<Sample> {
+        let message = self.message(milliseconds, &self.sets(values));
+        self.receives(milliseconds, &message)
+    }
+
+    /// The sets of a template and a record of it.
+    fn sets(&self, values: &[Value]) -> [(u16, Vec<u8>); 2] {
         let addresses = if self.is_v6 { [(27u16, 16u16), (28, 16)] } else { [(8, 4), (12, 4)] };
-        let ports: [Value; 3] = [(4, 1, 17), (7, 2, 53), (11, 2, 4000)];
-        let numbers = || ports.iter().chain(values);
         let fields: Vec<(u16, u16)> =
-            addresses.into_iter().chain(numbers().map(|(element, length, _)| (*element, *length))).collect();
+            addresses.into_iter().chain(values.iter().map(|(element, length, _)| (*element, *length))).collect();
         let mut template = 256u16.to_be_bytes().to_vec();
         template.extend(u16::try_from(fields.len()).expect("small").to_be_bytes());
         for (element, length) in &fields {
@@ -73,14 +82,18 @@ impl Exporter {
             record.resize(record.len() + if self.is_v6 { 15 } else { 3 }, 0x20);
             record.push(last);
         }
-        for (_, length, value) in numbers() {
+        for (_, length, value) in values {
             record.extend(&value.to_be_bytes()[8 - usize::from(*length)..]);
         }
         let template_set = if self.version == V9 { 0 } else { 2 };
-        let message = self.message(milliseconds, &[(template_set, template), (256, record)]);
+        [(template_set, template), (256, record)]
+    }
+
+    /// What a message of it is read as.
+    fn receives(&mut self, milliseconds: u32, message: &[u8]) -> Vec<Sample> {
         let mut samples = Vec::new();
         let now = Time::from_seconds(EXPORTED.into(), 0).after(std::time::Duration::from_millis(milliseconds.into()));
-        self.decoder.datagram(now, IpAddr::from([192, 0, 2, 1]), &message, &mut samples);
+        self.decoder.datagram(now, IpAddr::from([192, 0, 2, 1]), message, &mut samples);
         samples
     }
 
@@ -291,5 +304,68 @@ fn flows_that_begin_anew_with_every_report_keep_their_length() {
                 assert_eq!(samples[0].duration_ms, 600_000, "{} {name}", exporter.name());
             }
         }
+    }
+}
+
+#[test]
+fn a_counter_of_zero_does_not_hide_the_outgoing_one() {
+    let rows: [Row; 6] = [
+        (&[(2, 4, 0), (1, 4, 0), (24, 4, 1000), (23, 4, 1_400_000), (61, 1, 1)], Some((1000, 1_400_000))),
+        (&[(24, 8, 1000), (23, 8, 1_400_000), (2, 8, 0), (1, 8, 0)], Some((1000, 1_400_000))),
+        (&[(24, 4, 1000), (23, 4, 1_400_000)], Some((1000, 1_400_000))),
+        // Told twice.
+        (&[(2, 4, 1000), (1, 4, 1_400_000), (24, 4, 1000), (23, 4, 1_400_000)], Some((1000, 1_400_000))),
+        (&[(2, 4, 1000), (1, 4, 1_400_000), (24, 4, 0), (23, 4, 0)], Some((1000, 1_400_000))),
+        (&[(2, 4, 0), (1, 4, 0), (24, 4, 0), (23, 4, 0)], None),
+    ];
+    for mut exporter in Exporter::all() {
+        for (values, want) in &rows {
+            assert_eq!(counted(&exporter.sends(0, values)), *want, "{} {values:?}", exporter.name());
+        }
+    }
+}
+
+#[test]
+fn of_elements_for_one_field_those_of_its_protocol_and_version_count() {
+    let with = |more: &[Value]| [&[(2, 4, 1), (1, 4, 60)], more].concat();
+    for mut exporter in Exporter::all() {
+        let name = exporter.name();
+        let mut read = |protocol: Value, more: &[Value]| {
+            let samples = exporter.reports(0, &[&[protocol][..], more].concat());
+            let s = samples[0];
+            (s.protocol, s.source_port, s.destination_port, s.icmp_type, s.icmp_code)
+        };
+        let ports = [(180, 2, 53), (181, 2, 4000), (182, 2, 443), (183, 2, 50_000)];
+        let backwards: Vec<Value> = ports.into_iter().rev().collect();
+        for ports in [&ports[..], &backwards] {
+            assert_eq!(read((4, 1, 6), &with(ports)), (6, 443, 50_000, 0, 0), "{name}");
+            assert_eq!(read((4, 1, 17), &with(ports)), (17, 53, 4000, 0, 0), "{name}");
+        }
+        let unused = [(180, 2, 0), (181, 2, 0), (182, 2, 443), (183, 2, 50_000), (7, 2, 0), (11, 2, 0)];
+        assert_eq!(read((4, 1, 6), &with(&unused)), (6, 443, 50_000, 0, 0), "{name}");
+        assert_eq!(read((4, 1, 6), &with(&[(7, 2, 80), (11, 2, 81), (180, 2, 1)])), (6, 80, 81, 0, 0), "{name}");
+        assert_eq!(read((193, 1, 17), &with(&ports)), (17, 53, 4000, 0, 0), "{name}");
+        let icmp = if name.ends_with("IPv6") { (58, 0, 0, 135, 2) } else { (1, 0, 0, 3, 1) };
+        let separate = [(176, 1, 3), (177, 1, 1), (178, 1, 135), (179, 1, 2)];
+        let together = [(139, 2, 135 << 8 | 2), (32, 2, 3 << 8 | 1)];
+        for elements in [&separate[..], &together] {
+            assert_eq!(read((4, 1, u64::from(icmp.0)), &with(elements)), icmp, "{name} {elements:?}");
+        }
+    }
+}
+
+#[test]
+fn flow_sampling_by_interval_and_spacing_is_a_rate() {
+    for mut exporter in Exporter::all() {
+        let (options, at) = if exporter.version == V9 { (1, [0, 4, 0, 12]) } else { (3, [0, 4, 0, 1]) };
+        // Scope 149 (v9: the system), then 302, 396 and 397.
+        let scope = if exporter.version == V9 { [0, 1, 0, 4] } else { [0, 149, 0, 4] };
+        let fields = [[0x01, 0x2e, 0, 4], [0x01, 0x8c, 0, 4], [0x01, 0x8d, 0, 4]].concat();
+        let template = [&[1, 44][..], &at, &scope, &fields].concat();
+        let record: Vec<u8> = [0u32, 1, 2, 98].iter().flat_map(|n| n.to_be_bytes()).collect();
+        let message = exporter.message(0, &[(options, template), (300, record)]);
+        exporter.receives(0, &message);
+        let samples = exporter.sends(0, &[(2, 4, 10), (1, 4, 10_000), (302, 4, 1)]);
+        assert_eq!(counted(&samples), Some((500, 500_000)), "{}", exporter.name());
     }
 }
