@@ -93,6 +93,11 @@ impl Decoder {
         self.playback.release(now, out);
     }
 
+    /// When the next of those sets is due.
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.playback.due()
+    }
+
     /// What was seen so far.
     #[must_use]
     pub const fn statistics(&self) -> &Statistics {

@@ -77,6 +77,11 @@ impl Playback {
         self.0.insert(place, (due, samples));
     }
 
+    /// When the next samples are due.
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.0.front().map(|(due, _)| *due)
+    }
+
     /// Appends what is due.
     #[inline]
     pub(crate) fn release(&mut self, now: Time, out: &mut Vec<Sample>) {

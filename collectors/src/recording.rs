@@ -57,15 +57,16 @@ impl Recording {
         Ok(Self { reader: Reader::open(path)?, content, datagrams: Datagrams::default(), decoder })
     }
 
-    /// Appends the samples of the next frame; returns the time of the frame, or `None` at the end.
+    /// Appends the samples of the next frame; returns the time of the frame, or `None` at the end. What waited for its template
+    /// and is due after the last frame comes behind it, each at its time.
     ///
     /// # Errors
     /// See [`CaptureError`].
     pub fn next(&mut self, out: &mut Vec<Sample>) -> Result<Option<Time>, CaptureError> {
         let Some(frame) = self.reader.next().transpose()? else {
-            // What waited for its template and is due after the end of the file.
-            self.decoder.release(Time(u64::MAX), out);
-            return Ok(None);
+            let due = self.decoder.due();
+            due.into_iter().for_each(|due| self.decoder.release(due, out));
+            return Ok(due);
         };
         self.decoder.release(frame.time, out);
         match self.content {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use collectors::{Decoder, Sample, Time, Volume};
+use collectors::{Content, Decoder, Recording, Sample, Time, Volume};
 
 /// Element, length, value.
 type Value = (u16, u16, u64);
@@ -367,5 +367,46 @@ fn flow_sampling_by_interval_and_spacing_is_a_rate() {
         exporter.receives(0, &message);
         let samples = exporter.sends(0, &[(2, 4, 10), (1, 4, 10_000), (302, 4, 1)]);
         assert_eq!(counted(&samples), Some((500, 500_000)), "{}", exporter.name());
+    }
+}
+
+/// A capture file of UDP datagrams from one exporter: milliseconds and payload.
+fn capture(datagrams: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let mut out = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
+    for (milliseconds, payload) in datagrams {
+        let length = |more: usize| u16::try_from(payload.len() + more).expect("small");
+        let frame: u32 = u32::from(length(42));
+        for word in [EXPORTED + milliseconds / 1000, milliseconds % 1000 * 1000, frame, frame] {
+            out.extend(word.to_le_bytes());
+        }
+        out.extend([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0]);
+        out.extend(length(28).to_be_bytes());
+        out.extend([0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, 10, 192, 0, 2, 254, 0xc3, 0x50, 8, 7]);
+        out.extend(length(8).to_be_bytes());
+        out.extend([0, 0]);
+        out.extend(payload);
+    }
+    out
+}
+
+#[test]
+fn records_that_waited_for_a_template_are_read_behind_the_last_frame_at_their_pace() {
+    for mut exporter in Exporter::all() {
+        let values: &[Value] = &[(2, 4, 100), (1, 4, 10_000)];
+        let [template, record] = exporter.sets(values);
+        let datagrams: Vec<(u32, Vec<u8>)> = [(0, &record), (2_000, &record), (5_000, &template)]
+            .map(|(at, set)| (at, exporter.message(at, std::slice::from_ref(set))))
+            .to_vec();
+        let path = std::env::temp_dir().join(format!("floodwall-tail-{}-{}", std::process::id(), exporter.name()));
+        std::fs::write(&path, capture(&datagrams)).expect("writes");
+        let mut recording = Recording::open(&path, Content::Exports, Decoder::default()).expect("opens");
+        let (mut samples, mut seen) = (Vec::new(), Vec::new());
+        while let Some(time) = recording.next(&mut samples).expect("whole") {
+            seen.extend(
+                samples.drain(..).map(|s: Sample| (time.0 - Time::from_seconds(EXPORTED.into(), 0).0, s.packets)),
+            );
+        }
+        std::fs::remove_file(&path).expect("removes");
+        assert_eq!(seen, [(5_000_000_000, 100), (7_000_000_000, 100)], "{}", exporter.name());
     }
 }
