@@ -15,6 +15,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use config::api::BanForm;
+use detector::Prefix;
+use detector::target::PrefixError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -66,18 +68,26 @@ fn text(text: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text + "\n").into_response()
 }
 
-/// Words of a network as ban2bgp has them: `[src|dst|both ]NET`. Where it names no side, the configuration does.
-fn words(net: &str, form: BanForm) -> Vec<String> {
-    let mut words: Vec<String> = net.split_whitespace().map(str::to_owned).collect();
-    if words.len() == 1 {
-        let side = match form {
-            BanForm::FlowSpec => "src",
-            BanForm::Blackhole => "dst",
-            BanForm::Both => "both",
-        };
-        words.insert(0, side.to_owned());
+/// A network as ban2bgp has it: an address or a prefix, with `src`, `dst` or `both` before it, and nothing else.
+fn network(text: &str) -> Result<(Option<&'static str>, Prefix), Refusal> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let (side, net) = match words[..] {
+        [net] => (None, net),
+        ["src", net] => (Some("src"), net),
+        ["dst", net] => (Some("dst"), net),
+        ["both", net] => (Some("both"), net),
+        _ => return Err(Refusal::bad(format!("{text:?} is no address: write one address or prefix"))),
+    };
+    net.parse().map(|net| (side, net)).map_err(|e: PrefixError| Refusal::bad(e.to_string()))
+}
+
+/// Where a ban names no side, the configuration does.
+const fn side(form: BanForm) -> &'static str {
+    match form {
+        BanForm::FlowSpec => "src",
+        BanForm::Blackhole => "dst",
+        BanForm::Both => "both",
     }
-    words
 }
 
 /// A change takes a token in the headers: with ban2bgp's GETs, a cookie that a browser sends by itself would not be enough.
@@ -96,14 +106,17 @@ async fn ban(site: &Site, access: &Access, net: &str, seconds: Option<u32>) -> R
     if !(1..=LONGEST).contains(&seconds) {
         return Err(Refusal::bad(format!("a duration is 1 to {LONGEST} seconds")));
     }
-    let mut arguments = words(net, config.form);
-    arguments.extend(["expires".to_owned(), format!("{seconds}s"), "reason".to_owned(), "ban2bgp".to_owned()]);
+    let (direction, net) = network(net)?;
+    let direction = direction.unwrap_or_else(|| side(config.form));
+    let words = [direction, &net.to_string(), "expires", &format!("{seconds}s"), "reason", "ban2bgp"];
+    let arguments = words.map(str::to_owned).to_vec();
     let request = Request::Set { category: "remote_blackhole".to_owned(), arguments };
     Ok(site.ask(access, request).await?.text)
 }
 
 async fn unban(site: &Site, access: &Access, net: &str) -> Result<String, Refusal> {
-    let arguments = net.split_whitespace().map(str::to_owned).collect();
+    let (direction, net) = network(net)?;
+    let arguments = direction.map(str::to_owned).into_iter().chain([net.to_string()]).collect();
     let request = Request::Delete { category: "remote_blackhole".to_owned(), arguments };
     Ok(site.ask(access, request).await?.text)
 }
@@ -204,4 +217,35 @@ async fn dump(State(site): State<Site>, access: Access) -> Result<Response, Refu
 
 async fn dump_json(State(site): State<Site>, access: Access) -> Result<axum::Json<Vec<Value>>, Refusal> {
     Ok(axum::Json(bans(&site, &access).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_an_address_or_prefix_and_no_word_more() {
+        for (text, side, net) in [
+            ("198.51.100.7", None, "198.51.100.7/32"),
+            (" src 198.51.100.7 ", Some("src"), "198.51.100.7/32"),
+            ("both 2001:db8::7", Some("both"), "2001:db8::7/128"),
+            ("dst 198.51.100.0/24", Some("dst"), "198.51.100.0/24"),
+        ] {
+            let (found, prefix) = network(text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+            assert_eq!((found, prefix.to_string().as_str()), (side, net), "{text}");
+        }
+        for wrong in [
+            "",
+            "all",
+            "src all",
+            "src",
+            "both 198.51.100.7 reason x",
+            "198.51.100.7 expires 1s",
+            "198.51.100.7 198.51.100.8",
+            "reason 198.51.100.7",
+            "198.51.100.7,198.51.100.8",
+        ] {
+            assert_eq!(network(wrong).expect_err(wrong).status, StatusCode::BAD_REQUEST, "{wrong}");
+        }
+    }
 }
