@@ -12,7 +12,6 @@ use config::Config;
 use detector::Meter;
 use mitigation::announce::bgp::{Feed, Peers};
 use mitigation::announce::exabgp;
-use mitigation::policy::state::route_id;
 use mitigation::rails::{Rails, Space};
 use mitigation::{Classes, OnShutdown, Order, Route, Wanted};
 use tokio::sync::{mpsc as queue, oneshot, watch};
@@ -32,6 +31,7 @@ use crate::enforcer::local::Local;
 use crate::export::{Exporter, Snapshot};
 use crate::exporters::Watch;
 use crate::history::{Recorder, Retention};
+use crate::identity::route_id;
 use crate::learned::Keeper;
 use crate::notify::{self, Facts, Notifier};
 use crate::pipeline::{Pipeline, Request};
@@ -197,7 +197,7 @@ impl Desk {
 
     /// The file was edited and a signal says so.
     async fn reload(&self) {
-        let caller = Caller { user: "SIGHUP".to_owned(), uid: 0, may_write: true, reason: None, seen: None };
+        let caller = Caller { user: "SIGHUP".to_owned(), uid: 0, may_write: true, ..Caller::default() };
         let request = control::Request::Reload;
         let outcome = self.configuration.lock().await.handle(clock::now(), &caller, &request).await;
         match &outcome {

@@ -70,6 +70,7 @@ pub mod evidence;
 pub mod export;
 mod exporters;
 pub mod history;
+pub mod identity;
 mod learned;
 pub mod log;
 pub mod notify;

@@ -12,10 +12,11 @@ use detector::{
 };
 use mitigation::miner;
 use mitigation::policy::audience::{Audience, audiences};
-use mitigation::policy::state::{self, Records};
+use mitigation::policy::state::Records;
 use mitigation::{Decision, FlowSpec, Held, Mitigation, Order, OrderError, Policy, Proposal, Route, Wanted};
 
 use crate::case::Case;
+use crate::identity;
 use crate::ordinary::{Prepared, PreparedBaselines};
 use crate::report::{CandidateReport, Entry, Report};
 
@@ -47,14 +48,14 @@ pub enum Request {
     },
     /// `delete flowspec` and `delete blackhole`: an order, or an automatic route.
     Remove {
-        /// What, as [`Pipeline::find`] found it.
+        /// What, as [`Pipeline::named`] found it.
         route: Route,
         /// Who and why.
         order: Order,
     },
     /// An automatic route that waits for approval.
     Approve {
-        /// What, as [`Pipeline::find`] found it.
+        /// What, as [`Pipeline::named`] found it.
         route: Route,
         /// Who and why.
         order: Order,
@@ -167,22 +168,23 @@ impl Pipeline {
         })
     }
 
-    /// The route in force that a text means: its id, its words as `show` prints them, its prefix (a blackhole), or a rule in JSON.
+    /// The routes in force that a text names, each once: by its id or the first digits of it, by its words as `show` prints them,
+    /// by its prefix (a blackhole), or by a rule in JSON. More than one only where digits begin several ids.
     #[must_use]
-    pub fn find(&self, text: &str) -> Option<Route> {
+    pub fn named(&self, text: &str) -> Vec<Route> {
         let text = text.trim();
-        let named = |m: &&Mitigation| {
-            let id = state::route_id(&m.route);
-            id == text || m.route.to_string() == text || (text.len() >= 8 && id.starts_with(text))
-        };
-        if let Some(found) = self.policy.all().find(named) {
-            return Some(found.route.clone());
+        let all: BTreeSet<&Route> = self.policy.all().map(|m| &m.route).collect();
+        let ids = || all.iter().filter(|route| identity::begins(&identity::route_id(route), text));
+        let written = all.iter().find(|route| route.to_string() == text);
+        let found: Vec<Route> = written.into_iter().chain(ids()).map(|route| (*route).clone()).collect();
+        if !found.is_empty() {
+            return found;
         }
         let route = match mitigation::flowspec::json::parse(text) {
-            Ok(rule) => Route::FlowSpec(mitigation::rails::clamp(&rule.pattern).ok()?),
-            Err(_) => Route::Unicast(text.parse().ok()?),
+            Ok(rule) => mitigation::rails::clamp(&rule.pattern).ok().map(Route::FlowSpec),
+            Err(_) => text.parse().ok().map(Route::Unicast),
         };
-        self.policy.all().find(|m| m.route == route).map(|m| m.route.clone())
+        route.filter(|route| all.contains(route)).into_iter().collect()
     }
 
     /// What to remember over a restart.

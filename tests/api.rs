@@ -188,6 +188,49 @@ fn a_token_with_prefixes_sees_and_does_nothing_elsewhere() {
 }
 
 #[test]
+fn a_token_with_prefixes_ends_nothing_of_others_by_fastnetmons_paths_or_in_a_reason() {
+    let port = free_port();
+    let daemon = start(NETWORKS, &format!("fastnetmon_listen = \"127.0.0.1:{port}\"\n"));
+    let tenant = daemon.token("tenant scopes operate,approve prefixes 203.0.113.0/28,2001:db8:1::/48");
+    let bearer = format!("Bearer {tenant}");
+    let ask = |method: &str, path: &str| {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        talk(stream, method, path, &[("Authorization", &bearer)], None).status
+    };
+    let id = |host: &str| daemon.words(&["set", "blackhole", host])["id"].as_str().expect("an id").to_owned();
+    let (theirs, theirs6) = (id("203.0.113.99"), id("2001:db8:2::9"));
+    let rule = r#"{"destination_prefix": "203.0.113.98/32", "protocols": ["udp"], "action_type": "discard"}"#;
+    let rule = daemon.words(&["set", "flowspec", rule])["id"].as_str().expect("an id").to_owned();
+    wait_for("both blackholes", 5, || (daemon.get("/api/v1/blackholes").json().as_array()?.len() == 2).then_some(()));
+    for path in [
+        format!("/blackhole/{theirs}"),
+        format!("/blackhole/{theirs}/reason/203.0.113.1"),
+        format!("/blackhole/{}/reason/203.0.113.1", &theirs[..8]),
+        "/blackhole/203.0.113.99/reason/203.0.113.1".to_owned(),
+        format!("/blackhole/{theirs6}/reason/2001:db8:1::1"),
+        "/blackhole/2001:db8:2::9/reason/203.0.113.1".to_owned(),
+        format!("/flowspec/{rule}/reason/203.0.113.1"),
+        "/flowspec/all/reason/203.0.113.1".to_owned(),
+        "/remote_blackhole/all/reason/203.0.113.1".to_owned(),
+    ] {
+        assert_ne!(ask("DELETE", &path), 200, "{path}");
+    }
+    for path in [
+        format!("/extend/{theirs}/expires/1s/reason/203.0.113.1"),
+        format!("/approve/{rule}/reason/203.0.113.1"),
+        "/blackhole/203.0.113.0%2f24/reason/203.0.113.1".to_owned(),
+        "/announcing/disable/reason/203.0.113.1".to_owned(),
+    ] {
+        assert_eq!(ask("PUT", &path), 403, "{path}");
+    }
+    let left = daemon.words(&["show", "blackhole"]);
+    assert!(left.as_array().is_some_and(|l| l.len() == 2 && l.iter().all(|b| b["ends"].is_null())), "{left}");
+    assert_eq!(daemon.words(&["show", "flowspec"]).as_array().map(Vec::len), Some(1));
+    assert_eq!(ask("PUT", "/blackhole/203.0.113.2"), 200);
+    assert_eq!(ask("DELETE", "/blackhole/203.0.113.2/reason/203.0.113.99"), 200, "its own, whatever the reason says");
+}
+
+#[test]
 fn a_browser_logs_in_and_out_and_a_foreign_page_changes_nothing() {
     let daemon = start(NETWORKS, "reads_need_login = true\n");
     let admin = daemon.token("admin scopes admin");

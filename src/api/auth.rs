@@ -49,8 +49,6 @@ pub struct Access {
     pub caller: Caller,
     /// His scopes.
     pub scopes: Vec<Scope>,
-    /// What he may see and act on; empty for all.
-    pub prefixes: Vec<Prefix>,
     /// His token, unless he only looks from this host.
     pub token: Option<Token>,
     /// Whether a browser sent it by itself.
@@ -74,7 +72,7 @@ impl Access {
     /// # Errors
     /// 403 for a token that is for some prefixes only.
     pub fn need_all_prefixes(&self) -> Result<(), Refusal> {
-        if self.prefixes.is_empty() {
+        if self.caller.prefixes.is_empty() {
             Ok(())
         } else {
             Err(Refusal::forbidden("this token is for its own prefixes alone"))
@@ -84,13 +82,13 @@ impl Access {
     /// Whether a prefix is one that the caller may see and act on.
     #[must_use]
     pub fn sees(&self, prefix: &Prefix) -> bool {
-        self.prefixes.is_empty() || self.prefixes.iter().any(|p| p.contains(prefix))
+        self.caller.sees(prefix)
     }
 
     /// As [`Access::sees`], for a prefix in words.
     #[must_use]
     pub fn sees_text(&self, prefix: &str) -> bool {
-        self.prefixes.is_empty() || prefix.parse().is_ok_and(|p| self.sees(&p))
+        self.caller.prefixes.is_empty() || prefix.parse().is_ok_and(|p| self.sees(&p))
     }
 
     /// Why, for the audit log.
@@ -102,27 +100,20 @@ impl Access {
 
     fn of(token: Token) -> Self {
         Self {
-            caller: caller(&format!("token {}", token.name)),
+            caller: Caller { prefixes: token.prefixes.clone(), ..caller(&format!("token {}", token.name)) },
             scopes: token.scopes.clone(),
-            prefixes: token.prefixes.clone(),
             token: Some(token),
             by_cookie: false,
         }
     }
 
     fn visitor() -> Self {
-        Self {
-            caller: caller("loopback"),
-            scopes: vec![Scope::Read],
-            prefixes: Vec::new(),
-            token: None,
-            by_cookie: false,
-        }
+        Self { caller: caller("loopback"), scopes: vec![Scope::Read], token: None, by_cookie: false }
     }
 }
 
 fn caller(user: &str) -> Caller {
-    Caller { user: user.to_owned(), uid: u32::MAX, may_write: true, reason: None, seen: None }
+    Caller { user: user.to_owned(), uid: u32::MAX, may_write: true, ..Caller::default() }
 }
 
 /// Sessions, and who failed how often.

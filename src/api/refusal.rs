@@ -33,7 +33,7 @@ impl Refusal {
     /// With a text.
     #[must_use]
     pub fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, failure: Failure { text: text.into(), json: Value::Null } }
+        Self { status, failure: text.into().into() }
     }
 
     /// 404.
@@ -58,7 +58,8 @@ impl Refusal {
 /// The daemon understood and refused.
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        Self { status: StatusCode::CONFLICT, failure }
+        let status = if failure.is_forbidden { StatusCode::FORBIDDEN } else { StatusCode::CONFLICT };
+        Self { status, failure }
     }
 }
 

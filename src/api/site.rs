@@ -157,8 +157,8 @@ impl Site {
     /// 403 without the scope, 409 when the daemon refuses, 503 when too many wait.
     pub async fn ask(&self, access: &Access, request: Request) -> Result<Answer, Refusal> {
         access.need(access::needed(&request))?;
-        if !access.prefixes.is_empty() {
-            self.confine(access, &request)?;
+        if !access.caller.prefixes.is_empty() {
+            confine(access, &request)?;
         }
         let (reply, outcome) = oneshot::channel();
         let busy = |_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait already: try again");
@@ -166,40 +166,19 @@ impl Site {
         let stopping = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping");
         Ok(outcome.await.map_err(|_| stopping)??)
     }
+}
 
-    /// A token with prefixes acts on them alone: what is not certainly inside is refused.
-    fn confine(&self, access: &Access, request: &Request) -> Result<(), Refusal> {
-        let (Request::Show { category, arguments }
-        | Request::Set { category, arguments }
-        | Request::Delete { category, arguments }) = request
-        else {
-            return Err(outside());
-        };
-        let first = arguments.first().map(String::as_str).unwrap_or_default();
-        let prefix = match (request, category.as_str()) {
-            (Request::Show { .. }, "single_host_counters")
-            | (Request::Set { .. } | Request::Delete { .. }, "blackhole")
-            | (Request::Set { .. }, "remote_blackhole") => {
-                arguments.iter().find_map(|word| word.parse::<Prefix>().ok())
-            }
-            (Request::Set { .. }, "flowspec") => own_end(first),
-            _ => None,
-        };
-        // What is there already is named by its id.
-        let prefix = prefix.or_else(|| {
-            let status = self.status();
-            let named = status.mitigations.iter().find(|m| m.id == first)?;
-            matches!(request, Request::Set { .. } | Request::Delete { .. }).then(|| named.prefix.parse().ok())?
-        });
-        if prefix.is_some_and(|prefix| access.sees(&prefix)) { Ok(()) } else { Err(outside()) }
+/// A token with prefixes looks at its own hosts alone. What it orders is judged where the order is parsed, by what it acts on.
+fn confine(access: &Access, request: &Request) -> Result<(), Refusal> {
+    if let Request::Show { category, arguments } = request
+        && let ("single_host_counters", [host]) = (category.as_str(), arguments.as_slice())
+        && host.parse().is_ok_and(|host: Prefix| access.sees(&host))
+    {
+        return Ok(());
     }
+    if control::act::find(request).is_some() { Ok(()) } else { Err(outside()) }
 }
 
 fn outside() -> Refusal {
-    Refusal::forbidden("this token is for its own prefixes alone, and this is not certainly inside them")
-}
-
-/// The end of a rule in JSON that has to lie inside a token's prefixes: its destination.
-fn own_end(rule: &str) -> Option<Prefix> {
-    mitigation::flowspec::json::parse(rule).ok()?.pattern.destination()
+    Refusal::forbidden(access::OUTSIDE)
 }

@@ -1,11 +1,19 @@
 //! Who may do what through the network: scopes, and which of them a request takes.
 //!
 //! The control socket knows only readers and writers. A token has scopes; [`needed`] is the one table that says which request takes
-//! which, whether it comes as JSON, in FastNetMon's paths or in ban2bgp's.
+//! which, whether it comes as JSON, in FastNetMon's paths or in ban2bgp's. A token with prefixes acts on these alone: [`subject`] is
+//! the one table that says what an order acts on, and it looks at the parsed order, never at words.
 
+use detector::Prefix;
+use mitigation::Route;
+use mitigation::rails::{Class, Space};
 use serde::{Deserialize, Serialize};
 
-use super::{Request, act};
+use super::{Caller, Failure, Request, act};
+use crate::pipeline::Request as Order;
+
+/// Why a token with prefixes is refused.
+pub const OUTSIDE: &str = "this token is for its own prefixes alone, and this is not certainly inside them";
 
 /// A right of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
@@ -68,6 +76,57 @@ pub fn needed(request: &Request) -> Scope {
     }
 }
 
+/// What an order acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// This prefix and nothing else.
+    Prefix(Prefix),
+    /// All, or nobody can tell.
+    Everything,
+}
+
+/// What an order acts on: the end of its route that is ours, or the foreign host that it bans.
+#[must_use]
+pub fn subject(space: &Space, order: &Order) -> Subject {
+    match order {
+        Order::AddFlowSpec { rule, .. } => match space.classify(&Route::FlowSpec(rule.pattern.clone())) {
+            Ok((Class::Incoming | Class::RemoteBan, end)) => Subject::Prefix(end),
+            // What is dropped on its way out may be anybody's answer.
+            Ok((Class::Outgoing, _)) | Err(_) => Subject::Everything,
+        },
+        Order::AddBlackhole { prefix, .. } => of_route(space, &Route::Unicast(*prefix)),
+        Order::Remove { route, .. } | Order::Approve { route, .. } => of_route(space, route),
+        Order::WithdrawAll(_) | Order::Resume(_) | Order::Held(_) | Order::AssumeHeld | Order::SuspectExporter => {
+            Subject::Everything
+        }
+    }
+}
+
+fn of_route(space: &Space, route: &Route) -> Subject {
+    space.classify(route).map_or(Subject::Everything, |(_, end)| Subject::Prefix(end))
+}
+
+/// Whether a caller may see and end a route.
+#[must_use]
+pub fn sees(caller: &Caller, space: &Space, route: &Route) -> bool {
+    may(caller, of_route(space, route))
+}
+
+fn may(caller: &Caller, subject: Subject) -> bool {
+    match subject {
+        Subject::Prefix(prefix) => caller.sees(&prefix),
+        Subject::Everything => caller.prefixes.is_empty(),
+    }
+}
+
+/// Whether a caller may give an order.
+///
+/// # Errors
+/// It is for some prefixes only, and this is not certainly inside them.
+pub fn permit(caller: &Caller, space: &Space, order: &Order) -> Result<(), Failure> {
+    if may(caller, subject(space, order)) { Ok(()) } else { Err(Failure::forbidden(OUTSIDE)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +154,53 @@ mod tests {
             ("reload", Scope::Admin),
         ] {
             assert_eq!(of(line), scope, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_order_acts_on_the_end_of_its_route_that_is_ours_and_on_nothing_that_words_say() {
+        let prefix = |text: &str| text.parse::<Prefix>().expect("literal prefix");
+        let networks = vec![prefix("203.0.113.0/24"), prefix("2001:db8::/32")];
+        let space = Space::new(&mitigation::Config { networks, ..mitigation::Config::default() });
+        let order = || mitigation::Order { reason: "203.0.113.1".to_owned(), ..mitigation::Order::default() };
+        let rule = |text: &str| Order::AddFlowSpec {
+            rule: mitigation::flowspec::json::parse(text).expect("a rule"),
+            order: order(),
+        };
+        let end = |net: &str| Order::Remove { route: Route::Unicast(prefix(net)), order: order() };
+        let add = |net: &str| Order::AddBlackhole { prefix: prefix(net), order: order() };
+        for (asked, acts_on) in [
+            (add("203.0.113.9"), Some("203.0.113.9/32")),
+            (add("203.0.113.0/24"), Some("203.0.113.0/24")),
+            (add("198.51.100.7"), Some("198.51.100.7/32")),
+            (add("198.51.0.0/16"), None),
+            (end("2001:db8::9"), Some("2001:db8::9/128")),
+            (end("0.0.0.0/0"), None),
+            (
+                rule(
+                    r#"{"destination_prefix": "203.0.113.9/32", "source_prefix": "203.0.113.1/32", "action_type": "discard"}"#,
+                ),
+                Some("203.0.113.9/32"),
+            ),
+            (
+                rule(
+                    r#"{"destination_prefix": "198.51.100.7/32", "source_prefix": "203.0.113.1/32", "action_type": "discard"}"#,
+                ),
+                None,
+            ),
+            (rule(r#"{"source_prefix": "203.0.113.1/32", "action_type": "discard"}"#), None),
+            (Order::WithdrawAll(order()), None),
+            (Order::Resume(order()), None),
+        ] {
+            let expected = acts_on.map_or(Subject::Everything, |net| Subject::Prefix(prefix(net)));
+            assert_eq!(subject(&space, &asked), expected, "{asked:?}");
+        }
+        let tenant = Caller { prefixes: vec![prefix("203.0.113.0/28")], ..Caller::default() };
+        let refused = |order: &Order| permit(&tenant, &space, order).err().map(|f| f.is_forbidden);
+        assert_eq!(refused(&add("203.0.113.9")), None);
+        for other in [add("203.0.113.99"), add("203.0.113.0/24"), end("203.0.113.99"), Order::Resume(order())] {
+            assert_eq!(refused(&other), Some(true), "{other:?}");
+            assert!(permit(&Caller::default(), &space, &other).is_ok(), "whoever is not confined: {other:?}");
         }
     }
 

@@ -160,7 +160,7 @@ impl Configuration {
              then do it again",
             last.join("\n")
         );
-        Err(Failure { text, json: json!({ "candidate_edits": edits }) })
+        Err(Failure::new(text, json!({ "candidate_edits": edits })))
     }
 
     fn edit(&mut self, now: Time, caller: &Caller, verb: Verb, category: &str, arguments: &[String]) -> Outcome {
@@ -355,7 +355,7 @@ impl Configuration {
             self.revision,
             newer.join("\n")
         );
-        Failure { text, json: json!({ "base": base, "revision": self.revision }) }
+        Failure::new(text, json!({ "base": base, "revision": self.revision }))
     }
 
     fn confirm(&mut self, now: Time, caller: &Caller) -> Outcome {
@@ -459,10 +459,8 @@ fn unknown_category(category: &str) -> String {
 fn refused(problems: &[Problem]) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let plural = if problems.len() == 1 { "" } else { "s" };
-    Failure {
-        text: format!("{} problem{plural}; nothing was changed\n{}", problems.len(), lines.join("\n")),
-        json: json!({ "problems": problems }),
-    }
+    let text = format!("{} problem{plural}; nothing was changed\n{}", problems.len(), lines.join("\n"));
+    Failure::new(text, json!({ "problems": problems }))
 }
 
 fn write(file: Option<&Path>, text: &str) -> anyhow::Result<()> {

@@ -30,6 +30,7 @@ pub mod words;
 use std::path::PathBuf;
 
 use config::words::Verb;
+use detector::Prefix;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -174,7 +175,7 @@ pub struct Envelope {
 }
 
 /// Who asks, as the kernel knows him.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Caller {
     /// Name of the user; of the one who logged in, if that is known, so that `sudo` does not hide him.
     pub user: String,
@@ -186,6 +187,16 @@ pub struct Caller {
     pub reason: Option<String>,
     /// The state of his candidate that he has seen, if he keeps track.
     pub seen: Option<u64>,
+    /// Prefixes that he may see and act on; empty for all.
+    pub prefixes: Vec<Prefix>,
+}
+
+impl Caller {
+    /// Whether a prefix is one that he may see and act on.
+    #[must_use]
+    pub fn sees(&self, prefix: &Prefix) -> bool {
+        self.prefixes.is_empty() || self.prefixes.iter().any(|own| own.contains(prefix))
+    }
 }
 
 /// What was asked for, for people and for programs.
@@ -213,11 +224,28 @@ pub struct Failure {
     pub text: String,
     /// For programs; null when the text says it all.
     pub json: Value,
+    /// It is not for this caller, however it is written.
+    #[serde(skip)]
+    pub is_forbidden: bool,
+}
+
+impl Failure {
+    /// For people and programs.
+    #[must_use]
+    pub fn new(text: impl Into<String>, json: Value) -> Self {
+        Self { text: text.into(), json, is_forbidden: false }
+    }
+
+    /// Not for this caller.
+    #[must_use]
+    pub fn forbidden(text: impl Into<String>) -> Self {
+        Self { is_forbidden: true, ..Self::new(text, Value::Null) }
+    }
 }
 
 impl<T: Into<String>> From<T> for Failure {
     fn from(text: T) -> Self {
-        Self { text: text.into(), json: Value::Null }
+        Self::new(text, Value::Null)
     }
 }
 
@@ -239,7 +267,7 @@ impl From<Outcome> for Reply {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Ok(Answer { text, json }) => Self { ok: true, text, json },
-            Err(Failure { text, json }) => Self { ok: false, text, json },
+            Err(Failure { text, json, .. }) => Self { ok: false, text, json },
         }
     }
 }
@@ -249,7 +277,7 @@ impl From<Reply> for Outcome {
         if reply.ok {
             Ok(Answer { text: reply.text, json: reply.json })
         } else {
-            Err(Failure { text: reply.text, json: reply.json })
+            Err(Failure::new(reply.text, reply.json))
         }
     }
 }

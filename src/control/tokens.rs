@@ -131,7 +131,7 @@ impl Tokens {
 
     /// `set token NAME [scopes S,S] [prefixes P,P] [expires TIME]`: the answer holds the secret, this once.
     pub(crate) fn set(&self, now: Time, caller: &Caller, arguments: &[String]) -> Outcome {
-        let (words, options) = act::parse_options(arguments)?;
+        let (words, options) = act::parse_options_beside(arguments, &["scopes", "scope", "prefixes", "prefix"])?;
         let (name, rest) = words.split_first().ok_or("set token NAME [scopes read,operate] [expires 30d]")?;
         let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.len() > 64 || !name.chars().all(usable) {
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     fn caller() -> Caller {
-        Caller { user: "ann".to_owned(), uid: 0, may_write: true, reason: None, seen: None }
+        Caller { user: "ann".to_owned(), may_write: true, ..Caller::default() }
     }
 
     fn words(text: &str) -> Vec<String> {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Facts;
 use super::dump::{self, Shares};
+use crate::identity::uuid;
 use crate::report::{Entry, Report};
 
 /// See the module. What it says is complete: it survives a restart and the end of its attack.
@@ -90,17 +91,6 @@ pub fn subject(report: &Report) -> (Option<Target>, &str) {
 #[must_use]
 pub fn key(target: &Target, route: &str) -> String {
     format!("{} {} {route}", target.prefix, target.direction.name())
-}
-
-/// A UUID (version 8, RFC 9562 section 5.8) of a text: the same for the same text.
-#[must_use]
-pub fn uuid(text: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let mut octets: [u8; 16] = std::array::from_fn(|i| digest.as_ref()[i]);
-    octets[6] = octets[6] & 0x0f | 0x80;
-    octets[8] = octets[8] & 0x3f | 0x80;
-    let hex: String = octets.iter().map(|b| format!("{b:02x}")).collect();
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 /// An address as FastNetMon writes it: a host without its length.

@@ -90,6 +90,12 @@ impl Policy {
         }
     }
 
+    /// The address space in force: whose a route is.
+    #[must_use]
+    pub const fn space(&self) -> &Space {
+        &self.space
+    }
+
     /// The configuration in force.
     #[must_use]
     pub const fn config(&self) -> &Config {

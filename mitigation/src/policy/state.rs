@@ -49,7 +49,7 @@ struct Record {
     peers: Option<Vec<String>>,
 }
 
-/// A route as text: family and NLRI in hexadecimal. Also the identity that `show` prints and `delete` takes.
+/// A route as text: family and NLRI in hexadecimal. Ids that people see are made of it.
 #[must_use]
 pub fn route_key(route: &Route) -> String {
     let family = attribute::family_of(route).map_or("flowspec", Family::name);
@@ -79,19 +79,6 @@ pub fn route_of(key: &str) -> Option<Route> {
         [prefix] => Some(Route::Unicast(prefix)),
         _ => None,
     }
-}
-
-/// A short name for a route, in the form of a UUID: the same for the same route everywhere.
-#[must_use]
-pub fn route_id(route: &Route) -> String {
-    // FNV-1a of 128 bits.
-    let hash = route_key(route).bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, octet| {
-        (hash ^ u128::from(octet)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-    });
-    // RFC 9562 section 5.8: version 8, custom.
-    let hash = hash & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62);
-    let hex = format!("{hash:032x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 impl Policy {
@@ -243,9 +230,6 @@ mod tests {
             assert_eq!(route_of(&key).as_ref(), Some(route), "{key}");
         }
         assert_eq!(route_key(&routes[0]), "ipv4-unicast:20cb007109");
-        let id = route_id(&routes[2]);
-        assert_eq!((id.len(), id.as_bytes()[14], route_id(&routes[2]) == id), (36, b'8', true), "{id}");
-        assert_ne!(route_id(&routes[0]), route_id(&routes[1]));
         for wrong in
             ["", "ipv4-unicast", "ipv4-unicast:2", "ipv4-unicast:zz", "ipv4-unicast:\u{e4}", "ipv4-flowspec:01"]
         {

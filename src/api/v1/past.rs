@@ -133,7 +133,7 @@ pub(super) async fn series(
 ) -> Reply<Series> {
     access.need(Scope::Read)?;
     let own = span.name.split_once(' ').filter(|(kind, _)| matches!(*kind, "host" | "network")).map(|(_, p)| p);
-    if !access.prefixes.is_empty() && !own.is_some_and(|prefix| access.sees_text(prefix)) {
+    if !access.caller.prefixes.is_empty() && !own.is_some_and(|prefix| access.sees_text(prefix)) {
         return Err(Refusal::forbidden("this token is for its own prefixes alone"));
     }
     let back = match span.seconds.unwrap_or(3600) {

@@ -44,7 +44,7 @@ impl Session {
         Self {
             user: access.caller.user.clone(),
             scopes: access.scopes.clone(),
-            prefixes: access.prefixes.iter().map(ToString::to_string).collect(),
+            prefixes: access.caller.prefixes.iter().map(ToString::to_string).collect(),
             logged_in: access.token.is_some(),
         }
     }

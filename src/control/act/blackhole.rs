@@ -2,7 +2,7 @@
 
 use detector::Prefix;
 
-use super::{Action, Verb, done, order, parse_options};
+use super::{Action, Verb, carry_out, named, order, parse_options};
 use crate::pipeline::Request;
 
 pub(super) const SET: Action = Action {
@@ -15,7 +15,7 @@ pub(super) const SET: Action = Action {
         let [text] = &words[..] else { return Err("write one address: set blackhole 203.0.113.9".into()) };
         let prefix: Prefix = text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?;
         let order = order(now, caller, &options)?;
-        done(pipeline.request(now, Request::AddBlackhole { prefix, order }))
+        carry_out(pipeline, now, caller, Request::AddBlackhole { prefix, order })
     },
 };
 
@@ -23,12 +23,11 @@ pub(super) const DELETE: Action = Action {
     verb: Verb::Delete,
     category: "blackhole",
     arguments: "IP [reason TEXT]",
-    help: "end a host's blackhole now; mining resumes",
+    help: "end a host's blackhole now, by its address or id; mining resumes",
     run: |pipeline, now, caller, arguments| {
         let (words, options) = parse_options(arguments)?;
-        let text = words.join(" ");
-        let route = pipeline.find(&text).ok_or_else(|| format!("{text:?} is not blackholed: see show blackhole"))?;
-        let order = order(now, caller, &options)?;
-        done(pipeline.request(now, Request::Remove { route, order }))
+        let order = order(now, caller, &options.without_end()?)?;
+        let route = named(pipeline, caller, &words.join(" "))?;
+        carry_out(pipeline, now, caller, Request::Remove { route, order })
     },
 };

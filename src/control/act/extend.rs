@@ -2,7 +2,7 @@
 
 use mitigation::{FlowSpec, Route};
 
-use super::{Action, Verb, done, order, parse_options};
+use super::{Action, Verb, carry_out, named, order, parse_options};
 use crate::pipeline::Request;
 
 pub(super) const SET: Action = Action {
@@ -12,11 +12,10 @@ pub(super) const SET: Action = Action {
     help: "keep a rule or blackhole for TIME from now, whatever becomes of the attack: its id or words as show prints them",
     run: |pipeline, now, caller, arguments| {
         let (words, options) = parse_options(arguments)?;
-        let text = words.join(" ");
         if options.lasts.is_none() {
             return Err("until when? set extend ROUTE expires 30m".into());
         }
-        let route = pipeline.find(&text).ok_or_else(|| format!("there is no {text:?}: see show flowspec"))?;
+        let route = named(pipeline, caller, &words.join(" "))?;
         let order = order(now, caller, &options)?;
         let in_force = pipeline.policy().all().find(|m| m.route == route);
         let actions = in_force.map(|m| m.announcement.actions.clone()).unwrap_or_default();
@@ -24,6 +23,6 @@ pub(super) const SET: Action = Action {
             Route::FlowSpec(pattern) => Request::AddFlowSpec { rule: FlowSpec { pattern, actions }, order },
             Route::Unicast(prefix) => Request::AddBlackhole { prefix, order },
         };
-        done(pipeline.request(now, request))
+        carry_out(pipeline, now, caller, request)
     },
 };

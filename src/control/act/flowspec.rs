@@ -1,7 +1,7 @@
 //! `set flowspec '{...}'` and `delete flowspec RULE`: a rule that is announced, or withdrawn, at once.
 
-use super::{Action, Verb, done, order, parse_options};
-use crate::control::{Answer, Outcome};
+use super::{Action, Verb, carry_out, named, order, parse_options};
+use crate::control::{Answer, Outcome, access};
 use crate::pipeline::Request;
 
 pub(super) const SET: Action = Action {
@@ -16,7 +16,7 @@ pub(super) const SET: Action = Action {
         };
         let rule = mitigation::flowspec::json::parse(text).map_err(|e| e.to_string())?;
         let order = order(now, caller, &options)?;
-        done(pipeline.request(now, Request::AddFlowSpec { rule, order }))
+        carry_out(pipeline, now, caller, Request::AddFlowSpec { rule, order })
     },
 };
 
@@ -27,13 +27,13 @@ pub(super) const DELETE: Action = Action {
     help: "withdraw a rule now: its id or words as show flowspec prints them, or its JSON",
     run: |pipeline, now, caller, arguments| {
         let (words, options) = parse_options(arguments)?;
+        let order = order(now, caller, &options.without_end()?)?;
         let text = words.join(" ");
         if text == "all" {
-            return delete_all(pipeline, now, caller, &options);
+            return delete_all(pipeline, now, caller, &order);
         }
-        let route = pipeline.find(&text).ok_or_else(|| format!("there is no rule {text:?}: see show flowspec"))?;
-        let order = order(now, caller, &options)?;
-        done(pipeline.request(now, Request::Remove { route, order }))
+        let route = named(pipeline, caller, &text)?;
+        carry_out(pipeline, now, caller, Request::Remove { route, order })
     },
 };
 
@@ -41,7 +41,7 @@ fn delete_all(
     pipeline: &mut crate::pipeline::Pipeline,
     now: collectors::Time,
     caller: &crate::control::Caller,
-    options: &super::Options,
+    order: &mitigation::Order,
 ) -> Outcome {
     let rules: Vec<mitigation::Route> = pipeline
         .policy()
@@ -50,9 +50,12 @@ fn delete_all(
         .filter(|r| matches!(r, mitigation::Route::FlowSpec(_)))
         .collect();
     let count = rules.len();
-    for route in rules {
+    let orders: Vec<Request> = rules.into_iter().map(|route| Request::Remove { route, order: order.clone() }).collect();
+    // All or none.
+    orders.iter().try_for_each(|order| access::permit(caller, pipeline.policy().space(), order))?;
+    for order in orders {
         // The same rule may have stood for several targets; the first removal took all of them.
-        let _ = pipeline.request(now, Request::Remove { route, order: order(now, caller, options)? });
+        let _ = pipeline.request(now, order);
     }
     Ok(Answer::new(format!("{count} rules withdrawn"), &count))
 }

@@ -9,8 +9,8 @@ use mitigation::rails::Class;
 use mitigation::{FlowSpec, Route};
 use serde_json::json;
 
-use super::{Action, Verb, done, order, parse_options};
-use crate::control::{Answer, Failure};
+use super::{Action, Verb, carry_out, order, parse_options};
+use crate::control::{Answer, Failure, access};
 use crate::pipeline::{Pipeline, Request};
 
 /// Remote bans at most, each of one or two routes.
@@ -47,7 +47,7 @@ pub(super) const SET: Action = Action {
                 },
                 Route::Unicast(prefix) => Request::AddBlackhole { prefix, order: order.clone() },
             };
-            match done(pipeline.request(now, request)) {
+            match carry_out(pipeline, now, caller, request) {
                 Ok(answer) => put.push((route, is_new, answer)),
                 Err(failure) => {
                     // Both or none.
@@ -74,7 +74,7 @@ pub(super) const DELETE: Action = Action {
     run: |pipeline, now, caller, arguments| {
         let (words, options) = parse_options(arguments)?;
         let (direction, text) = direction(&words)?;
-        let order = order(now, caller, &options)?;
+        let order = order(now, caller, &options.without_end()?)?;
         let prefix: Option<Prefix> = match text {
             "all" => None,
             text => Some(text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?),
@@ -91,8 +91,12 @@ pub(super) const DELETE: Action = Action {
             return Err(format!("{text} is not banned: see show remote_blackhole").into());
         }
         let count = routes.len();
-        for route in routes {
-            done(pipeline.request(now, Request::Remove { route, order: order.clone() }))?;
+        let orders: Vec<Request> =
+            routes.into_iter().map(|route| Request::Remove { route, order: order.clone() }).collect();
+        // All or none.
+        orders.iter().try_for_each(|order| access::permit(caller, pipeline.policy().space(), order))?;
+        for order in orders {
+            carry_out(pipeline, now, caller, order)?;
         }
         Ok(Answer::new(format!("{count} routes withdrawn"), &json!({ "withdrawn": count })))
     },

@@ -16,6 +16,8 @@ mod status;
 mod system_counters;
 mod total_traffic_counters;
 
+use std::collections::BTreeSet;
+
 use collectors::Time;
 use config::Config;
 use serde_json::json;
@@ -24,6 +26,7 @@ use super::{Answer, Outcome, table};
 use crate::announcers::Announcers;
 use crate::api::Status;
 use crate::api::status::MitigationStatus;
+use crate::identity::{Shown, begins};
 use crate::pipeline::Pipeline;
 
 /// What a category sees.
@@ -136,6 +139,7 @@ fn mitigations(view: &View<'_>, category: &str, kinds: &[&str], arguments: &[Str
     no_arguments(category, arguments)?;
     let routes: Vec<&MitigationStatus> = view.status.mitigations.iter().filter(|m| kinds.contains(&m.kind)).collect();
     let now = view.now.as_seconds();
+    let ids = Shown::of(view.status.mitigations.iter().map(|m| m.id.as_str()));
     let row = |m: &&MitigationStatus| {
         let state = match m.dry_run {
             Some(why) => why.advice().to_owned(),
@@ -161,7 +165,16 @@ fn mitigations(view: &View<'_>, category: &str, kinds: &[&str], arguments: &[Str
             Some(_) => format!("{} ({} taken)", packets(m.hits), packets(m.enforced)),
             None => packets(m.hits),
         };
-        vec![m.id[..8].to_owned(), m.route.clone(), m.action.clone(), origin, span(now - m.since), ends, hits, state]
+        vec![
+            ids.short(&m.id).to_owned(),
+            m.route.clone(),
+            m.action.clone(),
+            origin,
+            span(now - m.since),
+            ends,
+            hits,
+            state,
+        ]
     };
     let text = if routes.is_empty() {
         format!("no {category} routes")
@@ -174,8 +187,13 @@ fn mitigations(view: &View<'_>, category: &str, kinds: &[&str], arguments: &[Str
 
 /// What became of a route: from the journal.
 fn history(view: &View<'_>, route: &str) -> Outcome {
-    let named = view.status.mitigations.iter().find(|m| m.id == route || m.id.starts_with(route) && route.len() >= 8);
-    let words = named.map_or_else(|| route.to_owned(), |m| m.route.clone());
+    let named: BTreeSet<&str> =
+        view.status.mitigations.iter().filter(|m| begins(&m.id, route)).map(|m| m.route.as_str()).collect();
+    if named.len() > 1 {
+        let routes: Vec<&str> = named.into_iter().collect();
+        return Err(format!("{route:?} is not the name of one route; there are:\n  {}", routes.join("\n  ")).into());
+    }
+    let words = named.first().map_or_else(|| route.to_owned(), |words| (*words).to_owned());
     let lines = view.announcers.history((!words.is_empty()).then_some(&words), 500).map_err(|e| e.to_string())?;
     let now = view.now.as_seconds();
     let row = |l: &crate::store::Line| {
@@ -191,7 +209,7 @@ fn history(view: &View<'_>, route: &str) -> Outcome {
 
 /// A time span in words.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds for people")]
-fn span(seconds: f64) -> String {
+pub(super) fn span(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     match seconds {
         0..=119 => format!("{seconds} s"),

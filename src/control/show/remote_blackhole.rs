@@ -12,7 +12,7 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
     no_arguments(CATEGORY.name, arguments)?;
     let (mut rows, mut json) = (Vec::new(), Vec::new());
     for (route, host) in act::bans(view.pipeline) {
-        let id = mitigation::policy::state::route_id(&route);
+        let id = crate::identity::route_id(&route);
         let Some(m) = view.status.mitigations.iter().find(|m| m.id == id) else { continue };
         let direction = if matches!(route, mitigation::Route::FlowSpec(_)) { "src" } else { "dst" };
         let left = m.ends.map(|ends| (ends - view.now.as_seconds()).max(0.0));
