@@ -204,7 +204,7 @@ impl Message<'_> {
         };
         let sampling = (&snapshot.sampling, RateSource::Options);
         let records = if template.is_options {
-            self.options(template, message, at, view)
+            self.options((id, template), message, at, view)
         } else {
             let reports = Some(&view.domain.reports);
             let context = Context::new(self.now, self.exporter, sampling, current.exported, reports, template.fields());
@@ -221,14 +221,14 @@ impl Message<'_> {
     }
 
     /// Learns from the options records of a set from `at` on; returns how many there were.
-    fn options(&mut self, template: &Template, message: &[u8], mut at: usize, view: &View) -> u32 {
+    fn options(&mut self, (id, template): (u16, &Template), message: &[u8], mut at: usize, view: &View) -> u32 {
         let (mut walked, mut records) = (Places::NONE, 0);
         while message.len() - at >= template.record_length() {
             let Some((length, record)) = template.read(message, at, &mut walked) else {
                 self.statistics.error(Reason::TruncatedRecord);
                 break;
             };
-            self.learn(record, view);
+            self.learn(id, record, view);
             self.statistics.option_records += 1;
             at += length;
             records += 1;
@@ -237,7 +237,7 @@ impl Message<'_> {
     }
 
     /// Learns the sampling that an options record announces, in any of its forms, and the timeouts of the cache.
-    fn learn(&self, record: Record<'_>, view: &View) {
+    fn learn(&self, template: u16, record: Record<'_>, view: &View) {
         let domain = &view.domain;
         let small = |field: Field| record.get(field).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         let (active, idle) = (small(Field::ActiveTimeout), small(Field::IdleTimeout));
@@ -252,7 +252,7 @@ impl Message<'_> {
                 (None, interface) if interface > 0 => Sampler::Interface(interface),
                 (None, _) => Sampler::All,
             };
-            domain.set_rate(sampler, rate);
+            domain.announce_rate(self.now, template, sampler, rate);
         } else if let (Some(sequence), Some(selector)) = (record.get(Field::SelectionSequence), id) {
             // Selection Sequence Report Interpretation (RFC 5476 section 6.5.1).
             domain.set_sequence(sequence, selector);

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use dashmap::DashMap;
 
@@ -48,6 +49,13 @@ pub(crate) enum Sampler {
     Interface(u32),
     /// The whole domain.
     All,
+}
+
+impl Sampler {
+    /// Whether both are announced in the same way.
+    const fn is_alike(self, other: Self) -> bool {
+        matches!((self, other), (Self::Id(_), Self::Id(_)) | (Self::Interface(_), Self::Interface(_)))
+    }
 }
 
 /// Sampling rates that a domain announced.
@@ -100,6 +108,15 @@ impl Sampling {
 
     fn set(&mut self, sampler: Sampler, rate: u32) {
         self.rates.insert(sampler, rate);
+        self.settle();
+    }
+
+    fn forget(&mut self, gone: &[Sampler]) {
+        gone.iter().for_each(|sampler| _ = self.rates.remove(sampler));
+        self.settle();
+    }
+
+    fn settle(&mut self) {
         let all = self.rates.get(&Sampler::All).copied();
         // What everybody announces alike holds for records that name nobody.
         let mut rates = self.rates.values();
@@ -119,6 +136,67 @@ impl Sampling {
     }
 }
 
+/// Announcements of one sampler closer to each other than this are of one refresh.
+const REFRESH: Duration = Duration::from_secs(1);
+/// A sampler that another template announced, or that is known from a state on disk, is waited for so long.
+const OF_ANOTHER: Duration = Duration::from_secs(3600);
+
+/// When a sampler was announced.
+#[derive(Debug, Clone, Copy, Default)]
+struct Refresh {
+    /// By which options template; none if that is not known.
+    template: Option<u16>,
+    /// The last three refreshes, newest first.
+    times: [Time; 3],
+}
+
+/// When the samplers of a domain were announced, to know those that no longer are (RFC 3954 section 6.1: options are sent again
+/// and again). Samplers that are known, no others: at most twice [`MAX_SAMPLERS`].
+#[derive(Debug, Default)]
+struct Refreshes {
+    samplers: BTreeMap<Sampler, Refresh>,
+    looked: Time,
+}
+
+impl Refreshes {
+    /// Takes note of an announcement; returns which of the `known` samplers are gone. That is one that was not announced while
+    /// another one was three times, by the same template (tables come whole, be it in several messages, and one refresh or two may
+    /// be lost), or for an hour.
+    fn announced(
+        &mut self,
+        now: Time,
+        template: u16,
+        sampler: Sampler,
+        known: &BTreeMap<Sampler, u32>,
+    ) -> Vec<Sampler> {
+        let refresh = self.samplers.entry(sampler).or_default();
+        refresh.template = Some(template);
+        let [newest, before, _] = refresh.times;
+        if newest == Time(0) || now.since(newest) >= REFRESH {
+            refresh.times = [now, newest, before];
+        }
+        let third = refresh.times[2];
+        if third == Time(0) || now.since(self.looked) < REFRESH {
+            return Vec::new();
+        }
+        self.looked = now;
+        let mut gone = Vec::new();
+        for other in known.keys().filter(|other| other.is_alike(sampler)) {
+            let refresh = self.samplers.entry(*other).or_insert(Refresh { template: None, times: [now; 3] });
+            let is_gone = if refresh.template == Some(template) {
+                third.since(refresh.times[0]) >= REFRESH
+            } else {
+                now.since(refresh.times[0]) >= OF_ANOTHER
+            };
+            if is_gone {
+                gone.push(*other);
+            }
+        }
+        gone.iter().for_each(|sampler| _ = self.samplers.remove(sampler));
+        gone
+    }
+}
+
 /// What is known of a domain at one moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
@@ -135,6 +213,7 @@ pub(crate) struct Domain {
     standing: Standing,
     /// Sequence numbers seen.
     pub(crate) sequence: Mutex<Sequence>,
+    refreshes: Mutex<Refreshes>,
     /// How often flows that go on are reported.
     pub(crate) reports: Reports,
 }
@@ -167,6 +246,23 @@ impl Domain {
         let rates = &snapshot.sampling.rates;
         if rates.get(&sampler) != Some(&rate) && (rates.len() < MAX_SAMPLERS || rates.contains_key(&sampler)) {
             self.change(|s| s.sampling.set(sampler, rate));
+        }
+    }
+
+    /// Learns a rate that an options record announces, and forgets the samplers that are not announced any more.
+    pub(crate) fn announce_rate(&self, now: Time, template: u16, sampler: Sampler, rate: u32) {
+        self.set_rate(sampler, rate);
+        let snapshot = self.snapshot();
+        let known = &snapshot.sampling.rates;
+        if !known.contains_key(&sampler) {
+            return;
+        }
+        let gone = {
+            let mut refreshes = self.refreshes.lock().unwrap_or_else(PoisonError::into_inner);
+            refreshes.announced(now, template, sampler, known)
+        };
+        if !gone.is_empty() {
+            self.change(|s| s.sampling.forget(&gone));
         }
     }
 
@@ -397,6 +493,50 @@ mod tests {
         assert_eq!(rate(Named { sequence: Some(77), ..named(None, 0) }), Some(4000));
         (10..5000).for_each(|id| domain.set_rate(Sampler::Id(id), 1));
         assert_eq!(domain.snapshot().sampling.rates.len(), MAX_SAMPLERS);
+    }
+
+    #[test]
+    fn a_sampler_that_is_not_announced_while_others_are_is_gone() {
+        let now = |s: u64| Time::from_seconds(1_700_000_000 + s, 0);
+        let sampler = |interfaces: bool, n: u32| if interfaces { Sampler::Interface(n) } else { Sampler::Id(n.into()) };
+        for interfaces in [false, true] {
+            let domain = Domain::default();
+            let announce = |s: u64, n: u32, rate: u32| domain.announce_rate(now(s), 256, sampler(interfaces, n), rate);
+            let known = || domain.snapshot().sampling.announced().map(|(_, rate)| rate).collect::<Vec<_>>();
+            announce(0, 1, 1000);
+            // A large table takes several messages.
+            (0..5).for_each(|_| announce(60, 2, 100));
+            announce(120, 2, 100);
+            assert_eq!(known(), [1000, 100]);
+            announce(180, 2, 100);
+            assert_eq!(known(), [100], "three refreshes without it");
+            assert_eq!(domain.snapshot().sampling.rate(named(None, 7)), Some(100), "records that name nobody");
+            // Samplers that take turns, and one refresh that is lost, are no sign.
+            for s in (240..3_000).step_by(60) {
+                announce(s, 2, 100);
+                if s % 180 != 0 {
+                    announce(s + 30, 3, 50);
+                }
+                assert!(s < 360 || known() == [100, 50], "{:?} at {s}", known());
+            }
+        }
+    }
+
+    #[test]
+    fn samplers_of_another_template_or_of_the_state_on_disk_are_waited_for() {
+        let now = |s: u64| Time::from_seconds(1_700_000_000 + s, 0);
+        let domain = Domain::default();
+        let known = || domain.snapshot().sampling.announced().count();
+        domain.announce_rate(now(0), 300, Sampler::Id(7), 1000);
+        domain.set_rate(Sampler::Id(8), 1000);
+        for s in (0..3_600).step_by(60) {
+            domain.announce_rate(now(s), 256, Sampler::Id(1), 100);
+            assert_eq!(known(), 3, "after {s} s");
+        }
+        for s in (3_600..4_200).step_by(60) {
+            domain.announce_rate(now(s), 256, Sampler::Id(1), 100);
+        }
+        assert_eq!(known(), 1, "for an hour");
     }
 
     #[test]
