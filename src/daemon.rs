@@ -760,6 +760,7 @@ impl Control {
                 Route::Unicast(_) => "diversion",
             },
             dry_run: m.dry_run,
+            awaits_approval: m.dry_run.is_some_and(mitigation::DryRun::awaits_approval),
             since: m.since.as_seconds(),
             id: route_id(&m.route),
             action: m.announcement.text(),

@@ -330,9 +330,10 @@ impl Pipeline {
         let ordinary = self.ordinary.of(&self.detector, attack);
         let request = self.mining_request(attack, &bucket.samples, &ordinary, audience);
         if !is_left_over(attack, &request) {
-            let verdict = "no further rule: those wanted cover the excess".to_owned();
-            entries.push(Entry::new(now, Report::Candidates { target, verdict, ranking: Vec::new() }));
-            let decisions = self.policy.propose_to(now, target, &[], audience.peers.as_ref());
+            let verdict = miner::Verdict::Covered;
+            let report = Report::Candidates { target, verdict: verdict.to_string(), ranking: Vec::new() };
+            entries.push(Entry::new(now, report));
+            let decisions = self.policy.propose_to(now, target, verdict, &[], audience.peers.as_ref());
             self.record(now, &decisions, entries);
             return false;
         }
@@ -350,7 +351,7 @@ impl Pipeline {
             },
         ));
         let proposals: Vec<Proposal> = outcome.rules.iter().map(|rule| proposal(rule, by_bytes)).collect();
-        let decisions = self.policy.propose_to(now, target, &proposals, audience.peers.as_ref());
+        let decisions = self.policy.propose_to(now, target, outcome.verdict, &proposals, audience.peers.as_ref());
         case.decision.actions = decisions.iter().map(|d| Report::decision(d).to_string()).collect();
         if self.cases.len() < MAX_CASES {
             self.cases.push(case);
@@ -473,6 +474,7 @@ fn proposal(candidate: &miner::Candidate, by_bytes: bool) -> Proposal {
         pattern: candidate.pattern.clone(),
         coverage: candidate.coverage(by_bytes),
         collateral: candidate.collateral,
+        collateral_bound: candidate.collateral_bound,
     }
 }
 

@@ -460,7 +460,7 @@ impl std::fmt::Display for Report {
             ),
             Self::BreakerOpened { targets } => write!(
                 f,
-                "MASS ALARM: {targets} new targets within 10 s; automatic announcing is stopped. Check exporters and sampling rates"
+                "MASS ALARM: {targets} new targets within 10 s; blackholes, diversions and wide rules wait. Check exporters and sampling rates"
             ),
             Self::BreakerClosed => f.write_str("mass alarm is over: automatic announcing resumes"),
             Self::SuspectExporter { exporter, before, now } => write!(

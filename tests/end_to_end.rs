@@ -18,7 +18,7 @@ fn config(sources: &str) -> String {
     let mut text = format!(
         "[main]\nnetworks_list = [\"203.0.113.0/24\", \"2001:db8::/32\"]\nenable_ban = true\nban_time = 2\n\
          attack_end_delay = 2\nblackhole_after = 3\n{sources}\n\
-         [hostgroup.global]\nthreshold_pps = 3000\n\n"
+         [hostgroup.global]\nthreshold_pps = 3000\nblackhole_pps = 3000\n\n"
     );
     PEERS.iter().for_each(|p| text.push_str(&lab_peer(p)));
     text

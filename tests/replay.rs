@@ -98,18 +98,23 @@ fn three_vectors_are_three_rules_none_wider_than_needed_and_the_rest_stays_count
 }
 
 #[test]
-fn traffic_that_no_rule_separates_ends_as_a_blackhole_in_both_versions() {
+fn traffic_that_no_rule_separates_is_blackholed_from_the_groups_level_on_and_offered_below_it_in_both_versions() {
     let folder = Folder::new();
     let mut recording = Recording::new(4);
     everyone(&mut recording, 10.0);
     recording.inseparable_flood(host(9), 1.0, 8.0, 9_000.0);
     recording.inseparable_flood(host6(9), 1.0, 8.0, 9_000.0);
     let capture = folder.capture("inseparable.pcap", &mut recording);
-    let outcome = parsed(&replay(&capture, &folder.write("config.toml", CONFIG)));
-    let mut routes = field(&outcome, "announce", "route");
-    routes.sort();
-    assert_eq!(routes, ["2001:db8::9/128", "203.0.113.9/32"]);
-    assert!(field(&outcome, "announce", "action").iter().all(|a| a == "blackhole 65535:666 65535:65281"));
+    // Twice the threshold is less than ten times of it: a person is asked (decision 33).
+    let at_level = CONFIG.replace("threshold_pps = 5000", "threshold_pps = 5000\nblackhole_pps = 5000");
+    for (config, held_back) in [(at_level.as_str(), ""), (CONFIG, "below_blackhole_level")] {
+        let outcome = parsed(&replay(&capture, &folder.write("config.toml", config)));
+        let mut routes = field(&outcome, "announce", "route");
+        routes.sort();
+        assert_eq!(routes, ["2001:db8::9/128", "203.0.113.9/32"]);
+        assert!(field(&outcome, "announce", "action").iter().all(|a| a == "blackhole 65535:666 65535:65281"));
+        assert!(field(&outcome, "announce", "dry_run").iter().all(|d| d == held_back), "{held_back}");
+    }
 }
 
 #[test]

@@ -300,7 +300,7 @@ function overview(root) {
     },
     every: 10,
     tick(t) {
-      const waiting = t.mitigations.filter((m) => m.dry_run === 'awaiting_approval').length;
+      const waiting = t.mitigations.filter((m) => m.awaits_approval).length;
       const up = t.peers.filter((p) => p.state === 'established').length;
       const quiet = t.exporters.filter((e) => e.silent_seconds > 60).length;
       const shown = [rates ? bps(rates.bytesIn) : '–', rates ? pps(rates.packetsIn) : '–', rates ? bps(rates.bytesOut) : '–', t.active_hosts, t.attacks.length,
@@ -531,8 +531,8 @@ function approvals(root) {
     button('Approve', () => api('POST', `approvals/${encodeURIComponent(m.id)}?reason=dashboard`), 'main', `approve ${m.route}`), ' ',
     button('Drop', () => api('DELETE', `approvals/${encodeURIComponent(m.id)}?reason=dashboard`), 'bad', `drop ${m.route}`),
   ]), { key: (m) => m.id + m.prefix + m.origin, empty: 'nothing waits for approval', caption: 'Waiting for approval' });
-  root.append(h('h1', {}, 'Approvals'), h('p', { class: 'soft' }, 'Rules of host groups with mitigation = "approve" wait here.'), list.node);
-  return { tick(t) { list.set(t.mitigations.filter((m) => m.dry_run === 'awaiting_approval')); } };
+  root.append(h('h1', {}, 'Approvals'), h('p', { class: 'soft' }, 'Rules of host groups with mitigation = "approve" wait here, and blackholes that no person has agreed to: no rule helps, and the traffic looks ordinary or is below blackhole_pps and blackhole_mbps.'), list.node);
+  return { tick(t) { list.set(t.mitigations.filter((m) => m.awaits_approval)); } };
 }
 
 function exporters(root) {

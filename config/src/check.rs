@@ -492,6 +492,8 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
             group.enable_bgp_flow_spec.or(global.enable_bgp_flow_spec).unwrap_or(true)
         },
         enable_blackhole: group.enable_blackhole.or(global.enable_blackhole).unwrap_or(true),
+        blackhole_pps: group.blackhole_pps.or(global.blackhole_pps),
+        blackhole_bytes: group.blackhole_mbps.or(global.blackhole_mbps).map(|mbps| mbps.saturating_mul(125_000)),
         mode: group.ladder.mode(&global.ladder),
         ladder: group.ladder.rungs(&global.ladder, &actions).unwrap_or_else(|problem| {
             report.add(format!("hostgroup.{name}.mitigation_ladder"), problem);

@@ -97,6 +97,8 @@ pub struct Group {
     pub enable_ban_of: [Option<bool>; 2],
     pub enable_bgp_flow_spec: Option<bool>,
     pub enable_blackhole: Option<bool>,
+    pub blackhole_pps: Option<u64>,
+    pub blackhole_mbps: Option<u64>,
     pub ladder: Ladder,
     /// Values in the unit of the key: packets, flows, megabits per second.
     pub thresholds: BTreeMap<(Direction, Measure), u64>,

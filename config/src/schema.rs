@@ -579,6 +579,20 @@ fn group_keys() -> Vec<Key> {
             g.enable_blackhole = Some(v.switch()?);
             Ok(())
         }),
+        group(
+            "blackhole_pps",
+            "",
+            "packets per second that must arrive before a host is blackholed without your approval; absent: 10 times the \
+             threshold that was passed",
+            |g, v| {
+                g.blackhole_pps = Some(v.number(1, 10_000_000_000)?);
+                Ok(())
+            },
+        ),
+        group("blackhole_mbps", "", "the same in megabits per second; either is enough", |g, v| {
+            g.blackhole_mbps = Some(v.number(1, 10_000_000_000)?);
+            Ok(())
+        }),
     ];
     for (direction, measure) in measures() {
         let (on, value) = match (direction, measure.class, measure.unit) {

@@ -122,6 +122,8 @@ pub struct Attack {
     pub packets_per_second: u64,
     /// IP bytes per second over about the last second, filtered traffic included.
     pub bytes_per_second: u64,
+    /// Units of `measure` per second over about the last second, filtered traffic included.
+    pub units_per_second: u64,
     /// Highest `packets_per_second` so far.
     pub peak_packets_per_second: u64,
     /// Highest `bytes_per_second` so far.

@@ -453,6 +453,7 @@ impl Detector {
             detected: now,
             packets_per_second: 0,
             bytes_per_second: 0,
+            units_per_second: 0,
             peak_packets_per_second: 0,
             peak_bytes_per_second: 0,
             packets: 0,

@@ -103,6 +103,7 @@ pub(crate) fn advance(
     attack.bytes = attack.bytes.saturating_add(bytes);
     attack.packets_per_second = attack.rates.packets as u64;
     attack.bytes_per_second = attack.rates.bytes as u64;
+    attack.units_per_second = attack.rates.units as u64;
     attack.peak_packets_per_second = attack.peak_packets_per_second.max(attack.packets_per_second);
     attack.peak_bytes_per_second = attack.peak_bytes_per_second.max(attack.bytes_per_second);
     if attack.rates.units >= attack.threshold as f64 * CLEAR_SHARE {

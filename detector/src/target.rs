@@ -98,6 +98,18 @@ impl Prefix {
         self.contains(other) || other.contains(self)
     }
 
+    /// Its lower and its upper half; `None` for a host.
+    #[must_use]
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        if self.is_host() {
+            return None;
+        }
+        let length = self.length + 1;
+        // Bits are left-aligned: the first bit after the prefix is what tells the halves apart.
+        let upper = self.bits | (1u128 << (128 - u32::from(length)));
+        Some([self.bits, upper].map(|bits| Self { version: self.version, bits, length }))
+    }
+
     /// The prefix of `length` bits that contains this one; itself if it is already as short.
     #[must_use]
     pub fn widened(&self, length: u8) -> Self {

@@ -244,6 +244,13 @@ impl Default for UnicastForm {
     }
 }
 
+/// Where a group does not say otherwise, a host is blackholed without a person only when so many times the threshold that was
+/// passed arrives (decision 33): measured over minutes, a quicker blackhole serves the attacked host worse than no rule at all.
+pub const BLACKHOLE_TIMES: u64 = 10;
+/// What looks like the host's ordinary traffic, only more of it, is left to people up to so many times its threshold (decision
+/// 33); beyond that the ladder goes on, so that nobody can hide by looking like the victim's own traffic.
+pub const ORDINARY_TIMES: u64 = 5;
+
 /// What mitigation may do for the hosts of a group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupPolicy {
@@ -255,6 +262,11 @@ pub struct GroupPolicy {
     pub enable_flow_spec: bool,
     /// Fall back to a blackhole (`enable_blackhole`).
     pub enable_blackhole: bool,
+    /// Packets per second that have to arrive before a host is blackholed without a person (`blackhole_pps`); `None`: see
+    /// [`BLACKHOLE_TIMES`].
+    pub blackhole_pps: Option<u64>,
+    /// The same in bytes per second (`blackhole_mbps`).
+    pub blackhole_bytes: Option<u64>,
     /// Whether a person is needed (`mitigation`).
     pub mode: Mode,
     /// What is tried, in order (`mitigation_ladder`).
@@ -272,6 +284,8 @@ impl Default for GroupPolicy {
             enable_ban_of: [true; 2],
             enable_flow_spec: true,
             enable_blackhole: true,
+            blackhole_pps: None,
+            blackhole_bytes: None,
             mode: Mode::Automatic,
             ladder: vec![Rung::FlowSpec(vec![Action::Discard]), Rung::Blackhole],
             blackhole: UnicastForm::default(),
@@ -333,7 +347,8 @@ pub struct Config {
     pub probe_time: Duration,
     /// Certain excess that no rule removes goes one rung up after this long (`blackhole_after`, default 5 s).
     pub blackhole_after: Duration,
-    /// Least share of the sample a rule must cover to be announced, 0 to 1 (`minimum_coverage`).
+    /// Least share of the sample that the rules found together must cover for any to be announced, 0 to 1
+    /// (`minimum_coverage_percent`).
     pub minimum_coverage: f64,
     /// Rules per host at most (`max_rules_per_host`, default 10).
     pub max_rules_per_host: usize,

@@ -3,10 +3,12 @@
 //! The policy asks before it decides, an operator's action is checked when it is ordered, and each Adj-RIB-Out asks once more
 //! about what it decodes from the very octets it is about to send ([`Rails::check`]).
 
+use std::collections::VecDeque;
+
 use collectors::IpVersion;
 use detector::{Bits, Condition, Networks, Pattern, Prefix, Ranges};
 
-use crate::announcement::{Announcement, Community, Route};
+use crate::announcement::{Announcement, Community, Origin, Route};
 use crate::config::{Classes, Config};
 
 /// The three classes of decision 1; what is in none of them is never announced.
@@ -46,6 +48,9 @@ pub enum Violation {
     /// Wider than `shortest_prefix_ipv4` or `shortest_prefix_ipv6`.
     #[error("its prefix is shorter than shortest_prefix_ipv4 or shortest_prefix_ipv6 allows")]
     Short,
+    /// A rule of the program's own for more than a host with no condition beyond its prefix: a blackhole of a network (decision 35).
+    #[error("it has no condition beyond its prefix and would drop all traffic of more than a host")]
+    Bare,
     /// It touches a router, a BGP peer, or protected space.
     #[error("it touches protected_networks or a BGP peer")]
     Protected,
@@ -115,6 +120,23 @@ impl Space {
     #[must_use]
     pub fn networks(&self) -> &Networks {
         &self.networks
+    }
+
+    /// The parts of a prefix that touch nothing protected, the largest first, at most `most`; the prefix itself if all of it may be
+    /// ruled. What is left out lies close around the protected addresses.
+    #[must_use]
+    pub fn spared(&self, prefix: Prefix, most: usize) -> Vec<Prefix> {
+        let mut found = Vec::new();
+        let mut parts = VecDeque::from([prefix]);
+        // Breadth first: a part is half as large as the one it was cut from.
+        while let Some(part) = parts.pop_front().filter(|_| found.len() < most) {
+            if !self.protected.overlap(&part) {
+                found.push(part);
+            } else if let Some(halves) = part.halves().filter(|_| parts.len() < 2 * most) {
+                parts.extend(halves);
+            }
+        }
+        found
     }
 
     /// The class of a route and the end that is ours (the foreign host of a remote ban).
@@ -190,6 +212,10 @@ impl Space {
             }
         }
         if let Route::FlowSpec(pattern) = route {
+            let is_bare = pattern.conditions().len() == 1 && !own_end.is_host();
+            if is_bare && announcement.origin == Origin::Automatic {
+                return Err(Violation::Bare);
+            }
             check_fields(pattern)?;
         }
         Ok(class)

@@ -354,7 +354,7 @@ fn ask(random: &mut Random, policy: &mut Policy, now: Time, asked: &mut BTreeSet
             let own = if random.yes(10) { random.prefix() } else { prefix };
             let own = if incoming { Condition::Destination(own, 0) } else { Condition::Source(own, 0) };
             let Some(pattern) = random.pattern(Some(own)) else { return };
-            let proposal = Proposal { pattern, coverage: 0.9, collateral: None };
+            let proposal = Proposal { pattern, coverage: 0.9, collateral: None, collateral_bound: None };
             policy.propose(now, Target { prefix, direction }, &[proposal]);
         }
     }

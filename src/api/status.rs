@@ -155,6 +155,8 @@ pub struct MitigationStatus {
     /// Why it is not announced, if so.
     #[schema(value_type = Option<String>)]
     pub dry_run: Option<mitigation::DryRun>,
+    /// Whether somebody's yes is what it waits for.
+    pub awaits_approval: bool,
     /// Seconds since the Unix epoch.
     pub since: f64,
     /// A name for it, the same for the same route everywhere.

@@ -250,7 +250,8 @@ impl Judge<'_> {
                 let rows = everywhere.and(&live);
                 let shares = columns.shares(&rows);
                 let is_worth = rates.covered(shares.attack, shares.ordinary) >= MARGINAL;
-                (is_worth && self.is_significant(&live, &rows, &tests)).then_some((tests, everywhere, rows))
+                let is_rule = !tests.is_bare(request.target);
+                (is_rule && is_worth && self.is_significant(&live, &rows, &tests)).then_some((tests, everywhere, rows))
             };
             let states = search.best(&live);
             let Some((tests, everywhere, rows)) = states.into_iter().find_map(|s| fits(search, s)) else { break };

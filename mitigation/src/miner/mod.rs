@@ -143,8 +143,12 @@ pub struct Candidate {
 pub enum Verdict {
     /// There are rules.
     Rules,
+    /// What is wanted already covers the excess; routers are still to take it.
+    Covered,
     /// The sample holds nothing to mine.
     NoSample,
+    /// The target has as many rules as it may have.
+    NoRoom,
     /// Traffic is spread over too much for a rule to help.
     NoPattern,
     /// It looks like ordinary traffic, only more of it: a flash crowd.
@@ -157,7 +161,9 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Rules => "rules found",
+            Self::Covered => "no further rule: those wanted cover the excess",
             Self::NoSample => "no rule: the sample is empty",
+            Self::NoRoom => "no rule: the target has max_rules_per_host rules already",
             Self::NoPattern => "no rule: nothing in common covers enough of the sample",
             Self::LooksOrdinary => "no rule: it looks like the target's ordinary traffic (flash crowd?)",
             Self::TooCostly => "no rule: any would hit more ordinary traffic than it is worth",
@@ -221,8 +227,11 @@ const PREFIX_ROWS: u32 = 3;
 pub fn mine(request: &Request<'_>) -> Outcome {
     let filtered = |s: &Sample| request.excluded.iter().any(|p| p.matches(s) == Match::Yes);
     let sample: Vec<&Sample> = request.sample.iter().filter(|s| request.target.covers(s) && !filtered(s)).collect();
-    if sample.is_empty() || request.max_rules == 0 {
+    if sample.is_empty() {
         return Outcome::none(Verdict::NoSample, Vec::new());
+    }
+    if request.max_rules == 0 {
+        return Outcome::none(Verdict::NoRoom, Vec::new());
     }
     let is_enough = |b: &&Baseline| b.target() == request.target && b.samples().len() >= MIN_BASELINE;
     match request.baseline.filter(is_enough) {

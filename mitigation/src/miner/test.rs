@@ -422,6 +422,15 @@ impl Tests {
         self
     }
 
+    /// Whether these tests name nothing but a destination: for more than a host that is a blackhole of a network, not a rule.
+    pub(super) fn is_bare(&self, target: Target) -> bool {
+        let is_host = match self.get(Field::Destination) {
+            Some(Test::Destination(prefix)) => prefix.is_host(),
+            _ => target.prefix.is_host(),
+        };
+        !is_host && self.without(Field::Destination).len() == 0
+    }
+
     /// Length in units that make shorter rules win ties; two ranges multiply in the router.
     pub(super) fn length(&self) -> f64 {
         let is_range = |t: &&Test| matches!(t, Test::Numbers(_, spans) if spans.single().is_none());

@@ -1,4 +1,4 @@
-//! The mass-alarm breaker (decision 5) and the pace of new rules.
+//! The mass-alarm breaker (decision 31) and the pace of new rules.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +15,8 @@ const HOLD: Duration = Duration::from_secs(60);
 /// Fewer new targets than this never open it, however small the own space is.
 const LEAST: usize = 10;
 
-/// Opens when more targets alarm at once than attacks explain: then an exporter or its sampling rate is wrong.
+/// Opens when more targets alarm at once than attacks explain: then an exporter or its sampling rate may be wrong, and what could
+/// do mass harm waits. Rules that separate the attack from ordinary traffic do not.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     recent: VecDeque<Time>,
@@ -48,9 +49,9 @@ impl Breaker {
         self.until.replace(now.after(HOLD)).is_none()
     }
 
-    /// Whether it closes now. While as many attacks go on as opened it, it stays open.
-    pub(super) fn closes(&mut self, now: Time, active: usize, limit: usize) -> bool {
-        let closes = self.until.is_some_and(|until| now >= until) && active <= limit;
+    /// Whether it closes now: a minute after the last new target beyond the limit.
+    pub(super) fn closes(&mut self, now: Time) -> bool {
+        let closes = self.until.is_some_and(|until| now >= until);
         if closes {
             self.close();
         }
@@ -111,14 +112,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_opens_once_and_stays_open_while_the_mass_alarm_goes_on() {
+    fn it_opens_once_and_closes_a_minute_after_the_last_new_target() {
         let at = |ms: u64| Time::from_seconds(1000, 0).after(Duration::from_millis(ms));
         let mut breaker = Breaker::default();
         let opened: Vec<u64> = (0..200u64).filter(|i| breaker.alarm(at(i * 100), 50).is_some()).collect();
         assert_eq!(opened, [50], "one clear alarm");
-        assert!(!breaker.closes(at(60_000), 0, 50), "a minute after the last");
-        assert!(!breaker.closes(at(80_000), 150, 50), "150 attacks go on");
-        assert!(breaker.closes(at(80_000), 50, 50));
+        assert!(!breaker.closes(at(79_800)), "less than a minute after the last");
+        assert!(breaker.closes(at(80_000)));
         assert!(!breaker.is_open());
     }
 

@@ -17,6 +17,8 @@ pub struct Proposal {
     pub coverage: f64,
     /// Share of the target's ordinary traffic it hits, 0 to 1, if that is known.
     pub collateral: Option<f64>,
+    /// Upper 95 % bound of that share.
+    pub collateral_bound: Option<f64>,
 }
 
 /// Why something is, or would be, announced only in words.
@@ -39,9 +41,13 @@ pub enum DryRun {
     AlertOnly,
     /// The host group wants a person's word.
     AwaitingApproval,
+    /// It looks like the target's ordinary traffic, only more of it: a person decides (decision 33).
+    LooksOrdinary,
+    /// No rule helps, and less arrives than a blackhole is for: a person decides (decision 33).
+    BelowBlackholeLevel,
     /// A manual blackhole replaces the host's rules.
     Blackholed,
-    /// Too many targets at once: the mass-alarm breaker is open.
+    /// Too many targets at once: the mass-alarm breaker is open, and this could do mass harm (decision 31).
     Breaker,
     /// `max_new_rules_per_second` is reached: it follows at once.
     Paced,
@@ -50,6 +56,12 @@ pub enum DryRun {
 }
 
 impl DryRun {
+    /// Whether a person's yes ([`super::Policy::approve`]) is what it waits for.
+    #[must_use]
+    pub const fn awaits_approval(self) -> bool {
+        matches!(self, Self::AwaitingApproval | Self::LooksOrdinary | Self::BelowBlackholeLevel)
+    }
+
     /// What an operator does to announce it.
     #[must_use]
     pub const fn advice(self) -> &'static str {
@@ -64,8 +76,17 @@ impl DryRun {
             Self::GroupFlowSpecDisabled => "dry run: set enable_bgp_flow_spec = true in the host group to announce",
             Self::AlertOnly => "alert only: set mitigation = \"automatic\" in the host group to announce",
             Self::AwaitingApproval => "waiting for approval: approve or delete it",
+            Self::LooksOrdinary => {
+                "it looks like the host's ordinary traffic, only more of it (a flash crowd?): approve to act all the same"
+            }
+            Self::BelowBlackholeLevel => {
+                "no rule helps, and less arrives than blackhole_pps or blackhole_mbps of the host group (default: 10 times \
+                 the threshold): approve to blackhole it"
+            }
             Self::Blackholed => "the host is blackholed by hand: delete the blackhole to resume its rules",
-            Self::Breaker => "mass alarm: automatic announcing is stopped; check exporters and sampling rates",
+            Self::Breaker => {
+                "mass alarm: blackholes, diversions and wide rules wait; check exporters and sampling rates"
+            }
             Self::Paced => "max_new_rules_per_second is reached: it follows",
             Self::Rail => "the present configuration forbids it: see networks_list and protected_networks",
         }
@@ -84,8 +105,10 @@ pub enum Refusal {
     Protected,
     /// Another safety rail.
     Rail(Violation),
-    /// Covers less of the sample than `minimum_coverage`.
+    /// The rules found cover, all together, less of the sample than `minimum_coverage_percent`.
     LowCoverage,
+    /// It drops all traffic of more than a host: a blackhole of a network, not a rule (decision 35).
+    Bare,
     /// Is in force already.
     Duplicate,
     /// `max_rules_per_host` is reached.
@@ -116,7 +139,8 @@ impl Refusal {
             Self::Rail(Violation::Field) => "it has a value that no packet can have",
             Self::Rail(Violation::Contradiction) => "its conditions contradict one another",
             Self::Rail(_) => "a safety rail forbids it",
-            Self::LowCoverage => "it covers less of the sample than minimum_coverage",
+            Self::LowCoverage => "the rules found cover less of the sample than minimum_coverage_percent",
+            Self::Bare => "it has no condition beyond its destination: that would drop all traffic of more than a host",
             Self::Duplicate => "it is in force already",
             Self::RulesPerHost => "the host has max_rules_per_host rules",
             Self::Rules => "max_rules rules are in force (a part is kept for operators)",
@@ -133,6 +157,7 @@ impl Refusal {
             Violation::Foreign | Violation::NoPrefix => Self::OutsideNetworks,
             Violation::Wider => Self::OutsideTarget,
             Violation::Protected => Self::Protected,
+            Violation::Bare => Self::Bare,
             other @ (Violation::Short
             | Violation::Bgp
             | Violation::NotHost
@@ -196,6 +221,10 @@ pub struct Mitigation {
     pub coverage: f64,
     /// Who ordered it; `None` if the policy decided.
     pub order: Option<Order>,
+    /// Why a person has to decide about this blackhole or diversion; judged anew at each step until it is announced.
+    pub(super) gate: Option<DryRun>,
+    /// It hits little of the ordinary traffic, as far as that is known: it goes during a mass alarm, too.
+    pub(super) is_precise: bool,
     /// It has been announced once: a breaker that opens later does not take it back.
     pub(super) announced: bool,
     /// An operator said yes.
@@ -220,6 +249,8 @@ impl Mitigation {
             since: now,
             coverage,
             order: None,
+            gate: None,
+            is_precise: false,
             announced: false,
             approved: false,
             paced: false,
@@ -238,6 +269,12 @@ impl Mitigation {
 
     pub(super) const fn is_rule(&self) -> bool {
         matches!(self.route, Route::FlowSpec(_))
+    }
+
+    /// Whether it is there only to be approved: it has filtered nothing and is nothing to wait for.
+    #[must_use]
+    pub const fn is_offered(&self) -> bool {
+        !self.announced && self.gate.is_some()
     }
 
     /// A unicast route that is no diversion.
@@ -303,7 +340,7 @@ pub enum Decision {
     },
     /// It does not.
     ProbePassed(Target),
-    /// The mass-alarm breaker opened: automatic decisions are dry runs until it closes.
+    /// The mass-alarm breaker opened: blackholes, diversions and wide rules are dry runs until it closes.
     BreakerOpened {
         /// New targets in the last ten seconds.
         targets: usize,

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use collectors::{Fields, Origin, Sample, Time};
-use detector::{Attack, Class, Detector, Direction, Event, HostGroup, Measure, Prefix, Routers, Target, Unit};
+use detector::{Attack, Bucket, Class, Detector, Direction, Event, HostGroup, Measure, Prefix, Routers, Target, Unit};
 
 use super::{Decision, Held, Order, Policy, Proposal};
 use crate::announcement::Route;
 use crate::config::{Config, GroupPolicy};
 use crate::flowspec::{FlowSpec, json};
+
+const HOST: &str = "203.0.113.9";
 
 /// Seconds after the beginning of a test.
 pub(super) fn at(seconds: u64) -> Time {
@@ -52,6 +54,16 @@ pub(super) fn packet(host: &str, source_port: u16) -> Sample {
 
 /// An attack as a detector raises it at `now`; it is over its threshold still.
 pub(super) fn attack(host: &str, now: Time) -> Attack {
+    let mut attack = alarmed(host, now);
+    (attack.detected, attack.over_since) = (now, Some(now));
+    // As it is a little later: mined, with twenty times its threshold arriving.
+    attack.bucket = None;
+    (attack.units_per_second, attack.packets_per_second) = (2000, 2000);
+    attack
+}
+
+/// An attack at its alarm.
+fn alarmed(host: &str, now: Time) -> Attack {
     let measure = Measure { class: Class::Total, unit: Unit::Packets };
     let thresholds = [((Direction::Incoming, measure), 100)].into_iter().collect();
     let (mut detector, mut meters) = Detector::new(
@@ -78,9 +90,14 @@ pub(super) fn attack(host: &str, now: Time) -> Attack {
             break;
         }
     }
-    let mut attack = detector.attacks().values().next().expect("an attack").clone();
-    (attack.detected, attack.over_since) = (now, Some(now));
-    attack
+    detector.attacks().values().next().expect("an attack").clone()
+}
+
+/// An empty bucket that was opened then.
+pub(super) fn bucket(opened: Time) -> Bucket {
+    let mut bucket = alarmed(HOST, opened).bucket.expect("an alarm opens one");
+    bucket.opened = opened;
+    bucket
 }
 
 pub(super) fn attacks(all: &[&Attack]) -> BTreeMap<Target, Attack> {
@@ -95,7 +112,7 @@ pub(super) fn rule(host: &str, port: u16) -> FlowSpec {
 }
 
 pub(super) fn proposal(host: &str, port: u16) -> Proposal {
-    Proposal { pattern: rule(host, port).pattern, coverage: 0.9, collateral: None }
+    Proposal { pattern: rule(host, port).pattern, coverage: 0.9, collateral: None, collateral_bound: None }
 }
 
 pub(super) fn order(now: Time, lasts: Option<u64>) -> Order {

@@ -7,9 +7,10 @@ use collectors::{IpVersion, Sample, Time};
 use detector::{Attack, Direction, Match, Pattern, Target};
 
 use super::breaker::{host_count, own_hosts};
-use super::{Decision, Held, Mitigation, Policy, Refusal};
+use super::{Case, Decision, DryRun, Held, Mitigation, Policy, Refusal};
 use crate::announcement::{Announcement, Community, Route};
-use crate::config::{GroupPolicy, Rung, UnicastForm};
+use crate::config::{BLACKHOLE_TIMES, GroupPolicy, ORDINARY_TIMES, Rung, UnicastForm};
+use crate::miner::Verdict;
 
 /// Longest that a ban grows to by failed probes.
 const LONGEST_BAN: Duration = Duration::from_secs(86_400);
@@ -36,9 +37,8 @@ impl Policy {
             return;
         }
         // A ladder that begins with a blackhole is the classic RTBH of a threshold: no rule has to fail first.
-        let direct =
-            case.mitigations.is_empty() && case.rung == 0 && !matches!(group.ladder.first(), Some(Rung::FlowSpec(_)));
-        if !direct && !self.failed(now, attack, held) {
+        let direct = case.mitigations.is_empty() && case.rung == 0 && begins_without_rules(&group);
+        if !direct && (case.is_being_mined(now, attack) || !self.failed(now, attack, held)) {
             return;
         }
         let has_rules = case.mitigations.iter().any(Mitigation::is_rule);
@@ -46,16 +46,42 @@ impl Policy {
         let start = if direct { from } else { from + 1 };
         let next = (start..group.ladder.len()).find(|i| applies(&group, *i, target, has_rules));
         let Some(rung) = next else { return };
-        let taken = self.take_rung(now, target, &group, rung, decisions);
+        let taken = self.take_rung(now, attack, &group, rung, decisions);
         // Asked again only after another `blackhole_after`, whatever comes of it.
         let Some(case) = self.cases.get_mut(&target) else { return };
         case.last_change = Some(now);
         if taken {
             case.rung = rung;
+            if case.mitigations.last().is_some_and(Mitigation::is_offered) {
+                return;
+            }
             let name = |i: usize| group.ladder.get(i).map_or("alert", Rung::name);
             let from = if direct { "alert" } else { name(from) };
             let at = decisions.len() - 1;
             decisions.insert(at, Decision::Escalated { target, from, to: name(rung) });
+        }
+    }
+
+    /// Judges anew whether what was offered for an attack still needs a person: not once so much has arrived for `blackhole_after`
+    /// that the ladder would have gone on by itself.
+    pub(super) fn judge_offers(&mut self, now: Time, attack: &Attack) {
+        let group = self.config.group(&attack.group);
+        let Some(case) = self.cases.get_mut(&attack.target) else { return };
+        if !reaches_blackhole_level(attack, &group) {
+            case.level_since = None;
+        } else if case.level_since.is_none() {
+            case.level_since = Some(now);
+        }
+        let lasts = case.level_since.is_some_and(|since| now.since(since) >= self.config.blackhole_after);
+        let offered: Vec<Route> = case.mitigations.iter().filter(|m| m.is_offered()).map(|m| m.route.clone()).collect();
+        for route in offered {
+            // The rails and caps of now, not of when it was offered.
+            let opens = lasts && self.check_blackholes(&route).is_ok();
+            let Some(case) = self.cases.get_mut(&attack.target) else { return };
+            let rung = group.ladder.get(case.rung).cloned().unwrap_or(Rung::Blackhole);
+            let gate = case.gate(attack, &group, &rung);
+            let offered = case.mitigations.iter_mut().filter(|m| m.route == route);
+            offered.for_each(|m| m.gate = gate.or(m.gate.filter(|_| !opens)));
         }
     }
 
@@ -77,12 +103,14 @@ impl Policy {
     fn take_rung(
         &mut self,
         now: Time,
-        target: Target,
+        attack: &Attack,
         group: &GroupPolicy,
         rung: usize,
         decisions: &mut Vec<Decision>,
     ) -> bool {
         let Some(step) = group.ladder.get(rung) else { return false };
+        let target = attack.target;
+        let gate = self.cases.get(&target).and_then(|case| case.gate(attack, group, step));
         match step {
             Rung::FlowSpec(actions) => {
                 let Some(case) = self.cases.get_mut(&target) else { return false };
@@ -97,11 +125,11 @@ impl Policy {
             Rung::Blackhole => {
                 let mut announcement = form(&group.blackhole, target, Announcement::blackhole());
                 announcement.communities.dedup();
-                self.add_unicast(now, target, &group.blackhole, announcement, decisions)
+                self.add_unicast(now, target, &group.blackhole, announcement, gate, decisions)
             }
             Rung::Divert => {
                 let announcement = form(&group.diversion, target, Announcement::default());
-                self.add_unicast(now, target, &group.diversion, announcement, decisions)
+                self.add_unicast(now, target, &group.diversion, announcement, gate, decisions)
             }
         }
     }
@@ -112,6 +140,7 @@ impl Policy {
         target: Target,
         shape: &UnicastForm,
         announcement: Announcement,
+        gate: Option<DryRun>,
         decisions: &mut Vec<Decision>,
     ) -> bool {
         let length = match target.prefix.version() {
@@ -135,7 +164,7 @@ impl Policy {
             decisions.push(Decision::Refused { target, route, reason });
             return false;
         }
-        let mitigation = Mitigation::automatic(now, target, route, announcement, 1.0);
+        let mitigation = Mitigation { gate, ..Mitigation::automatic(now, target, route, announcement, 1.0) };
         self.cases.entry(target).or_default().mitigations.push(mitigation);
         decisions.push(self.settle_last(now, target));
         true
@@ -145,7 +174,7 @@ impl Policy {
     fn check_blackholes(&self, route: &Route) -> Result<(), Refusal> {
         let Route::Unicast(prefix) = route else { return Ok(()) };
         let others: BTreeSet<&Route> =
-            self.cases.values().flat_map(|c| &c.mitigations).filter(|m| !m.is_rule()).map(|m| &m.route).collect();
+            self.cases.values().flat_map(|c| &c.mitigations).filter(|m| takes_all(m)).map(|m| &m.route).collect();
         if others.contains(route) {
             return Ok(());
         }
@@ -191,7 +220,8 @@ impl Policy {
         let over = case.over;
         let mut gone = Vec::new();
         case.mitigations.retain(|m| {
-            let ends = now.since(m.since) >= lasts && (over || !only_if_finished);
+            // What was only offered has filtered nothing: it goes with its attack.
+            let ends = over && m.is_offered() || now.since(m.since) >= lasts && (over || !only_if_finished);
             if ends {
                 gone.push(m.clone());
             }
@@ -199,6 +229,9 @@ impl Policy {
         });
         if gone.is_empty() {
             return;
+        }
+        if case.mitigations.iter().all(Mitigation::is_rule) {
+            case.rung = 0;
         }
         decisions.extend(gone.iter().cloned().map(Decision::Removed));
         // What was never announced has hidden nothing.
@@ -261,6 +294,44 @@ impl Policy {
         }
         decisions
     }
+}
+
+impl Case {
+    /// Whether a bucket is open, has just been mined, or held nothing to mine: the ladder waits for what comes of it (decision 33).
+    fn is_being_mined(&self, now: Time, attack: &Attack) -> bool {
+        attack.bucket.is_some() || self.verdict.is_some_and(|(at, verdict)| at == now || verdict == Verdict::NoSample)
+    }
+
+    /// Whether a rung of a group's ladder needs a person, and why (decision 33). Rules do not.
+    fn gate(&self, attack: &Attack, group: &GroupPolicy, rung: &Rung) -> Option<DryRun> {
+        if matches!(rung, Rung::FlowSpec(_)) || begins_without_rules(group) {
+            return None;
+        }
+        let looks_ordinary = self.verdict.is_some_and(|(_, verdict)| verdict == Verdict::LooksOrdinary);
+        if looks_ordinary && attack.units_per_second < attack.threshold.saturating_mul(ORDINARY_TIMES) {
+            return Some(DryRun::LooksOrdinary);
+        }
+        (*rung == Rung::Blackhole && !reaches_blackhole_level(attack, group)).then_some(DryRun::BelowBlackholeLevel)
+    }
+}
+
+/// Whether a ladder begins with a blackhole or a diversion.
+fn begins_without_rules(group: &GroupPolicy) -> bool {
+    !matches!(group.ladder.first(), Some(Rung::FlowSpec(_)))
+}
+
+/// Whether so much arrives that a blackhole needs no person: the group's own levels, or [`BLACKHOLE_TIMES`].
+fn reaches_blackhole_level(attack: &Attack, group: &GroupPolicy) -> bool {
+    let levels = [(attack.packets_per_second, group.blackhole_pps), (attack.bytes_per_second, group.blackhole_bytes)];
+    if levels.iter().all(|(_, level)| level.is_none()) {
+        return attack.units_per_second >= attack.threshold.saturating_mul(BLACKHOLE_TIMES);
+    }
+    levels.iter().any(|(arrives, level)| level.is_some_and(|level| *arrives >= level))
+}
+
+/// Whether a route takes the whole of a prefix off the net, or away from its usual path.
+fn takes_all(m: &Mitigation) -> bool {
+    !m.is_rule() && !m.is_offered()
 }
 
 /// Whether a rung can do anything for a target.
@@ -358,6 +429,87 @@ mod tests {
         assert_eq!(policy.of(attack.target)[0].announcement.text(), "discard");
         assert_eq!(step(&mut policy, 9, &[&attack]), [""; 0], "the discard has its time");
         assert_eq!(step(&mut policy, 10, &[&attack])[0], "escalated from discard to blackhole");
+    }
+
+    /// A case for which the miner said why there is no rule, at 0 s.
+    fn without_rules(config: Config, verdict: Verdict, times: u64) -> (Policy, Attack) {
+        let mut policy = Policy::new(config);
+        let mut attack = attack(HOST, at(0));
+        attack.units_per_second = attack.threshold * times;
+        policy.alarm(at(0), &attack);
+        policy.propose_to(at(0), attack.target, verdict, &[], None);
+        (policy, attack)
+    }
+
+    #[test]
+    fn what_looks_ordinary_is_left_to_people_up_to_its_limit() {
+        let (mut policy, mut attack) = without_rules(config(), Verdict::LooksOrdinary, ORDINARY_TIMES - 1);
+        assert_eq!(step(&mut policy, 5, &[&attack]), [format!("added {ALL}")]);
+        assert_eq!(policy.of(attack.target)[0].dry_run, Some(DryRun::LooksOrdinary));
+        assert!(wanted(&policy).is_empty() && policy.excluded(attack.target, None).is_empty(), "it is only offered");
+        assert!(step(&mut policy, 600, &[&attack]).is_empty());
+        // Nobody can hide by looking ordinary: beyond the blackhole's own level the ladder goes on by itself.
+        attack.units_per_second = attack.threshold * BLACKHOLE_TIMES;
+        assert!(step(&mut policy, 601, &[&attack]).is_empty(), "not for a moment's peak");
+        assert_eq!(step(&mut policy, 606, &[&attack]), [format!("changed {ALL} None")]);
+        assert_eq!(wanted(&policy), [ALL]);
+        attack.units_per_second = attack.threshold;
+        assert!(step(&mut policy, 607, &[&attack]).is_empty(), "it is not taken back while the attack goes on");
+    }
+
+    #[test]
+    fn even_where_a_group_blackholes_at_its_threshold_a_flash_crowd_is_not() {
+        let at_threshold = GroupPolicy { enable_ban: true, blackhole_pps: Some(100), ..GroupPolicy::default() };
+        for (verdict, blackholed) in [(Verdict::LooksOrdinary, false), (Verdict::NoPattern, true)] {
+            let (mut policy, attack) = without_rules(config_of(at_threshold.clone()), verdict, 2);
+            step(&mut policy, 5, &[&attack]);
+            assert_eq!(!wanted(&policy).is_empty(), blackholed, "{verdict}");
+        }
+    }
+
+    #[test]
+    fn below_the_level_of_blackholes_one_is_offered_and_a_yes_announces_it() {
+        for by_bytes in [false, true] {
+            let group = GroupPolicy { enable_ban: true, ..GroupPolicy::default() };
+            let level = if by_bytes {
+                GroupPolicy { blackhole_bytes: Some(1_000_000), ..group }
+            } else {
+                GroupPolicy { blackhole_pps: Some(5_000), ..group }
+            };
+            let (mut policy, mut attack) = without_rules(config_of(level), Verdict::NoPattern, 20);
+            assert_eq!(step(&mut policy, 5, &[&attack]), [format!("added {ALL}")]);
+            assert_eq!(policy.of(attack.target)[0].dry_run, Some(DryRun::BelowBlackholeLevel));
+            let mut asked = Policy::new(config());
+            asked.restore(at(6), &policy.records());
+            assert!(wanted(&asked).is_empty(), "an offer stays one over a restart");
+            policy.approve(at(6), &Route::Unicast(attack.target.prefix)).expect("it is there");
+            assert_eq!(wanted(&policy), [ALL]);
+            (attack.packets_per_second, attack.bytes_per_second) = (5_000, 1_000_000);
+            assert!(step(&mut policy, 60, &[&attack]).is_empty());
+        }
+    }
+
+    #[test]
+    fn an_offer_goes_with_its_attack_and_the_next_one_finds_the_ladder_at_its_foot() {
+        let (mut policy, attack) = without_rules(config(), Verdict::NoPattern, 2);
+        step(&mut policy, 5, &[&attack]);
+        policy.over(attack.target);
+        assert_eq!(step(&mut policy, 6, &[]), [format!("removed {ALL}")], "nothing to probe for");
+        assert!(policy.records().is_empty());
+    }
+
+    #[test]
+    fn the_ladder_waits_for_a_bucket_that_is_open_or_just_mined_or_was_empty() {
+        let (mut policy, attack) = without_rules(config(), Verdict::NoPattern, 20);
+        let mut open = attack.clone();
+        open.bucket = Some(super::super::fixture::bucket(at(4)));
+        assert!(step(&mut policy, 6, &[&open]).is_empty(), "it is being captured");
+        policy.propose_to(at(7), attack.target, Verdict::NoPattern, &[], None);
+        assert!(step(&mut policy, 7, &[&attack]).is_empty(), "mined in this very tick");
+        policy.propose_to(at(8), attack.target, Verdict::NoSample, &[], None);
+        assert!(step(&mut policy, 9, &[&attack]).is_empty(), "nothing was seen");
+        policy.propose_to(at(10), attack.target, Verdict::NoPattern, &[], None);
+        assert_eq!(step(&mut policy, 11, &[&attack]).last(), Some(&format!("added {ALL}")));
     }
 
     #[test]

@@ -23,12 +23,13 @@ pub mod state;
 use std::collections::{BTreeMap, BTreeSet};
 
 use collectors::Time;
-use detector::{Attack, Direction, Pattern, Routers, Target};
+use detector::{Attack, Condition, Direction, Pattern, Prefix, Routers, Target};
 
 use crate::announcement::{Announcement, Route, Wanted};
 use crate::bgp::order;
 use crate::bgp::profile::{Kind, Profile};
 use crate::config::{Config, GroupPolicy, Mode, Rung};
+use crate::miner::Verdict;
 use crate::rails::{self, Space};
 
 pub use decision::{Decision, DryRun, Mitigation, Order, Proposal, Refusal};
@@ -40,6 +41,13 @@ use ladder::Probe;
 /// The routes that at least one peer has been sent over an established session, and the routers at which they are in force.
 pub type Held = BTreeMap<Route, Routers>;
 
+/// A rule for a prefix that holds protected addresses is made for so many parts of it at most, which leave them out: all but a
+/// sixty-fourth of a prefix around one address.
+const MAX_PARTS: usize = 6;
+/// During a mass alarm a rule goes only if, at 95 % confidence, it hits no more than this share of the ordinary traffic, as far as
+/// that is known (decision 31).
+const MASS_COLLATERAL: f64 = 0.1;
+
 /// What is being done about one target.
 #[derive(Debug, Clone, Default)]
 struct Case {
@@ -47,6 +55,10 @@ struct Case {
     mitigations: Vec<Mitigation>,
     /// Whether a bucket has been mined at all: nothing is blackholed before a rule was looked for.
     mined: bool,
+    /// What the miner said last, and when: why there is no rule decides what the ladder does (decision 33).
+    verdict: Option<(Time, Verdict)>,
+    /// Since when so much has arrived that a blackhole needs no person.
+    level_since: Option<Time>,
     /// When a bucket last gave a rule, or a rung was taken: gives it time to work.
     last_change: Option<Time>,
     /// The rung of the group's ladder.
@@ -162,22 +174,32 @@ impl Policy {
 
     /// Takes the miner's rules for a target, best first, as far as the rails allow; none at all is an answer too.
     pub fn propose(&mut self, now: Time, target: Target, proposals: &[Proposal]) -> Vec<Decision> {
-        self.propose_to(now, target, proposals, None)
+        let verdict = if proposals.is_empty() { Verdict::NoPattern } else { Verdict::Rules };
+        self.propose_to(now, target, verdict, proposals, None)
     }
 
-    /// As [`Policy::propose`], for the peers of one router profile alone (decision 14).
+    /// As [`Policy::propose`], with what the miner said, for the peers of one router profile alone (decision 14).
     pub fn propose_to(
         &mut self,
         now: Time,
         target: Target,
+        verdict: Verdict,
         proposals: &[Proposal],
         peers: Option<&BTreeSet<String>>,
     ) -> Vec<Decision> {
         let mut decisions = Vec::new();
-        self.cases.entry(target).or_default().mined = true;
-        for proposal in proposals {
+        let case = self.cases.entry(target).or_default();
+        case.mined = true;
+        // Of several router profiles the one that gives rules has the word.
+        if case.verdict.is_none_or(|(at, said)| at != now || said != Verdict::Rules) {
+            case.verdict = Some((now, verdict));
+        }
+        // The miner has weighed each rule within its set: what has to be worth a rule is the set (decision 34).
+        let covered: f64 = proposals.iter().map(|p| p.coverage).sum();
+        let parts: Vec<Proposal> = proposals.iter().flat_map(|p| self.parts(target, p)).collect();
+        for proposal in &parts {
             let route = Route::FlowSpec(proposal.pattern.clone());
-            match self.check_rule(target, proposal, peers) {
+            match self.check_rule(target, proposal, covered, peers) {
                 Ok(mitigation) => {
                     let mitigation = Mitigation { since: now, ..mitigation };
                     let case = self.cases.entry(target).or_default();
@@ -191,20 +213,39 @@ impl Policy {
         decisions
     }
 
+    /// A rule that would touch protected addresses as rules for the parts of its prefix that do not (decision 35); any other as it
+    /// is.
+    fn parts(&self, target: Target, proposal: &Proposal) -> Vec<Proposal> {
+        let Some(whole) = own_end(target, &proposal.pattern) else { return vec![proposal.clone()] };
+        let parts = self.space.spared(whole, MAX_PARTS);
+        if parts.is_empty() || parts == [whole] {
+            return vec![proposal.clone()];
+        }
+        let part = |part: Prefix| {
+            let conditions =
+                proposal.pattern.conditions().iter().map(|condition| match (condition, target.direction) {
+                    (Condition::Destination(_, 0), Direction::Incoming) => Condition::Destination(part, 0),
+                    (Condition::Source(_, 0), Direction::Outgoing) => Condition::Source(part, 0),
+                    (other, _) => other.clone(),
+                });
+            let share = f64::from(part.length() - whole.length()).exp2().recip();
+            let pattern = Pattern::new(conditions.collect()).ok()?;
+            Some(Proposal { pattern, coverage: proposal.coverage * share, ..proposal.clone() })
+        };
+        parts.into_iter().filter_map(part).collect()
+    }
+
     fn check_rule(
         &self,
         target: Target,
         proposal: &Proposal,
+        covered_by_set: f64,
         peers: Option<&BTreeSet<String>>,
     ) -> Result<Mitigation, Refusal> {
-        let own_end = match target.direction {
-            Direction::Incoming => proposal.pattern.destination(),
-            Direction::Outgoing => proposal.pattern.source(),
-        };
-        if !own_end.is_some_and(|own| target.prefix.contains(&own)) {
+        if !own_end(target, &proposal.pattern).is_some_and(|own| target.prefix.contains(&own)) {
             return Err(Refusal::OutsideTarget);
         }
-        if proposal.coverage < self.config.minimum_coverage {
+        if covered_by_set < self.config.minimum_coverage {
             return Err(Refusal::LowCoverage);
         }
         let pattern = rails::clamp(&proposal.pattern).map_err(Refusal::of)?;
@@ -229,7 +270,9 @@ impl Policy {
             return Err(Refusal::Rules);
         }
         self.check_order(&route, &announcement)?;
-        Ok(Mitigation::automatic(Time::default(), target, route, announcement, proposal.coverage))
+        let mitigation = Mitigation::automatic(Time::default(), target, route, announcement, proposal.coverage);
+        let is_precise = proposal.collateral_bound.is_none_or(|bound| bound <= MASS_COLLATERAL);
+        Ok(Mitigation { is_precise, ..mitigation })
     }
 
     /// Rules that the program may make; the rest of `max_rules` is the operators'.
@@ -366,21 +409,24 @@ impl Policy {
             Some(DryRun::GroupFlowSpecDisabled)
         } else if let Some(waiting) = waits(group.mode) {
             Some(waiting)
-        } else if self.breaker.is_open() && !m.announced {
-            Some(DryRun::Breaker)
-        } else {
+        } else if m.announced || m.approved {
             None
+        } else if m.gate.is_some() {
+            m.gate
+        } else {
+            // Rules that separate the attack go on: only what could do mass harm waits (decision 31).
+            (self.breaker.is_open() && !m.is_precise).then_some(DryRun::Breaker)
         }
     }
 
     /// The ladder (decision 5), the ends of routes, and what has become allowed or forbidden.
     pub fn step(&mut self, now: Time, attacks: &BTreeMap<Target, Attack>, held: &Held) -> Vec<Decision> {
         let mut decisions = Vec::new();
-        let active = self.cases.values().filter(|c| !c.over).count();
-        if self.breaker.closes(now, active, breaker::limit(&self.config, self.space.networks())) {
+        if self.breaker.closes(now) {
             decisions.push(Decision::BreakerClosed);
         }
         for attack in attacks.values() {
+            self.judge_offers(now, attack);
             self.escalate(now, attack, held, &mut decisions);
         }
         self.expire(now, attacks, &mut decisions);
@@ -433,13 +479,13 @@ impl Policy {
         self.cases.get(&target).map_or(&[], |c| &c.mitigations)
     }
 
-    /// Filters for a target's counters: its own routes and what operators ordered for it.
+    /// Filters for a target's counters: its own routes, but for those that are only offered, and what operators ordered for it.
     pub fn filters_of(&self, target: Target) -> impl Iterator<Item = &Mitigation> {
         let manual = self
             .manual
             .values()
             .filter(move |m| m.target.direction == target.direction && m.target.prefix.overlaps(&target.prefix));
-        self.of(target).iter().chain(manual)
+        self.of(target).iter().filter(|m| !m.is_offered()).chain(manual)
     }
 
     /// What of a target's traffic is taken care of already at some of `peers` (`None`: at any) and not mined again.
@@ -468,10 +514,112 @@ impl Policy {
     }
 }
 
+/// The end of a rule that is the target's.
+fn own_end(target: Target, pattern: &Pattern) -> Option<Prefix> {
+    match target.direction {
+        Direction::Incoming => pattern.destination(),
+        Direction::Outgoing => pattern.source(),
+    }
+}
+
 /// Whether two announcements go to a peer in common.
 fn shares_peer(a: &Announcement, b: &Announcement) -> bool {
     match (&a.peers, &b.peers) {
         (Some(a), Some(b)) => a.intersection(b).next().is_some(),
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::{at, attack, attacks, config, held, prefix, proposal, target, wanted, words};
+    use super::*;
+
+    fn flow(conditions: Vec<Condition>) -> Pattern {
+        Pattern::new(conditions).expect("valid")
+    }
+
+    /// A rule for UDP of 1028 octets to (or from) a prefix.
+    fn by_length(own_end: Condition) -> Proposal {
+        let protocol = Condition::Protocol(detector::Ranges::value(17));
+        let length = Condition::Length(detector::Ranges::value(1028));
+        Proposal { pattern: flow(vec![own_end, protocol, length]), ..proposal("203.0.113.9", 123) }
+    }
+
+    #[test]
+    fn a_mass_alarm_holds_blackholes_back_and_lets_rules_that_separate_the_attack_go() {
+        let mut policy = Policy::new(Config { max_new_rules_per_second: 100, max_blackholes: 100, ..config() });
+        let hosts: Vec<String> = (1..=60).map(|i| format!("203.0.113.{i}")).collect();
+        let all: Vec<Attack> = hosts.iter().map(|host| attack(host, at(0))).collect();
+        let opened = all.iter().flat_map(|a| policy.alarm(at(0), a)).collect::<Vec<_>>();
+        assert_eq!(words(&opened), ["breaker opened 26"]);
+        for (host, attack) in hosts.iter().zip(&all) {
+            let bounds = [None, Some(0.01), Some(0.5)];
+            let bound = bounds[usize::from(host.ends_with('1')) + usize::from(host.ends_with("11"))];
+            policy.propose(at(0), attack.target, &[Proposal { collateral_bound: bound, ..proposal(host, 123) }]);
+        }
+        // All but 203.0.113.11, whose rule hits much of what is ordinary.
+        assert_eq!(wanted(&policy).len(), 59);
+        assert_eq!(policy.of(target("203.0.113.11"))[0].dry_run, Some(DryRun::Breaker));
+        let held = held(&policy);
+        let said = words(&policy.step(at(5), &attacks(&[&all[0]]), &held));
+        assert!(said.contains(&"added 203.0.113.1/32".to_owned()), "{said:?}");
+        assert!(!wanted(&policy).contains(&"203.0.113.1/32".to_owned()), "blackholes wait");
+        // A minute after the last new target it is over, whoever is still attacked.
+        assert!(
+            words(&policy.step(at(60), &attacks(&all.iter().collect::<Vec<_>>()), &held))
+                .contains(&"breaker closed".to_owned())
+        );
+    }
+
+    #[test]
+    fn no_automatic_rule_drops_everything_to_more_than_a_host() {
+        let config = Config { shortest_prefix: (20, 48), ..config() };
+        let v6 = vec![prefix("203.0.113.0/24"), prefix("2001:db8::/32")];
+        let mut policy = Policy::new(Config { networks: v6, ..config });
+        for (own, refused) in [("203.0.113.0/24", true), ("203.0.113.9/32", false), ("2001:db8::/64", true)] {
+            for direction in Direction::ALL {
+                let condition = match direction {
+                    Direction::Incoming => Condition::Destination(prefix(own), 0),
+                    Direction::Outgoing => Condition::Source(prefix(own), 0),
+                };
+                let bare = Proposal { pattern: flow(vec![condition.clone()]), ..proposal("203.0.113.9", 123) };
+                let target = Target { prefix: prefix(own), direction };
+                let said = words(&policy.propose(at(0), target, &[bare]));
+                assert_eq!(said[0].ends_with(" Bare"), refused, "{said:?}");
+                let said = words(&policy.propose(at(0), target, &[by_length(condition)]));
+                assert!(said[0].starts_with("added"), "{said:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_for_a_prefix_around_a_router_is_made_for_the_parts_that_leave_it_out() {
+        let mut policy = Policy::new(Config { protected: vec![prefix("203.0.113.1/32")], ..config() });
+        for direction in Direction::ALL {
+            let condition = match direction {
+                Direction::Incoming => Condition::Destination(prefix("203.0.113.0/24"), 0),
+                Direction::Outgoing => Condition::Source(prefix("203.0.113.0/24"), 0),
+            };
+            let target = Target { prefix: prefix("203.0.113.0/24"), direction };
+            policy.propose(at(0), target, &[by_length(condition)]);
+            let parts: Vec<Prefix> = policy.of(target).iter().filter_map(|m| own_end(target, &m.pattern())).collect();
+            let expected = ["128/25", "64/26", "32/27", "16/28", "8/29", "4/30"];
+            assert_eq!(parts, expected.map(|part| prefix(&format!("203.0.113.{part}"))));
+        }
+        // The router itself gets none.
+        let said = words(&policy.propose(at(0), target("203.0.113.1"), &[proposal("203.0.113.1", 123)]));
+        assert!(said[0].ends_with(" Protected"), "{said:?}");
+    }
+
+    #[test]
+    fn the_floor_of_coverage_is_that_of_all_rules_together() {
+        let mut policy = Policy::new(config());
+        policy.alarm(at(0), &attack("203.0.113.9", at(0)));
+        let small = |port| Proposal { coverage: 0.06, ..proposal("203.0.113.9", port) };
+        let said = words(&policy.propose(at(0), target("203.0.113.9"), &[small(53)]));
+        assert!(said[0].ends_with(" LowCoverage"), "{said:?}");
+        policy.propose(at(1), target("203.0.113.9"), &[small(53), small(123)]);
+        assert_eq!(wanted(&policy).len(), 2);
     }
 }

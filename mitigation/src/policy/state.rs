@@ -10,7 +10,7 @@ use detector::{Direction, Prefix, Target};
 use serde::{Deserialize, Serialize};
 
 use super::ladder::Probe;
-use super::{Mitigation, Order, Policy};
+use super::{DryRun, Mitigation, Order, Policy};
 use crate::announcement::{Announcement, Community, ExtendedCommunity, LargeCommunity, Origin, Route};
 use crate::bgp::attribute;
 use crate::bgp::nlri;
@@ -139,6 +139,8 @@ impl Policy {
         let mut m = Mitigation::automatic(Time(record.since), target, route, announcement, record.coverage);
         m.order = record.order;
         (m.announced, m.paced, m.approved) = (record.announced, record.announced, record.approved);
+        // Nothing is known of its attack yet: a blackhole that had not been announced is no more than an offer.
+        m.gate = (!m.is_rule() && !m.is_manual()).then_some(DryRun::BelowBlackholeLevel);
         if m.is_manual() {
             if m.order.as_ref().is_some_and(|order| order.is_over(now)) {
                 return None;

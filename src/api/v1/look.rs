@@ -167,7 +167,7 @@ pub(super) async fn remote_blackholes(State(site): State<Site>, access: Access) 
 #[utoipa::path(get, path = "/api/v1/approvals", tag = "look", security((), ("token" = [])),
     responses((status = 200, body = Vec<MitigationStatus>), Denied))]
 pub(super) async fn approvals(State(site): State<Site>, access: Access) -> Reply<Vec<MitigationStatus>> {
-    mitigations(&site, &access, |m| m.dry_run == Some(mitigation::DryRun::AwaitingApproval))
+    mitigations(&site, &access, |m| m.awaits_approval)
 }
 
 /// Exporters of flow telemetry and how they fare.
