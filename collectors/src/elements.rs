@@ -293,6 +293,12 @@ impl<'a> Record<'a> {
         Self { places, octets }
     }
 
+    /// The fields that it carries.
+    #[inline]
+    pub(crate) const fn fields(self) -> Set {
+        self.places.present
+    }
+
     #[inline]
     pub(crate) const fn has(self, field: Field) -> bool {
         self.has_any(field.bit())

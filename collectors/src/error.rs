@@ -57,11 +57,13 @@ pub enum Aside {
     SecurityEvent,
     /// A record without a source or destination address.
     NoAddresses,
+    /// What running totals of a flow (85, 86) repeat of its reports before.
+    ToldBefore,
 }
 
 impl Aside {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 2] = [Self::SecurityEvent, Self::NoAddresses];
+    pub const ALL: [Self; 3] = [Self::SecurityEvent, Self::NoAddresses, Self::ToldBefore];
 
     /// Name in metrics and JSON.
     #[must_use]
@@ -69,6 +71,7 @@ impl Aside {
         match self {
             Self::SecurityEvent => "security_event",
             Self::NoAddresses => "no_addresses",
+            Self::ToldBefore => "told_before",
         }
     }
 }

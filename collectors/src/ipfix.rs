@@ -208,6 +208,7 @@ impl Message<'_> {
         } else {
             let reports = Some(&view.domain.reports);
             let context = Context::new(self.now, self.exporter, sampling, current.exported, reports, template.fields());
+            let context = Context { totals: Some(&self.templates.totals), ..context };
             let read = record::emit_all(template, message, at, usize::MAX, &context, self.statistics, out);
             if read.is_cut {
                 self.statistics.error(Reason::TruncatedRecord);

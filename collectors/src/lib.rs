@@ -27,6 +27,7 @@ mod span;
 pub mod state;
 pub mod sys;
 pub mod template;
+mod totals;
 pub mod tunnel;
 pub mod worker;
 

@@ -3,16 +3,19 @@
 //! Samples of flow telemetry are not packets (decision 9): a record of several packets has no length of its own, its flags
 //! are the OR of all, and ports of 0 may hide fragments. What is not exact is not marked as known.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::config::Vantage;
 use crate::elements::{Field, Places, REACH, Record, Set};
 use crate::error::{Aside, Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::packet::{self, LinkType};
 use crate::plan::Template;
-use crate::reports::{self, Reports};
+use crate::reports::{self, Reports, flow_key};
 use crate::sample::{Fields, IpVersion, MOST_UNITS, Origin, Sample, Time, protocol};
 use crate::span::{Exported, Span};
 use crate::template::{Named, Sampling};
+use crate::totals::{Growth, Totals};
 
 /// What a record is read with.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +35,8 @@ pub(crate) struct Context<'a> {
     /// Where that is learned, unless it is announced, and of flows from which duration on.
     pub(crate) reports: Option<&'a Reports>,
     pub(crate) followed_ms: u32,
+    /// What was told before of flows whose records carry running totals.
+    pub(crate) totals: Option<&'a Mutex<Totals>>,
 }
 
 impl<'a> Context<'a> {
@@ -58,7 +63,7 @@ impl<'a> Context<'a> {
         } else {
             None
         };
-        Self { now, exporter, sampling, source, exported, settled, longest_ms, reports, followed_ms }
+        Self { now, exporter, sampling, source, exported, settled, longest_ms, reports, followed_ms, totals: None }
     }
 
     /// How long the counters of a record cover, in milliseconds: the duration of its flow, at most the time since the flow was
@@ -102,14 +107,14 @@ const SAMPLING: Set = Field::SamplingInterval.bit()
 const EVENTS: Set = Field::FirewallEvent.bit() | Field::NatEvent.bit();
 const SECTIONS: Set = Field::Frame.bit() | Field::IpHeader.bit();
 
-/// Counters of the time since the last report of a flow (IANA: 1, 2, 23, 24, 352, and RFC 5103's reverse ones).
-const SINCE_LAST: Set = Field::Packets.bit()
+/// Counters of the time since the last report of a flow (IANA: 1, 2, 23, 24, 352).
+const FORWARD_SINCE_LAST: Set = Field::Packets.bit()
     | Field::Bytes.bit()
     | Field::PostPackets.bit()
     | Field::PostBytes.bit()
-    | Field::Layer2Bytes.bit()
-    | Field::ReversePackets.bit()
-    | Field::ReverseBytes.bit();
+    | Field::Layer2Bytes.bit();
+/// And those of RFC 5103's reverse direction.
+const SINCE_LAST: Set = FORWARD_SINCE_LAST | Field::ReversePackets.bit() | Field::ReverseBytes.bit();
 
 /// Records that are not in the statistics yet.
 #[derive(Debug, Default)]
@@ -247,12 +252,46 @@ fn emit(
         inside: exporter.settings.is_inside,
     };
     context.settle(sample, span);
-    let reverse = if back == (0, 0) { None } else { Some(reverse(sample, record, header.known, back)) };
-    if packets == 0 && bytes == 0 {
+    let mut reverse = if back == (0, 0) { None } else { Some(reverse(sample, record, header.known, back)) };
+    let mut is_empty = packets == 0 && bytes == 0;
+    if are_totals(record.fields())
+        && let Some(totals) = context.totals
+    {
+        let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_empty {
+            let growth = totals.growth(flow_key(sample), span, packets, bytes);
+            if growth.since_ms.is_some() {
+                statistics.set_aside(Aside::ToldBefore, packets - growth.packets, bytes - growth.bytes, rate);
+            }
+            is_empty = !leave(sample, growth, rate);
+        }
+        reverse = reverse.and_then(|mut sample| {
+            let growth = totals.growth(flow_key(&sample), span, back.0, back.1);
+            leave(&mut sample, growth, rate).then_some(sample)
+        });
+    }
+    if is_empty {
         out.pop();
     }
     out.extend(reverse);
     (rate, source)
+}
+
+/// Whether the counters of records with these fields are running totals of their flows.
+#[inline]
+pub(crate) const fn are_totals(fields: Set) -> bool {
+    fields & (Field::TotalPackets.bit() | Field::TotalBytes.bit()) != 0 && fields & FORWARD_SINCE_LAST == 0
+}
+
+/// Leaves of a sample of running totals what is new since the report before; false if that is nothing.
+fn leave(sample: &mut Sample, growth: Growth, rate: u32) -> bool {
+    let Some(since_ms) = growth.since_ms else { return true };
+    // Without a counter of packets there was one at least.
+    let packets = growth.packets.max(1);
+    (sample.packets, sample.bytes) = (scaled(packets, rate), scaled(growth.bytes, rate));
+    sample.length = u16::try_from(growth.bytes / packets).unwrap_or(u16::MAX);
+    sample.duration_ms = sample.duration_ms.min(since_ms);
+    growth.packets > 0 || growth.bytes > 0
 }
 
 /// Packets and bytes of a record as exported, of the counters `among` these fields.

@@ -99,7 +99,7 @@ impl Reports {
     /// Takes note of a report; returns the longer of its flow's last two gaps, if one is known.
     fn follow(&self, flows: &mut [Flow; FLOWS], now: Time, sample: &Sample, span: Span) -> Option<u32> {
         let Span { duration_ms, age_ms, first_ms, last_ms } = span;
-        let (key, now_s, reported_ms) = (key(sample), seconds(now), last_ms.wrapping_add(age_ms));
+        let (key, now_s, reported_ms) = (flow_key(sample), seconds(now), last_ms.wrapping_add(age_ms));
         let until_s = now_s + (u64::from(duration_ms) / 500).min(PATIENCE_S) + 1;
         let flow = flows.get_mut(usize::try_from(key >> 57).unwrap_or(0))?;
         if flow.key == key && flow.until_s > 0 && is_near(first_ms, flow.first_ms) {
@@ -130,7 +130,7 @@ impl Reports {
 }
 
 /// Whether two times modulo 2^32 may be the start of one flow.
-const fn is_near(one_ms: u32, other_ms: u32) -> bool {
+pub(crate) const fn is_near(one_ms: u32, other_ms: u32) -> bool {
     one_ms.wrapping_sub(other_ms).wrapping_add(SAME_START_MS) <= 2 * SAME_START_MS
 }
 
@@ -138,20 +138,18 @@ const fn seconds(now: Time) -> u64 {
     now.0 / 1_000_000_000
 }
 
-/// What tells flows apart. Two flows of one key cost a place, no more: their starts differ.
+/// What tells flows apart, as a number. Where two flows share one they cost each other a place, no more: their starts differ.
 #[allow(clippy::cast_possible_truncation, reason = "halves")]
-fn key(sample: &Sample) -> u64 {
-    let Sample { source, destination, source_port, destination_port, protocol, input_interface, .. } = *sample;
+pub(crate) fn flow_key(sample: &Sample) -> u64 {
+    let Sample { source, destination, source_port, destination_port, protocol, input_interface, exporter, .. } =
+        *sample;
     let ports = u64::from(source_port) << 48 | u64::from(destination_port) << 32;
-    [
-        (source >> 64) as u64,
-        source as u64,
-        (destination >> 64) as u64,
-        destination as u64,
-        ports | u64::from(input_interface) << 8 | u64::from(protocol),
-    ]
-    .into_iter()
-    .fold(0, |key: u64, part| (key.rotate_left(23) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    let others = u64::from(exporter) << 40 | u64::from(input_interface) << 8 | u64::from(protocol);
+    let halves = |bits: u128| [(bits >> 64) as u64, bits as u64];
+    [halves(source), halves(destination), [ports, others]]
+        .into_iter()
+        .flatten()
+        .fold(0, |key: u64, part| (key.rotate_left(23) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::reports::Reports;
 use crate::roster::{Member, Roster, Standing};
 use crate::sample::Time;
 use crate::sequence::Sequence;
+use crate::totals::Totals;
 
 /// Exporters times domains at most; see `crate::roster` for who makes room.
 pub const MAX_DOMAINS: usize = 4096;
@@ -362,6 +363,8 @@ pub struct Templates {
     /// Grows when a template is learned or withdrawn.
     changes: AtomicU64,
     pending: Mutex<Pending>,
+    /// What was told of flows whose records carry running totals.
+    pub(crate) totals: Mutex<Totals>,
 }
 
 impl Default for Templates {
@@ -372,6 +375,7 @@ impl Default for Templates {
             fields: AtomicUsize::new(0),
             changes: AtomicU64::new(0),
             pending: Mutex::default(),
+            totals: Mutex::default(),
         }
     }
 }

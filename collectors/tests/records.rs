@@ -410,3 +410,39 @@ fn records_that_waited_for_a_template_are_read_behind_the_last_frame_at_their_pa
         assert_eq!(seen, [(5_000_000_000, 100), (7_000_000_000, 100)], "{}", exporter.name());
     }
 }
+
+#[test]
+fn running_totals_of_a_flow_are_counted_once_and_those_of_flows_told_once_whole() {
+    let totals = |packets: u64| [(86, 8, packets), (85, 8, packets * 1000)];
+    for (name, clock) in PAIRS.into_iter().chain(STARTS) {
+        for mut exporter in Exporter::all() {
+            let what = format!("{} {name}", exporter.name());
+            let mut report = |packets: u64, start: i64, at: i64| {
+                let values = [clock(start, at, at), totals(packets).to_vec()].concat();
+                counted(&exporter.sends(u32::try_from(at).expect("small"), &values))
+            };
+            assert_eq!(report(1000, -60_000, 0), Some((1000, 1_000_000)), "{what}");
+            assert_eq!(report(2000, -60_000, 60_000), Some((1000, 1_000_000)), "{what}");
+            assert_eq!(report(3000, -60_000, 120_000), Some((1000, 1_000_000)), "{what}");
+            assert_eq!(report(3000, -60_000, 120_000), None, "told twice: {what}");
+            assert_eq!(report(4000, 130_000, 180_000), Some((4000, 4_000_000)), "another flow: {what}");
+            assert_eq!(report(5000, 190_000, 240_000), Some((5000, 5_000_000)), "told once: {what}");
+            let statistics = exporter.decoder.statistics();
+            assert_eq!(statistics.packets, 18_000, "{what}");
+            let before = Volume { records: 3, packets: 6000, bytes: 6_000_000 };
+            assert_eq!(statistics.not_counted().get("told_before"), Some(&before), "{what}");
+        }
+    }
+}
+
+#[test]
+fn differences_beside_totals_and_totals_without_times_stay_as_they_are() {
+    for mut exporter in Exporter::all() {
+        for report in 1..4u64 {
+            let values = [(22, 4, 1000), (21, 4, 60_000 * report), (86, 8, 100 * report), (2, 4, 100), (1, 4, 10_000)];
+            assert_eq!(counted(&exporter.sends(0, &values)), Some((100, 10_000)));
+            let at = u32::try_from(60_000 * report).expect("small");
+            assert_eq!(counted(&exporter.sends(at, &[(86, 8, 100 * report), (85, 8, 9)])), Some((100 * report, 9)));
+        }
+    }
+}

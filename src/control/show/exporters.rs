@@ -54,7 +54,7 @@ fn remarks(e: &ExporterStatus) -> String {
     if e.duplicates > 0 {
         remarks.push(format!("{} duplicates left out", e.duplicates));
     }
-    remarks.extend(e.not_counted.iter().map(|(reason, count)| format!("{count} records not counted ({reason})")));
+    remarks.extend(e.not_counted.iter().map(|(reason, count)| format!("{count} {reason} not counted")));
     if e.vantage != "auto" {
         remarks.push(e.vantage.to_owned());
     }
