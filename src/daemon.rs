@@ -533,6 +533,8 @@ impl Control {
             }
             if now >= next {
                 next = now.after(TICK);
+                let contradictions = self.statistics.exporters().contradictions(now);
+                let _ = self.pipeline.request(now, Request::DoubtRates(contradictions));
                 entries.extend(self.pipeline.step(now));
             } else {
                 entries.extend(self.pipeline.collect(now));
@@ -549,9 +551,6 @@ impl Control {
             if now >= refresh || changed {
                 refresh = now.after(REFRESH);
                 let news = self.exporters.refresh(now, self.statistics.exporters());
-                if self.exporters.has_suspects() {
-                    let _ = self.pipeline.request(now, Request::SuspectExporter);
-                }
                 news.into_iter().for_each(|entry| self.tell(entry));
                 self.status.publish(self.describe(now));
             }

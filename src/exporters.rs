@@ -29,26 +29,21 @@ impl Watch {
             return Vec::new();
         }
         let before: BTreeMap<IpAddr, u64> = self.health.iter().map(|h| (h.address, h.records)).collect();
-        self.health = exporters.health();
+        self.health = exporters.health(now);
         self.taken = now;
         self.rates = self.health.iter().map(|h| (h.address, rate(h, &before, now, seconds))).collect();
-        let suspects: BTreeMap<IpAddr, &Health> =
-            self.health.iter().filter(|h| h.measured_rate.is_some()).map(|h| (h.address, h)).collect();
+        let suspects = self.health.iter().filter(|h| h.contradiction.is_some()).map(|h| h.address).collect();
         let mut news = Vec::new();
         for health in &self.health {
-            let is_suspect = suspects.contains_key(&health.address);
-            if is_suspect != self.suspects.contains(&health.address) {
-                let (exporter, announced, measured) = (health.address, health.sampling_rate, health.measured_rate);
+            let exporter = health.address;
+            if health.contradiction.is_some() != self.suspects.contains(&exporter) {
+                let announced = health.contradiction.map_or(health.sampling_rate, |c| c.announced);
+                let measured = health.contradiction.map(|c| c.measured);
                 news.push(Entry::new(now, Report::SuspectRate { exporter, announced, measured }));
             }
         }
-        self.suspects = suspects.into_keys().collect();
+        self.suspects = suspects;
         news
-    }
-
-    /// Whether the sampling rate that some exporter announces is not the one it uses.
-    pub(crate) fn has_suspects(&self) -> bool {
-        !self.suspects.is_empty()
     }
 
     /// The newest reading, with the peers whose routers the exporters stand for.
@@ -92,7 +87,7 @@ fn status(health: &Health, peer: Option<&Peer>, now: Time, records_per_second: f
         clock_skew_ms: health.clock_skew_ms,
         sampling_rate: health.sampling_rate,
         sampling_source: health.sampling_source.name(),
-        measured_rate: health.measured_rate,
+        measured_rate: health.contradiction.map(|c| c.measured),
         active_timeout_seconds: health.timeouts_s.0,
         idle_timeout_seconds: health.timeouts_s.1,
         counter_only: health.is_counter_only,

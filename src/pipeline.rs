@@ -64,8 +64,8 @@ pub enum Request {
     WithdrawAll(Order),
     /// Announcing is allowed again.
     Resume(Order),
-    /// An exporter's numbers are not to be believed: automatic announcing stops for a minute (decision 5).
-    SuspectExporter,
+    /// The sampling rates that exporters' own counters contradict from now on, see [`Detector::doubt_rates`].
+    DoubtRates(BTreeMap<(u16, u32), u32>),
 }
 
 /// What a request led to.
@@ -143,11 +143,8 @@ impl Pipeline {
             Request::Approve { route, order } => (policy.approve(now, &route)?, order),
             Request::WithdrawAll(order) => (policy.withdraw_all(now, order.clone()), order),
             Request::Resume(order) => (policy.resume(now, &order), order),
-            Request::SuspectExporter => {
-                let decisions = policy.suspect_exporter(now);
-                let mut entries = Vec::new();
-                self.record(now, &decisions, &mut entries);
-                self.untold.append(&mut entries);
+            Request::DoubtRates(measured) => {
+                self.detector.doubt_rates(measured);
                 return Ok(Done::Taken);
             }
         };
@@ -235,6 +232,7 @@ impl Pipeline {
             entries.push(Entry::new(now, Report::FirstTraffic));
         }
         entries.extend(self.react(now, events));
+        self.policy.doubt(self.detector.doubted(now));
         let decisions = self.policy.step(now, self.detector.attacks(), &self.held);
         self.record(now, &decisions, &mut entries);
         self.sync_filters();
@@ -280,8 +278,6 @@ impl Pipeline {
                 }
                 Event::SuspectExporter { exporter, before, now: rate } => {
                     entries.push(Entry::new(now, Report::SuspectExporter { exporter, before, now: rate }));
-                    let decisions = self.policy.suspect_exporter(now);
-                    self.record(now, &decisions, &mut entries);
                 }
                 Event::Over(attack) => {
                     self.ordinary.forget(attack.target);
@@ -310,6 +306,8 @@ impl Pipeline {
             self.detector.mined(now, target, false);
             return;
         }
+        // The sample says which exporters tell of the attack.
+        self.policy.doubt(self.detector.doubted(now));
         let mut added = false;
         for audience in audiences(self.policy.config(), target.prefix.version()) {
             added |= self.mine_for(now, target, bucket, &audience, entries);

@@ -1,6 +1,7 @@
 //! Recorded traffic through the same pipeline, on recorded time: what would have happened, byte for byte the same every time.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -60,6 +61,7 @@ pub struct Totals {
 struct Driver {
     pipeline: Pipeline,
     meter: Meter,
+    exporters: Arc<Exporters>,
     events: Vec<Entry>,
     cases: Vec<crate::case::Case>,
     now: Time,
@@ -93,6 +95,8 @@ impl Driver {
 
     fn tick(&mut self, now: Time) {
         self.meter.serve(now);
+        let contradictions = self.exporters.contradictions(now);
+        let _ = self.pipeline.request(now, Request::DoubtRates(contradictions));
         self.events.extend(self.pipeline.step(now));
         self.cases.extend(self.pipeline.take_cases());
         self.meter.serve(now);
@@ -125,9 +129,10 @@ pub fn replay_with(
     let (mut pipeline, mut meters) = Pipeline::new(config.detector.clone(), config.mitigation.clone(), 1, SEED);
     let _ = pipeline.request(Time::default(), Request::AssumeHeld);
     let meter = meters.remove(0);
-    let mut driver =
-        Driver { pipeline, meter, events: Vec::new(), cases: Vec::new(), now: Time::default(), next: None };
-    let mut decoder = Decoder::new(std::sync::Arc::new(Exporters::new(config.collectors.exporters.clone())));
+    let exporters = Arc::new(Exporters::new(config.collectors.exporters.clone()));
+    let mut decoder = Decoder::new(Arc::clone(&exporters));
+    let (events, cases, now) = (Vec::new(), Vec::new(), Time::default());
+    let mut driver = Driver { pipeline, meter, exporters, events, cases, now, next: None };
     let mut samples: Vec<Sample> = Vec::new();
     let mut reported = 0;
     for path in files {

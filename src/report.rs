@@ -235,9 +235,9 @@ pub enum Report {
     },
     /// Automatic announcing resumed.
     BreakerClosed,
-    /// An exporter's sampling rate has jumped: what it says is not trusted, automatic announcing stopped.
+    /// An exporter's sampling rate has jumped: what rests on the higher rate alone waits for approval.
     SuspectExporter {
-        /// Number of the exporter in the order of its appearance.
+        /// Number of the exporter in samples.
         exporter: u32,
         /// 1:N before.
         before: u32,
@@ -455,9 +455,6 @@ impl std::fmt::Display for Report {
                 *duration_ms as f64 / 1000.0,
                 rate_text(Unit::Bytes, *peak_bytes_per_second)
             ),
-            Self::BreakerOpened { targets: 0 } => f.write_str(
-                "SUSPECT EXPORTER: its sampling rate is not the one it announces; automatic announcing is stopped. See show exporters",
-            ),
             Self::BreakerOpened { targets } => write!(
                 f,
                 "MASS ALARM: {targets} new targets within 10 s; blackholes, diversions and wide rules wait. Check exporters and sampling rates"
@@ -465,16 +462,16 @@ impl std::fmt::Display for Report {
             Self::BreakerClosed => f.write_str("mass alarm is over: automatic announcing resumes"),
             Self::SuspectExporter { exporter, before, now } => write!(
                 f,
-                "SUSPECT EXPORTER: the sampling rate of exporter {exporter} jumped from 1:{before} to 1:{now}; automatic announcing is \
-                 stopped for a minute. If that is right, nothing has to be done"
+                "SUSPECT EXPORTER: the sampling rate of exporter {exporter} jumped from 1:{before} to 1:{now}; for a minute what rests \
+                 on the higher rate alone waits for approval. If that is right, nothing has to be done"
             ),
             Self::Silence => f.write_str("no telemetry arrives: attacks and rules are frozen. Check the exporters"),
             Self::Configured => f.write_str("another configuration is in force"),
             Self::SilenceOver => f.write_str("telemetry is back"),
             Self::SuspectRate { exporter, announced, measured: Some(measured) } => write!(
                 f,
-                "exporter {exporter} announces sampling 1:{announced}, but its counters show 1:{measured}: its rates are wrong by that \
-                 factor. Mend its configuration, or set sampling_rates = [\"{exporter} {measured}\"]"
+                "SUSPECT EXPORTER: {exporter} announces sampling 1:{announced}, but its counters show 1:{measured}: its rates are wrong \
+                 by that factor, and what rests on the higher one alone waits for approval. Mend its configuration, or set sampling_rates = [\"{exporter} {measured}\"]"
             ),
             Self::SuspectRate { exporter, announced, measured: None } => {
                 write!(f, "exporter {exporter}: counters agree with the announced sampling 1:{announced} again")

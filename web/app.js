@@ -531,7 +531,7 @@ function approvals(root) {
     button('Approve', () => api('POST', `approvals/${encodeURIComponent(m.id)}?reason=dashboard`), 'main', `approve ${m.route}`), ' ',
     button('Drop', () => api('DELETE', `approvals/${encodeURIComponent(m.id)}?reason=dashboard`), 'bad', `drop ${m.route}`),
   ]), { key: (m) => m.id + m.prefix + m.origin, empty: 'nothing waits for approval', caption: 'Waiting for approval' });
-  root.append(h('h1', {}, 'Approvals'), h('p', { class: 'soft' }, 'Rules of host groups with mitigation = "approve" wait here, and blackholes that no person has agreed to: no rule helps, and the traffic looks ordinary or is below blackhole_pps and blackhole_mbps.'), list.node);
+  root.append(h('h1', {}, 'Approvals'), h('p', { class: 'soft' }, 'Rules of host groups with mitigation = "approve" wait here, and blackholes that no person has agreed to: no rule helps, and the traffic looks ordinary or is below blackhole_pps and blackhole_mbps; also what rests on a sampling rate that its exporter contradicts, while it does.'), list.node);
   return { tick(t) { list.set(t.mitigations.filter((m) => m.awaits_approval)); } };
 }
 

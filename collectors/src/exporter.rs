@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use crate::config::{ExporterSettings, Vantage};
 use crate::error::{Aside, Reason, Statistics};
@@ -80,7 +81,8 @@ pub struct Exporter {
     rate_source: AtomicU8,
     timeouts: AtomicU64,
     sends_egress: AtomicU8,
-    suspect_rate: AtomicU64,
+    /// Announced and measured rate, and when they contradicted each other last.
+    suspect: Mutex<Option<(u32, u32, Time)>>,
     errors: [AtomicU64; Reason::ALL.len()],
     aside: [AtomicU64; Aside::ALL.len()],
     pools: Mutex<crate::sflow::Pools>,
@@ -90,6 +92,18 @@ impl Member for Exporter {
     fn standing(&self) -> &Standing {
         &self.standing
     }
+}
+
+/// A contradiction counts for this long (decision 29).
+const CONTRADICTED: Duration = Duration::from_secs(60);
+
+/// A sampling rate that an exporter announces and the one that its counters show, each N of 1:N.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contradiction {
+    /// As announced.
+    pub announced: u32,
+    /// As measured: less than half or more than twice as much.
+    pub measured: u32,
 }
 
 /// How an exporter fares; see `floodwall show exporters`.
@@ -131,8 +145,8 @@ pub struct Health {
     pub sampling_rate: u32,
     /// Where that rate came from.
     pub sampling_source: RateSource,
-    /// The rate that its counters show, if it contradicts the announced one.
-    pub measured_rate: Option<u32>,
+    /// A sampling rate that its own counters contradict, the last time less than a minute ago.
+    pub contradiction: Option<Contradiction>,
     /// Active and idle timeout of its flow cache in seconds, where options announce them; 0 unknown.
     pub timeouts_s: (u32, u32),
     /// Sends counter samples but no flow samples: sampling is not configured on it.
@@ -176,7 +190,7 @@ impl Exporter {
             rate_source: AtomicU8::new(0),
             timeouts: zero(),
             sends_egress: AtomicU8::new(0),
-            suspect_rate: zero(),
+            suspect: Mutex::default(),
             errors: [const { AtomicU64::new(0) }; Reason::ALL.len()],
             aside: [const { AtomicU64::new(0) }; Aside::ALL.len()],
             pools: Mutex::default(),
@@ -249,9 +263,16 @@ impl Exporter {
         self.timeouts.store(u64::from(active) << 32 | u64::from(idle), Ordering::Relaxed);
     }
 
-    /// The rate that counters show in contradiction to the announced one; 0: they agree.
-    pub(crate) fn suspect(&self, measured: u32) {
-        self.suspect_rate.store(measured.into(), Ordering::Relaxed);
+    /// Its own numbers show another rate than it announces.
+    pub(crate) fn suspect(&self, now: Time, contradiction: Contradiction) {
+        let Contradiction { announced, measured } = contradiction;
+        *self.suspect.lock().unwrap_or_else(PoisonError::into_inner) = Some((announced, measured, now));
+    }
+
+    fn contradiction(&self, now: Time) -> Option<Contradiction> {
+        let suspect = *self.suspect.lock().unwrap_or_else(PoisonError::into_inner);
+        let (announced, measured, _) = suspect.filter(|(.., at)| now.since(*at) < CONTRADICTED)?;
+        Some(Contradiction { announced, measured })
     }
 
     /// What its sFlow samples say of their pools.
@@ -269,7 +290,7 @@ impl Exporter {
 
     /// How it fares.
     #[must_use]
-    pub fn health(&self) -> Health {
+    pub fn health(&self, now: Time) -> Health {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let protocols = self.protocols.load(Ordering::Relaxed);
         let timeouts = get(&self.timeouts);
@@ -300,7 +321,7 @@ impl Exporter {
             sampling_rate: self.rate.load(Ordering::Relaxed),
             sampling_source: RateSource::ALL
                 [usize::from(self.rate_source.load(Ordering::Relaxed)) % RateSource::ALL.len()],
-            measured_rate: Some(low(get(&self.suspect_rate))).filter(|r| *r > 0),
+            contradiction: self.contradiction(now),
             timeouts_s: (low(timeouts >> 32), low(timeouts)),
             is_counter_only: records == 0 && counter_samples > 0,
             vantage: self.settings.vantage,
@@ -430,10 +451,19 @@ impl Exporters {
 
     /// How every exporter fares, by address.
     #[must_use]
-    pub fn health(&self) -> Vec<Health> {
+    pub fn health(&self, now: Time) -> Vec<Health> {
         let by_address: BTreeMap<IpAddr, Health> =
-            self.roster.members().iter().map(|(a, e)| (*a, e.health())).collect();
+            self.roster.members().iter().map(|(a, e)| (*a, e.health(now))).collect();
         by_address.into_values().collect()
+    }
+
+    /// The announced sampling rates that exporters' own counters contradict, by exporter (its number in samples) and N of 1:N, with
+    /// N as these show it. A contradiction counts for a minute.
+    #[must_use]
+    pub fn contradictions(&self, now: Time) -> BTreeMap<(u16, u32), u32> {
+        let members = self.roster.members();
+        let found = members.iter().filter_map(|(_, exporter)| Some((exporter.index, exporter.contradiction(now)?)));
+        found.map(|(index, c)| ((index, c.announced), c.measured)).collect()
     }
 
     /// The exporter with that number in samples.

@@ -34,7 +34,7 @@ pub mod worker;
 pub use config::{Block, Config, ExporterSettings, Interface, Listener, RateOverrides, Vantage};
 pub use decoder::Decoder;
 pub use error::{Aside, Reason, Statistics, Volume};
-pub use exporter::{Exporters, Health, RateSource};
+pub use exporter::{Contradiction, Exporters, Health, RateSource};
 pub use recording::{Content, Recording};
 pub use sample::{Fields, IpVersion, Origin, Sample, Time};
 pub use tunnel::Encapsulation;

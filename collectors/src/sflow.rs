@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 
 use crate::config::Vantage;
 use crate::error::{Reason, Statistics};
-use crate::exporter::{Exporter, RateSource};
+use crate::exporter::{Contradiction, Exporter, RateSource};
 use crate::packet::{self, LinkType};
 use crate::sample::{Fields, IpVersion, Origin, Sample, Time};
 use crate::sequence::Unit;
@@ -139,10 +139,8 @@ impl Datagram<'_> {
             // Type, speed, direction, status, octets received.
             part.skip(7)?;
             let packets = part.u32()?.wrapping_add(part.u32()?).wrapping_add(part.u32()?);
-            let verdict = self.exporter.pools().counters(interface, packets);
-            if let Some(measured) = verdict {
-                self.exporter.suspect(measured);
-            }
+            let contradiction = self.exporter.pools().counters(interface, packets);
+            contradiction.into_iter().for_each(|c| self.exporter.suspect(self.now, c));
         }
         Some(())
     }
@@ -170,10 +168,8 @@ impl Datagram<'_> {
             None => (announced.max(1), RateSource::Sample),
         };
         self.exporter.sampled(rate, from);
-        let verdict = self.exporter.pools().sample(source, number, pool, input, rate);
-        if let Some(measured) = verdict {
-            self.exporter.suspect(measured);
-        }
+        let contradiction = self.exporter.pools().sample(source, number, pool, input, rate);
+        contradiction.into_iter().for_each(|c| self.exporter.suspect(self.now, c));
         let records = xdr.u32()?;
         let mut found = None;
         let mut whole = true;
@@ -224,6 +220,8 @@ impl Datagram<'_> {
 const MAX_SOURCES: usize = 256;
 /// Samples of a source after which its rate is measured: then the quotient is certain to a few percent.
 const MEASURE_AFTER: u32 = 256;
+/// Samples after which a rate of less than a quarter of the announced one is certain: by chance once in 10^10.
+const NOTICE_AFTER: u32 = 32;
 /// Samples of an interface between two readings of its counters from which on they are compared.
 const COMPARE_AFTER: u32 = 100;
 
@@ -231,11 +229,16 @@ const COMPARE_AFTER: u32 = 100;
 /// so far (the pool), and counter samples carry what interfaces received.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    /// Number and pool of a source's first sample since it was measured last.
-    sources: BTreeMap<u32, (u32, u32)>,
+    sources: BTreeMap<u32, Source>,
     interfaces: BTreeMap<u32, Received>,
-    /// Measured rates that contradict the announced one, by pools and by counters; 0: they agree.
-    verdicts: [u32; 2],
+}
+
+/// A source since it announced its present rate.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    rate: u32,
+    /// Number and pool of two earlier samples, [`MEASURE_AFTER`] samples apart: there always is one to measure from.
+    marks: [(u32, u32); 2],
 }
 
 /// An interface between two readings of its counters.
@@ -246,41 +249,48 @@ struct Received {
     rate: u32,
 }
 
-/// The measured rate if it is not within a factor of two of the announced one, else 0.
-fn verdict(measured: u64, announced: u32) -> u32 {
+/// The measured rate beside the announced one, if they are not within a factor of two of each other.
+fn contradiction(measured: u64, announced: u32) -> Option<Contradiction> {
     let measured = u32::try_from(measured.max(1)).unwrap_or(u32::MAX);
     let agrees = measured <= announced.saturating_mul(2) && announced <= measured.saturating_mul(2);
-    if agrees { 0 } else { measured }
+    (!agrees).then_some(Contradiction { announced, measured })
 }
 
 impl Pools {
-    /// Takes a flow sample. When something was measured: the rate that contradicts the announced one, or 0.
-    fn sample(&mut self, source: u32, number: u32, pool: u32, input: u32, rate: u32) -> Option<u32> {
+    /// Takes a flow sample. Sources are told apart, and what one announced before it changed its rate does not count.
+    fn sample(&mut self, source: u32, number: u32, pool: u32, input: u32, rate: u32) -> Option<Contradiction> {
         // Taken where it came in, at an interface (source class 0): the interface's counters tell of the same packets.
         if source == input && (self.interfaces.len() < MAX_SOURCES || self.interfaces.contains_key(&input)) {
             let received = self.interfaces.entry(input).or_default();
+            if received.rate != rate {
+                *received = Received { rate, ..Received::default() };
+            }
             received.samples += 1;
-            received.rate = rate;
         }
         if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source) {
             return None;
         }
-        let (first_number, first_pool) = *self.sources.entry(source).or_insert((number, pool));
-        let (samples, packets) = (number.wrapping_sub(first_number), pool.wrapping_sub(first_pool));
-        if samples < MEASURE_AFTER {
-            return None;
-        }
-        self.sources.insert(source, (number, pool));
+        let fresh = Source { rate, marks: [(number, pool); 2] };
+        let known = self.sources.entry(source).or_insert(fresh);
+        let [(first, first_pool), (second, _)] = known.marks;
+        let (samples, packets) = (number.wrapping_sub(first), pool.wrapping_sub(first_pool));
         // Numbers that began anew, and agents that do not keep a pool, say nothing.
-        if samples > MEASURE_AFTER * 16 || packets > u32::MAX / 2 || packets == 0 {
+        if known.rate != rate || samples > MEASURE_AFTER * 16 || packets > u32::MAX / 2 {
+            *known = fresh;
             return None;
         }
-        self.verdicts[0] = verdict((packets / samples).into(), rate);
-        Some(self.suspect())
+        if number.wrapping_sub(second) >= MEASURE_AFTER {
+            known.marks = [known.marks[1], (number, pool)];
+        }
+        if samples < NOTICE_AFTER || packets == 0 {
+            return None;
+        }
+        let measured = packets / samples;
+        contradiction(measured.into(), rate).filter(|_| samples >= MEASURE_AFTER || measured < rate / 4)
     }
 
     /// Takes a reading of an interface's counters: packets received so far, modulo 2^32.
-    fn counters(&mut self, interface: u32, packets: u32) -> Option<u32> {
+    fn counters(&mut self, interface: u32, packets: u32) -> Option<Contradiction> {
         let received = self.interfaces.get_mut(&interface)?;
         let before = received.packets.replace(packets);
         let samples = std::mem::take(&mut received.samples);
@@ -288,12 +298,7 @@ impl Pools {
         if samples < COMPARE_AFTER || packets > u32::MAX / 2 {
             return None;
         }
-        self.verdicts[1] = verdict(u64::from(packets / samples), received.rate);
-        Some(self.suspect())
-    }
-
-    fn suspect(&self) -> u32 {
-        if self.verdicts[0] > 0 { self.verdicts[0] } else { self.verdicts[1] }
+        contradiction(u64::from(packets / samples), received.rate)
     }
 }
 
@@ -346,12 +351,24 @@ mod tests {
     fn pools_and_counters_that_contradict_the_announced_rate_are_noticed() {
         let mut honest = Pools::default();
         let mut wrong = Pools::default();
-        let (mut last_honest, mut last_wrong) = (None, None);
         for n in 0..1000 {
-            last_honest = honest.sample(3, n, n * 1000, 3, 1000).or(last_honest);
-            last_wrong = wrong.sample(3, n, n * 4096, 3, 1000).or(last_wrong);
+            assert_eq!(honest.sample(3, n, n * 1000, 3, 1000), None);
+            let found = wrong.sample(3, n, n * 4096, 3, 1000);
+            assert_eq!(
+                found,
+                (n >= 256).then_some(Contradiction { announced: 1000, measured: 4096 }),
+                "at every sample"
+            );
         }
-        assert_eq!((last_honest, last_wrong), (Some(0), Some(4096)));
+        // Mended: what was announced before does not count.
+        assert!((1000..2000).all(|n| wrong.sample(3, n, n * 4096, 3, 4096).is_none()));
+        // Sources that sample at different rates do not contradict each other.
+        let mut several = Pools::default();
+        for n in 0..1000 {
+            assert_eq!(several.sample(3, n, n * 1000, 3, 1000), None);
+            assert_eq!(several.sample(4, n, n * 50, 4, 50), None);
+            assert_eq!(several.sample(5, n, n * 50, 5, 5000).is_some(), n >= 32);
+        }
         // Restarted, and without a pool: nothing is said.
         let mut silent = Pools::default();
         assert!((0..1000).all(|n| silent.sample(7, n, 0, 9, 1000).is_none()));
@@ -360,12 +377,13 @@ mod tests {
         counters.sample(3, 0, 0, 3, 1000);
         assert_eq!(counters.counters(3, 5_000), None, "the first reading");
         (1..=200).for_each(|n| assert_eq!(counters.sample(3, n, n * 1000, 3, 1000), None));
-        assert_eq!(counters.counters(3, 205_000), Some(0));
+        assert_eq!(counters.counters(3, 205_000), None, "they agree");
         (201..=255).for_each(|n| assert_eq!(counters.sample(3, n, n * 1000, 3, 1000), None));
         assert_eq!(counters.counters(3, 900_000), None, "too few samples to tell");
         (0..100).for_each(|_| {
             counters.sample(3, 10, 10_000, 3, 1000);
         });
-        assert_eq!(counters.counters(3, 900_000 + 100 * 4096), Some(4096));
+        let found = Contradiction { announced: 1000, measured: 4096 };
+        assert_eq!(counters.counters(3, 900_000 + 100 * 4096), Some(found));
     }
 }

@@ -73,7 +73,7 @@ fn a_flood_of_templates_from_forged_exporters_costs_the_honest_one_nothing() {
     let big = |i: u32| message(i, &[template(256, 60), template(300, 60)]);
     let (decoder, sent, got) = flood(Settings::default(), 100_000, big);
     assert_eq!(got, sent);
-    let health = decoder.exporters().health();
+    let health = decoder.exporters().health(Time(0));
     let honest = health.iter().find(|h| h.address == honest()).expect("it is known");
     assert_eq!((honest.lost_records, honest.records, honest.errors.len()), (0, sent, 0));
 }

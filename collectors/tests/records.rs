@@ -144,7 +144,7 @@ fn an_event_without_traffic_is_in_the_totals_and_told_under_its_reason() {
         let want = Volume { records: 3, packets: 10, bytes: 2000 };
         assert_eq!(statistics.not_counted().into_iter().collect::<Vec<_>>(), [("security_event", want)]);
         assert!(statistics.errors().is_empty());
-        let health = exporter.decoder.exporters().health();
+        let health = exporter.decoder.exporters().health(Time(0));
         assert_eq!(health[0].not_counted.get("security_event"), Some(&3));
     }
 }

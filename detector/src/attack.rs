@@ -213,9 +213,9 @@ pub enum Event {
     Orphaned(Target, Bucket),
     /// The attack is over; this was its last state.
     Over(Box<Attack>),
-    /// An exporter's sampling rate has jumped: its alarms are not to be trusted (decision 5). Rates before and after.
+    /// A sampling rate of an exporter has jumped: what rests on it alone is in doubt (decision 29). Rates before and after.
     SuspectExporter {
-        /// Number of the exporter in the order of its appearance; 0 is a mirror port.
+        /// Number of the exporter in samples.
         exporter: u32,
         /// N before.
         before: u32,

@@ -4,7 +4,7 @@
 //! list, at those that were over a threshold lately, and at cells that were written; every second it scans what has been
 //! written since the second before, for averages and baselines. An idle installation costs nothing whatever its size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -606,6 +606,22 @@ impl Detector {
     #[must_use]
     pub const fn attacks(&self) -> &BTreeMap<Target, Attack> {
         &self.attacks
+    }
+
+    /// The rates that exporters' own counters contradict at present, as (exporter's number in samples, N of the announced 1:N), and
+    /// N as they show it. It holds until it is set anew.
+    pub fn doubt_rates(&mut self, measured: BTreeMap<(u16, u32), u32>) {
+        self.exporters.set_measured(measured);
+    }
+
+    /// The attacked targets that are over their thresholds only if sampling rates are right that exporters contradict (decision 29).
+    #[must_use]
+    pub fn doubted(&self, now: Time) -> BTreeSet<Target> {
+        if !self.exporters.have_doubts(now) {
+            return BTreeSet::new();
+        }
+        let doubted = self.attacks.iter().filter(|(_, attack)| self.exporters.is_doubted(attack, now));
+        doubted.map(|(target, _)| *target).collect()
     }
 
     /// Whether a bucket is open: then call [`Detector::collect`] every few milliseconds.

@@ -88,6 +88,8 @@ pub struct Tops {
     protocols: Top<u8>,
     lengths: Top<u16>,
     exporters: Top<u32>,
+    /// By number in samples, whoever counted it, and sampling rate.
+    rates: Top<(u16, u32)>,
     interfaces: Top<(u32, u16)>,
 }
 
@@ -107,9 +109,15 @@ impl Tops {
         self.protocols.add(sample.protocol, packets);
         self.lengths.add(sample.length, packets);
         self.exporters.add(exporter, packets);
+        self.rates.add((sample.exporter, sample.sampling_rate.max(1)), packets);
         if sample.input_interface != 0 {
             self.interfaces.add((exporter, sample.input_interface), packets);
         }
+    }
+
+    /// Packets by exporter (its number in samples) and sampling rate, the most frequent ones.
+    pub(crate) fn rates(&self) -> impl Iterator<Item = ((u16, u32), u64)> + '_ {
+        self.rates.0.iter().map(|(rate, packets)| (*rate, *packets))
     }
 
     /// The exporters that tell of most of it.

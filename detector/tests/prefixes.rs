@@ -355,8 +355,24 @@ fn a_jump_of_a_sampling_rate_makes_an_exporter_suspect() {
     let at = |rate| vec![times(packet("198.51.100.7", "10.0.7.9", 17, (53, 80), 900), 1, rate)];
     bench.seconds(30.0, &at(100));
     assert!(bench.events.is_empty());
-    bench.seconds(1.0, &at(10_000));
+    bench.seconds(2.0, &at(10_000));
     assert!(bench.events.iter().any(|(_, e)| matches!(e, Event::SuspectExporter { before: 100, now: 10_000, .. })));
+    // By the lower rate it is within its threshold; what another exporter tells of is not doubted.
+    let doubted = |bench: &Bench| bench.detector.doubted(bench.now).into_iter().collect::<Vec<_>>();
+    assert_eq!(doubted(&bench), [incoming("10.0.7.9")]);
+    let other = Sample { exporter: 2, ..times(packet("198.51.100.7", "10.0.8.8", 17, (53, 80), 900), 1, 10_000) };
+    bench.seconds(5.0, &[at(10_000), vec![other]].concat());
+    assert!(bench.detector.attacks().contains_key(&incoming("10.0.8.8")));
+    assert_eq!(doubted(&bench), [incoming("10.0.7.9")]);
+    // A doubt ends a minute after the last contradiction.
+    bench.seconds(60.0, &at(10_000));
+    assert_eq!(doubted(&bench), []);
+    assert!(bench.detector.attacks().contains_key(&incoming("10.0.7.9")));
+    // Its counters show another rate than it announces.
+    bench.detector.doubt_rates([((0, 10_000), 200)].into());
+    assert_eq!(doubted(&bench), [incoming("10.0.7.9")]);
+    bench.detector.doubt_rates([((0, 10_000), 5_000)].into());
+    assert_eq!(doubted(&bench), [], "it is over its threshold all the same");
 }
 
 #[test]

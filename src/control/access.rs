@@ -96,7 +96,7 @@ pub fn subject(space: &Space, order: &Order) -> Subject {
         },
         Order::AddBlackhole { prefix, .. } => of_route(space, &Route::Unicast(*prefix)),
         Order::Remove { route, .. } | Order::Approve { route, .. } => of_route(space, route),
-        Order::WithdrawAll(_) | Order::Resume(_) | Order::Held(_) | Order::AssumeHeld | Order::SuspectExporter => {
+        Order::WithdrawAll(_) | Order::Resume(_) | Order::Held(_) | Order::AssumeHeld | Order::DoubtRates(_) => {
             Subject::Everything
         }
     }

@@ -1,4 +1,5 @@
 """Checks of what keeps an announcing daemon safe: the ladder, the mass-alarm breaker, a lying exporter, two daemons on one router."""
+import ipaddress
 import json
 import random
 import re
@@ -159,27 +160,36 @@ def sflow_datagram(number, samples, first, pool, announced):
 
 
 def lying_exporter(lab, args):
-    """An exporter announces 1:5000 and samples 1:50: ordinary traffic looks like attacks on everybody. Nothing is announced, with one clear alarm."""
+    """An exporter announces 1:5000 and samples 1:50: ordinary traffic looks like attacks. What rests on the announced rate waits for approval,
+    with one clear alarm; an attack that another exporter tells of is answered meanwhile (decision 29)."""
     lab.enforce(lab.config([("detector", 65001, "127.0.0.1", "")]))
     _, words = start_daemon(lab, run_config(lab, "sflow", peer(), networks=f'"{V4}"', group=HOSTS_ALONE))
     established(lab)
     with lab.inside("rtr"):
-        out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    packets = [udp(fs.SOURCES[4] + i % 40, VICTIM + i % 100, 123, 30000 + i, bytes(400)) for i in range(400)]
+        liar, honest = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    honest.bind(("127.0.0.2", 0))
+    # Fewer targets than make a mass alarm; at 1:50 each gets 1000 packets/s, at 1:5000 it would be 100000.
+    packets = [udp(fs.SOURCES[4] + i % 40, VICTIM + i % 20, 123, 30000 + i, bytes(400)) for i in range(400)]
+    flood = [udp(fs.SOURCES[4] + i % 40, VICTIM + 30, 19, 30000 + i, bytes(900)) for i in range(400)]
     sent = number = 0
     begin = time.monotonic()
     while time.monotonic() - begin < 12:
         number += 1
-        out.sendto(sflow_datagram(number, [packets[(sent + i) % 400] for i in range(5)], sent, lambda n: n * 50, 5000), ("127.0.0.1", 6343))
+        five = lambda of: [of[(sent + i) % 400] for i in range(5)]
+        liar.sendto(sflow_datagram(number, five(packets), sent, lambda n: n * 50, 5000), ("127.0.0.1", 6343))
+        if time.monotonic() - begin > 4:
+            honest.sendto(sflow_datagram(number, five(flood), sent, lambda n: n * 50, 50), ("127.0.0.1", 6343))
         sent += 5
         time.sleep(max(0, begin + sent / 400 - time.monotonic()))
     alarms = lab.log("run").count("SUSPECT EXPORTER")
     attacks = json.loads(words("show", "attacks", "--json"))
-    held_back = [m for m in json.loads(words("show", "flowspec", "--json")) if m["dry_run"] == "breaker"]
-    rules = lab.status()["rules"]
+    waiting = [m for m in json.loads(words("show", "flowspec", "--json")) if m["dry_run"] == "doubted"]
+    rules = [r["rule"] for r in lab.status()["rules"]]
     exporters = words("show", "exporters")
-    print(f"{sent} samples; {len(attacks)} targets look attacked, {len(held_back)} rules held back, {len(rules)} at the router; {alarms} alarm")
-    assert alarms == 1 and len(attacks) > 10 and not rules and held_back and "50" in exporters, lab.log("run")[-3000:] + exporters
+    print(f"{sent} samples; {len(attacks)} targets look attacked, {len(waiting)} rules wait for approval, at the router {rules}; {alarms} alarm")
+    victim = str(ipaddress.ip_address(VICTIM + 30))
+    assert alarms == 1 and len(attacks) > 10 and waiting and "50" in exporters, lab.log("run")[-3000:] + exporters
+    assert rules and all(victim in rule for rule in rules), rules
     return True
 
 

@@ -49,6 +49,8 @@ pub enum DryRun {
     Blackholed,
     /// Too many targets at once: the mass-alarm breaker is open, and this could do mass harm (decision 31).
     Breaker,
+    /// It rests on a sampling rate that its exporter contradicts, and wants a person's word while it does (decision 29).
+    Doubted,
     /// `max_new_rules_per_second` is reached: it follows at once.
     Paced,
     /// A safety rail of the present configuration forbids it.
@@ -59,7 +61,7 @@ impl DryRun {
     /// Whether a person's yes ([`super::Policy::approve`]) is what it waits for.
     #[must_use]
     pub const fn awaits_approval(self) -> bool {
-        matches!(self, Self::AwaitingApproval | Self::LooksOrdinary | Self::BelowBlackholeLevel)
+        matches!(self, Self::AwaitingApproval | Self::LooksOrdinary | Self::BelowBlackholeLevel | Self::Doubted)
     }
 
     /// What an operator does to announce it.
@@ -86,6 +88,9 @@ impl DryRun {
             Self::Blackholed => "the host is blackholed by hand: delete the blackhole to resume its rules",
             Self::Breaker => {
                 "mass alarm: blackholes, diversions and wide rules wait; check exporters and sampling rates"
+            }
+            Self::Doubted => {
+                "waiting for approval: it rests on a sampling rate that the exporter contradicts, see show exporters; approve or delete it"
             }
             Self::Paced => "max_new_rules_per_second is reached: it follows",
             Self::Rail => "the present configuration forbids it: see networks_list and protected_networks",

@@ -217,8 +217,10 @@ const fn direction(class: Class) -> Direction {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{at, attack, config, config_of, order, prefix, proposal, rule, wanted, words};
-    use super::super::{DryRun, Order};
+    use std::collections::BTreeSet;
+
+    use super::super::fixture::{at, attack, attacks, config, config_of, order, prefix, proposal, rule, wanted, words};
+    use super::super::{DryRun, Held, Order};
     use super::*;
     use crate::config::{Classes, Config, GroupPolicy, Mode, Peer};
     use crate::flowspec::json;
@@ -328,6 +330,27 @@ mod tests {
         assert_eq!(words(&policy.approve(at(9), &route).expect("waits")), [format!("changed {NTP} None")]);
         assert_eq!(wanted(&policy), [NTP]);
         assert!(policy.approve(at(9), &Route::FlowSpec(rule(HOST, 53).pattern)).is_err());
+    }
+
+    #[test]
+    fn what_rests_on_a_doubted_rate_waits_for_approval_while_the_doubt_lasts() {
+        let mut policy = Policy::new(config());
+        let (doubted, certain) = (attack(HOST, at(0)), attack("203.0.113.10", at(0)));
+        let other = "flow destination 203.0.113.10/32 protocol udp source-port 123";
+        [&doubted, &certain].iter().for_each(|attack| assert!(policy.alarm(at(0), attack).is_empty()));
+        policy.doubt([doubted.target].into());
+        policy.propose(at(0), doubted.target, &[proposal(HOST, 123), proposal(HOST, 53)]);
+        policy.propose(at(0), certain.target, &[proposal("203.0.113.10", 123)]);
+        assert_eq!(wanted(&policy), [other], "nobody else's attack waits");
+        assert!(policy.of(doubted.target).iter().all(|m| m.dry_run == Some(DryRun::Doubted)));
+        policy.approve(at(1), &Route::FlowSpec(rule(HOST, 123).pattern)).expect("waits");
+        assert_eq!(wanted(&policy).len(), 2);
+        // The doubt ends; one that comes later takes nothing back.
+        for doubts in [BTreeSet::new(), [doubted.target].into()] {
+            policy.doubt(doubts);
+            policy.step(at(2), &attacks(&[&doubted, &certain]), &Held::new());
+            assert_eq!(policy.of(doubted.target).iter().filter(|m| m.dry_run.is_none()).count(), 2);
+        }
     }
 
     #[test]

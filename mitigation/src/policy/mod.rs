@@ -81,6 +81,8 @@ pub struct Policy {
     cases: BTreeMap<Target, Case>,
     manual: BTreeMap<Route, Mitigation>,
     breaker: Breaker,
+    /// See [`Policy::doubt`].
+    doubted: BTreeSet<Target>,
     pace: Pace,
     halted: Option<Order>,
     silent: bool,
@@ -96,6 +98,7 @@ impl Policy {
             cases: BTreeMap::new(),
             manual: BTreeMap::new(),
             breaker: Breaker::default(),
+            doubted: BTreeSet::new(),
             pace: Pace::default(),
             halted: None,
             silent: false,
@@ -144,9 +147,10 @@ impl Policy {
         self.breaker.is_open()
     }
 
-    /// The telemetry of an exporter is not to be believed: automatic announcing stops for a minute (decision 5).
-    pub fn suspect_exporter(&mut self, now: Time) -> Vec<Decision> {
-        if self.breaker.open(now) { vec![Decision::BreakerOpened { targets: 0 }] } else { Vec::new() }
+    /// What is done about these targets rests on sampling rates that their exporters contradict: what has not been announced yet
+    /// waits for approval until they are no longer among them (decision 29).
+    pub fn doubt(&mut self, targets: BTreeSet<Target>) {
+        self.doubted = targets;
     }
 
     /// Without telemetry nothing ends (decision 7).
@@ -411,6 +415,8 @@ impl Policy {
             Some(waiting)
         } else if m.announced || m.approved {
             None
+        } else if self.doubted.contains(&m.target) {
+            Some(DryRun::Doubted)
         } else if m.gate.is_some() {
             m.gate
         } else {

@@ -190,7 +190,7 @@ fn carry_out(pipeline: &mut Pipeline, now: Time, caller: &Caller, order: pipelin
         | pipeline::Request::Resume(_)
         | pipeline::Request::Held(_)
         | pipeline::Request::AssumeHeld
-        | pipeline::Request::SuspectExporter => (None, None),
+        | pipeline::Request::DoubtRates(_) => (None, None),
     };
     let done = pipeline.request(now, order).map_err(|e| e.to_string())?;
     if let Some(route) = removed {
