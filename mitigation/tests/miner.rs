@@ -322,3 +322,37 @@ fn several_victims_of_an_alarmed_prefix_take_one_rule() {
     let hit = attack.iter().filter(|s| rule.matches(s) == Match::Yes).count();
     assert!(hit * 100 >= attack.len() * 99, "{rule} covers {hit}");
 }
+
+/// More of the ordinary for one host of an alarmed prefix: only its address stands out, and dropping all it gets is a blackhole,
+/// which the ladder decides about.
+#[test]
+fn a_destination_alone_is_no_rule() {
+    let alarmed: detector::Prefix = "203.0.113.0/24".parse().expect("literal");
+    let web = ORDINARY.iter().find(|k| k.0 == "web").expect("known").1;
+    let mut random = Random::new(12);
+    let mut to = |count: usize, host: Option<u128>| {
+        let mut samples = mix(IpVersion::V4, &mut random, count, 0, web, web);
+        for (at, sample) in samples.iter_mut().enumerate() {
+            sample.destination = alarmed.bits() | host.unwrap_or(1 + at as u128 % 254) << 96;
+        }
+        samples
+    };
+    let (baseline, sample) = (to(2000, None), [to(480, Some(77)), to(20, None)].concat());
+    let target = detector::Target { prefix: alarmed, direction: Direction::Incoming };
+    let outcome = mine(&Request {
+        target,
+        sample: &sample,
+        by_bytes: false,
+        enough: 0.95,
+        baseline: Some(&Baseline::new(target, baseline)),
+        sample_pps: Some(210_000.0),
+        baseline_pps: Some(10_000.0),
+        capacity_pps: Some(40_000.0),
+        max_rules: 10,
+        capabilities: Capabilities::default(),
+        excluded: Vec::new(),
+    });
+    let bare: Vec<String> =
+        outcome.rules.iter().filter(|r| r.pattern.conditions().len() == 1).map(|r| r.pattern.to_string()).collect();
+    assert!(bare.is_empty(), "{bare:?}");
+}

@@ -250,7 +250,7 @@ impl Judge<'_> {
                 let rows = everywhere.and(&live);
                 let shares = columns.shares(&rows);
                 let is_worth = rates.covered(shares.attack, shares.ordinary) >= MARGINAL;
-                let is_rule = !tests.is_bare(request.target);
+                let is_rule = !tests.is_bare();
                 (is_rule && is_worth && self.is_significant(&live, &rows, &tests)).then_some((tests, everywhere, rows))
             };
             let states = search.best(&live);

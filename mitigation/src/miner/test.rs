@@ -422,13 +422,9 @@ impl Tests {
         self
     }
 
-    /// Whether these tests name nothing but a destination: for more than a host that is a blackhole of a network, not a rule.
-    pub(super) fn is_bare(&self, target: Target) -> bool {
-        let is_host = match self.get(Field::Destination) {
-            Some(Test::Destination(prefix)) => prefix.is_host(),
-            _ => target.prefix.is_host(),
-        };
-        !is_host && self.without(Field::Destination).len() == 0
+    /// Whether these tests name nothing but a destination: that is a blackhole, which the ladder decides about, and no rule.
+    pub(super) fn is_bare(&self) -> bool {
+        self.without(Field::Destination).len() == 0
     }
 
     /// Length in units that make shorter rules win ties; two ranges multiply in the router.
