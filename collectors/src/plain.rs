@@ -181,9 +181,10 @@ impl Plain {
         out: &mut Vec<Sample>,
     ) {
         let read = |place: Place| number(octets, place);
-        let or_post = |units: u64, post: Place| if units == 0 { read(post) } else { units };
-        let packets = or_post(read(self.packets), self.post_packets);
-        let bytes = or_post(read(self.bytes), self.post_bytes);
+        let (mut packets, mut bytes) = (read(self.packets), read(self.bytes));
+        if packets == 0 || bytes == 0 {
+            (packets, bytes) = self.or_post(octets, packets, bytes);
+        }
         tally.add(packets, bytes);
         if packets | bytes == 0 {
             return;
@@ -210,12 +211,9 @@ impl Plain {
             IpVersion::V4 => (u128::from(read(self.source)) << 96, u128::from(read(self.destination)) << 96),
             IpVersion::V6 => (self.source.address(octets), self.destination.address(octets)),
         };
-        let (first, last) = (read(self.first), read(self.last));
-        let span = match self.clock {
-            Clock::None => Span::default(),
-            Clock::Uptime => Span::of_uptime(first, last, context.exported),
-            Clock::Millis => Span::of_unix(first, last, context.exported),
-        };
+        let span = self.span(octets, context);
+        let (duration_ms, age_ms) = (context.duration_ms(span), span.age_ms);
+        let is_followed = context.follows(span);
         out.push(Sample::empty(context.now, self.version, Origin::FlowRecord));
         let Some(sample) = out.last_mut() else { return };
         *sample = Sample {
@@ -225,8 +223,8 @@ impl Plain {
             packets: scaled(packets, rate),
             bytes: scaled(bytes, rate),
             sampling_rate: rate,
-            duration_ms: context.duration_ms(span),
-            age_ms: span.age_ms,
+            duration_ms,
+            age_ms,
             flow_label: read(self.flow_label) as u32 & 0xf_ffff,
             exporter: context.exporter.index,
             input_interface: read(self.input_interface) as u16,
@@ -246,7 +244,32 @@ impl Plain {
             router: context.exporter.settings.router,
             inside: context.exporter.settings.is_inside,
         };
-        context.settle(sample, span);
+        if is_followed {
+            self.follow(octets, context, sample);
+        }
+    }
+
+    /// Outgoing counters in place of those that are 0.
+    #[cold]
+    fn or_post(&self, octets: &[u8], packets: u64, bytes: u64) -> (u64, u64) {
+        let or_post = |units: u64, post: Place| if units == 0 { number(octets, post) } else { units };
+        (or_post(packets, self.post_packets), or_post(bytes, self.post_bytes))
+    }
+
+    #[inline]
+    fn span(&self, octets: &[u8], context: &Context<'_>) -> Span {
+        let (first, last) = (number(octets, self.first), number(octets, self.last));
+        match self.clock {
+            Clock::None => Span::default(),
+            Clock::Uptime => Span::of_uptime(first, last, context.exported),
+            Clock::Millis => Span::of_unix(first, last, context.exported),
+        }
+    }
+
+    /// Reads the span anew: kept for every record, it would cost those that do not need it.
+    #[inline(never)]
+    fn follow(&self, octets: &[u8], context: &Context<'_>, sample: &mut Sample) {
+        context.settle(sample, self.span(octets, context));
     }
 }
 

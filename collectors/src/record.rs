@@ -73,12 +73,15 @@ impl<'a> Context<'a> {
         span.duration_ms.min(self.longest_ms)
     }
 
-    /// Corrects that by what is known of the flow, and learns from it.
+    /// Whether a flow is worth following ([`Self::settle`]).
     #[inline]
+    pub(crate) const fn follows(&self, span: Span) -> bool {
+        span.duration_ms >= self.followed_ms
+    }
+
+    /// Corrects the duration of a record's sample by what is known of its flow, and learns from it.
     pub(crate) fn settle(&self, sample: &mut Sample, span: Span) {
-        if span.duration_ms >= self.followed_ms
-            && let Some(reports) = self.reports
-        {
+        if let Some(reports) = self.reports {
             reports.settle(self.now, sample, span);
         }
     }
@@ -251,7 +254,9 @@ fn emit(
         router: exporter.settings.router,
         inside: exporter.settings.is_inside,
     };
-    context.settle(sample, span);
+    if context.follows(span) {
+        context.settle(sample, span);
+    }
     let mut reverse = if back == (0, 0) { None } else { Some(reverse(sample, record, header.known, back)) };
     let mut is_empty = packets == 0 && bytes == 0;
     if are_totals(record.fields())

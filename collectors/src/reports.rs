@@ -79,7 +79,6 @@ impl Reports {
     }
 
     /// Sets the duration of a record's sample to the span that its counters cover; `span` is that of its flow. Learns from it.
-    #[inline(never)]
     pub(crate) fn settle(&self, now: Time, sample: &mut Sample, span: Span) {
         if sample.packets >= LARGE_PACKETS && sample.observed_packets() >= SEEN_PACKETS {
             sample.duration_ms = self.span_ms(now, sample, span);
