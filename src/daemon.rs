@@ -197,7 +197,7 @@ impl Desk {
 
     /// The file was edited and a signal says so.
     async fn reload(&self) {
-        let caller = Caller { user: "SIGHUP".to_owned(), uid: 0, may_write: true, ..Caller::default() };
+        let caller = Caller { user: "SIGHUP".to_owned(), uid: 0, may_write: true, is_admin: true, ..Caller::default() };
         let request = control::Request::Reload;
         let outcome = self.configuration.lock().await.handle(clock::now(), &caller, &request).await;
         match &outcome {

@@ -169,8 +169,8 @@ fn a_token_with_prefixes_sees_and_does_nothing_elsewhere() {
     for (path, body) in [
         ("/api/v1/blackholes", json!({ "address": "203.0.113.99" })),
         ("/api/v1/blackholes", json!({ "address": "203.0.113.0/24" })),
-        ("/api/v1/rules", json!({ "rule": { "source_prefix": "203.0.113.9/32" } })),
-        ("/api/v1/rules", json!({ "rule": { "destination_prefix": "203.0.113.99/32" } })),
+        ("/api/v1/rules", json!({ "rule": { "source_prefix": "203.0.113.9/32", "action_type": "discard" } })),
+        ("/api/v1/rules", json!({ "rule": { "destination_prefix": "203.0.113.99/32", "action_type": "discard" } })),
         ("/api/v1/announcing", json!({ "enabled": false })),
         ("/api/v1/remote_blackholes", json!({ "address": "198.51.100.7" })),
         (&format!("/api/v1/blackholes/{id}/extend"), json!({ "expires_seconds": 5 })),
@@ -228,6 +228,78 @@ fn a_token_with_prefixes_ends_nothing_of_others_by_fastnetmons_paths_or_in_a_rea
     assert_eq!(daemon.words(&["show", "flowspec"]).as_array().map(Vec::len), Some(1));
     assert_eq!(ask("PUT", "/blackhole/203.0.113.2"), 200);
     assert_eq!(ask("DELETE", "/blackhole/203.0.113.2/reason/203.0.113.99"), 200, "its own, whatever the reason says");
+}
+
+#[test]
+fn no_secret_is_shown_logged_or_audited_however_it_is_spelt() {
+    let main = format!(
+        "{NETWORKS}influxdb_password = \"hunter-1\"\nweb_callback_url = \"https://example.net/hunter-2\"\n\
+         email_notifications_password = \"\"\"\nhunter-3\"\"\"\n"
+    );
+    let more = "[notify.noc]\ntype = \"slack\"\nurl = '''\nhttps://hooks.example.net/hunter-4'''\nactive = false\n\
+                [bgp]\nr1.\"md5_auth_password\" = '''hunter-5'''\nr1.local_asn = 65001\nr1.remote_asn = 65002\n\
+                r1.local_address = \"127.0.0.1\"\nr1.remote_address = \"127.0.0.2\"\nr1.active = false\n";
+    let daemon = start(&main, more);
+    let admin = daemon.token("admin scopes admin");
+    let edit = |words: &[&str]| {
+        let body = json!({ "verb": "set", "words": words });
+        daemon.with(&admin, "POST", "/api/v1/config/edit", Some(&body)).status
+    };
+    // Right and wrong edits: a misspelt key, a forgotten name, and values that are refused.
+    assert_eq!(edit(&["main", "influxdb_password", "hunter-6"]), 200);
+    assert_eq!(edit(&["notify", "noc", "url", "https://hooks.example.net/hunter-7"]), 200);
+    assert_eq!(edit(&["main", "influxdb_pasword", "hunter-8"]), 409);
+    assert_eq!(edit(&["bgp", "md5_auth_password", "hunter-9"]), 409);
+    assert_eq!(edit(&["notify", "noc", "url", "hunter-10 hunter-11"]), 409);
+    let with = |path: &str| daemon.with(&admin, "GET", path, None).body;
+    let mut seen = vec![with("/api/v1/config/candidate"), with("/api/v1/config/compare")];
+    assert!(seen[1].contains("influxdb_password"), "that it changes is shown: {}", seen[1]);
+    assert_eq!(daemon.with(&admin, "POST", "/api/v1/config/commit", Some(&json!({}))).status, 200);
+    seen.extend(
+        ["/api/v1/config/running", "/api/v1/config/history", "/api/v1/audit"].map(|path| daemon.get(path).body),
+    );
+    assert!(seen[2].contains("203.0.113.0/24") && seen[2].contains("https://hooks.example.net/***"), "{}", seen[2]);
+    for words in ["running", "main", "notify noc", "bgp r1", "history 1", "audit"] {
+        let words: Vec<&str> = ["show"].into_iter().chain(words.split(' ')).collect();
+        seen.push(daemon.words(&words).to_string());
+    }
+    seen.push(daemon.process.log());
+    seen.push(std::fs::read_to_string(daemon.folder.join("state/audit.log")).expect("the audit log"));
+    for text in seen {
+        assert!(!text.contains("hunter-"), "{text}");
+    }
+    let file = std::fs::read_to_string(daemon.folder.join("config.toml")).expect("the file");
+    assert!(["hunter-3", "hunter-5", "hunter-6", "hunter-7"].iter().all(|s| file.contains(s)), "the file keeps them");
+}
+
+#[test]
+fn whoever_edits_thresholds_cannot_run_a_program_not_even_out_of_the_history() {
+    let daemon = start(NETWORKS, "");
+    let (admin, editor) = (daemon.token("admin scopes admin"), daemon.token("editor scopes config,operate"));
+    let post = |token: &str, path: &str, body: Value| {
+        daemon.with(token, "POST", &format!("/api/v1/config/{path}"), Some(&body)).status
+    };
+    let set = |words: &[&str]| json!({ "verb": "set", "words": words });
+    for words in [
+        &["main", "notify_script_path", "/bin/true"][..],
+        &["main", "notify_script_enabled", "enable"],
+        &["main", "web_callback_url", "http://192.0.2.1/"],
+        &["notify", "noc", "type", "syslog"],
+        &["api", "plain_beyond_loopback", "true"],
+        &["main", "ban2bgp_listen", "127.0.0.1:9"],
+    ] {
+        assert_eq!(post(&editor, "edit", set(words)), 403, "{words:?}");
+    }
+    for path in ["/bin/true", "/bin/false"] {
+        assert_eq!(post(&admin, "edit", set(&["main", "notify_script_path", path])), 200);
+        assert_eq!(post(&admin, "commit", json!({})), 200);
+    }
+    assert_eq!(post(&editor, "rollback", json!({ "back": 1 })), 200);
+    assert_eq!(post(&editor, "commit", json!({})), 403, "what an admin took back stays taken back");
+    assert_eq!(post(&editor, "rollback", json!({ "back": 0 })), 200);
+    assert_eq!(post(&editor, "edit", set(&["main", "ban_time", "900"])), 200);
+    assert_eq!(post(&editor, "commit", json!({})), 200);
+    assert!(daemon.words(&["show", "main", "notify_script_path"]).to_string().contains("/bin/false"));
 }
 
 #[test]

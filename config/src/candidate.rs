@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use toml_edit::{DocumentMut, Item, Table};
 
-use crate::words::{Change, is_secret};
+use crate::secrets;
+use crate::words::Change;
 
 /// Edits of one operator, not yet in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +76,10 @@ impl Candidate {
         if self.changes.len() >= MAX_CHANGES {
             return Err(format!("a candidate has at most {MAX_CHANGES} edits: commit, or rollback 0"));
         }
-        let mut document: DocumentMut = self.text.parse().map_err(|e| format!("the configuration is not TOML: {e}"))?;
+        let mut document: DocumentMut = self
+            .text
+            .parse()
+            .map_err(|e: toml_edit::TomlError| format!("the configuration is not TOML: {}", e.message()))?;
         let changed = change.apply(&mut document)?;
         if changed {
             self.text = document.to_string();
@@ -118,19 +122,18 @@ fn touches(a: &str, b: &str) -> bool {
     a == b || inside(a, b) || inside(b, a)
 }
 
-/// Every key that two texts do not share, by name. Texts that are not TOML have no keys.
+/// Every key that two texts do not share, by name, secrets hidden. Texts that are not TOML have no keys.
 #[must_use]
 pub fn differences(old: &str, new: &str) -> Vec<Difference> {
+    let (shown_old, shown_new) = (flatten(&secrets::hide(old)), flatten(&secrets::hide(new)));
     let (old, new) = (flatten(old), flatten(new));
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
     keys.sort();
     keys.dedup();
     let differs = |key: &&String| old.get(*key) != new.get(*key);
-    let hide =
-        |key: &str, value: Option<&String>| value.map(|v| if is_secret(key) { "***".to_owned() } else { v.clone() });
     keys.into_iter()
         .filter(differs)
-        .map(|key| Difference { key: key.clone(), old: hide(key, old.get(key)), new: hide(key, new.get(key)) })
+        .map(|key| Difference { key: key.clone(), old: shown_old.get(key).cloned(), new: shown_new.get(key).cloned() })
         .collect()
 }
 
@@ -177,26 +180,12 @@ fn plain(value: &toml_edit::Value) -> String {
 /// A diff of two texts with three lines around each change; empty if they are equal. Secrets are hidden.
 #[must_use]
 pub fn compare(old: &str, new: &str) -> String {
-    let (old, new) = (hide_secrets(old), hide_secrets(new));
+    let (old, new) = (secrets::hide(old), secrets::hide(new));
     similar::TextDiff::from_lines(&old, &new)
         .unified_diff()
         .context_radius(3)
         .header("running", "candidate")
         .to_string()
-}
-
-/// A text without the values of its secrets.
-#[must_use]
-pub fn hide_secrets(text: &str) -> String {
-    let line = |line: &str| match line.split_once('=') {
-        Some((key, _)) if is_secret(key) => format!("{key}= \"***\""),
-        _ => line.to_owned(),
-    };
-    let mut hidden: String = text.lines().map(|l| line(l) + "\n").collect();
-    if !text.ends_with('\n') {
-        hidden.pop();
-    }
-    hidden
 }
 
 #[cfg(test)]

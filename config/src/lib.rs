@@ -14,6 +14,7 @@ pub mod export;
 pub mod import;
 pub mod notify;
 pub mod schema;
+pub mod secrets;
 pub mod words;
 
 use std::path::PathBuf;

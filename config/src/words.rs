@@ -15,6 +15,7 @@ use toml_edit::{Array, DocumentMut, Item, Table};
 use crate::check::unknown_key;
 use crate::draft::Draft;
 use crate::schema::{Key, Section, Value, keys};
+use crate::secrets::is_secret;
 
 /// Values of a list at most.
 pub const MAX_LIST: usize = 100_000;
@@ -63,12 +64,6 @@ impl fmt::Display for Change {
         }
         Ok(())
     }
-}
-
-/// Whether a key's value is not for logs.
-#[must_use]
-pub fn is_secret(key: &str) -> bool {
-    ["password", "token", "secret"].iter().any(|word| key.contains(word))
 }
 
 /// The section that a category of the command line means, if it is one of the file's.

@@ -100,7 +100,11 @@ impl Access {
 
     fn of(token: Token) -> Self {
         Self {
-            caller: Caller { prefixes: token.prefixes.clone(), ..caller(&format!("token {}", token.name)) },
+            caller: Caller {
+                prefixes: token.prefixes.clone(),
+                is_admin: Scope::Admin.is_in(&token.scopes),
+                ..caller(&format!("token {}", token.name))
+            },
             scopes: token.scopes.clone(),
             token: Some(token),
             by_cookie: false,

@@ -142,7 +142,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             continue;
         }
         // Passwords are not for a file.
-        if !config::words::is_secret(line) {
+        if !config::secrets::is_in(line) {
             let _ = editor.add_history_entry(line);
         }
         if matches!(line, "exit" | "quit") {

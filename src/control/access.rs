@@ -25,7 +25,7 @@ pub enum Scope {
     Operate,
     /// Approve what waits for it.
     Approve,
-    /// Edit and commit the configuration.
+    /// Edit and commit the configuration, but for what runs programs, leaves the host or lets others in.
     Config,
     /// Everything, tokens included.
     Admin,
@@ -65,6 +65,11 @@ pub fn needed(request: &Request) -> Scope {
         Request::Set { category, .. } | Request::Delete { category, .. } if category == "token" => Scope::Admin,
         Request::Set { category, .. } if category == "approve" => Scope::Approve,
         Request::Set { .. } | Request::Delete { .. } if act::find(request).is_some() => Scope::Operate,
+        Request::Set { category, arguments } | Request::Delete { category, arguments }
+            if reaches_out(category, arguments) =>
+        {
+            Scope::Admin
+        }
         Request::Set { .. }
         | Request::Delete { .. }
         | Request::Commit { .. }
@@ -74,6 +79,14 @@ pub fn needed(request: &Request) -> Scope {
         // The file may hold anything.
         Request::Reload => Scope::Admin,
     }
+}
+
+/// Whether an edit is of a key that runs programs, leaves the host or lets others in. [`super::configuration`] asks the same of
+/// what a commit changes, since a candidate may come from the history.
+fn reaches_out(category: &str, arguments: &[String]) -> bool {
+    let Some(section) = config::words::section(category) else { return false };
+    let key = arguments.get(usize::from(section.is_named())).map_or("", String::as_str);
+    config::secrets::reaches_out(section, key)
 }
 
 /// What an order acts on.
@@ -149,6 +162,11 @@ mod tests {
             ("set token x", Scope::Admin),
             ("delete token x", Scope::Admin),
             ("set main ban_time 5", Scope::Config),
+            ("set main notify_script_path /tmp/x", Scope::Admin),
+            ("set main web_callback_url https://example.net/", Scope::Admin),
+            ("delete notify noc", Scope::Admin),
+            ("set api listen 0.0.0.0:80", Scope::Admin),
+            ("set hostgroup global threshold_pps 5", Scope::Config),
             ("commit", Scope::Config),
             ("commit check", Scope::Config),
             ("reload", Scope::Admin),

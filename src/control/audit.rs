@@ -56,10 +56,14 @@ impl Audit {
             action: request.words(),
             reason: caller.reason.clone(),
             done: outcome.is_ok(),
-            result: match outcome {
-                Ok(answer) => answer.text.clone(),
-                Err(failure) => failure.text.clone(),
-            },
+            result: request.secrets().iter().filter(|word| word.len() > 3).fold(
+                match outcome {
+                    Ok(answer) => answer.text.clone(),
+                    Err(failure) => failure.text.clone(),
+                },
+                // An error may quote what was typed.
+                |text, word| text.replace(word.as_str(), config::secrets::HIDDEN),
+            ),
         };
         tracing::info!(user = record.user, done = record.done, "{}", record.action);
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);

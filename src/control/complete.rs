@@ -68,7 +68,7 @@ fn mitigated(status: &Status, kind: &str) -> Vec<(String, String)> {
 
 /// Names, then keys, then values.
 fn of_section(running: &str, section: Section, rest: &[&str], is_delete: bool) -> Vec<(String, String)> {
-    let values = config::candidate::flatten(&config::candidate::hide_secrets(running));
+    let values = config::candidate::flatten(&config::secrets::hide(running));
     let (path, rest) = match (section.is_named(), rest) {
         (true, []) => {
             return settings::names(&values, section).into_iter().map(|n| (n, String::new())).collect();

@@ -182,16 +182,27 @@ impl Configuration {
         let edited = self.candidates.get(&caller.user).map_or(self.running.as_str(), |(_, c)| c.text());
         match category {
             "running" => {
-                Ok(Answer::new(config::candidate::hide_secrets(&self.running), &self.text_json(&self.running)))
+                let shown = config::secrets::hide(&self.running);
+                let json = self.text_json(&shown);
+                Ok(Answer::new(shown, &json))
             }
             "candidate" => {
-                let mut json = self.text_json(edited);
+                let shown = config::secrets::hide(edited);
+                let mut json = self.text_json(&shown);
                 json["candidate_edits"] = json!(edits);
-                Ok(Answer::new(config::candidate::hide_secrets(edited), &json))
+                Ok(Answer::new(shown, &json))
             }
             "compare" => {
-                let text = if has_edits { compare(&self.running, edited) } else { "no edits".to_owned() };
                 let differences = differences(&self.running, edited);
+                let text = match compare(&self.running, edited) {
+                    _ if !has_edits => "no edits".to_owned(),
+                    // A secret that became another one.
+                    text if text.is_empty() => {
+                        let keys: Vec<&str> = differences.iter().map(|d| d.key.as_str()).collect();
+                        format!("changed, but not shown: {}", keys.join(", "))
+                    }
+                    text => text,
+                };
                 Ok(Answer::new(text, &json!({ "differences": differences, "candidate_edits": edits })))
             }
             "history" => self.show_history(now, arguments),
@@ -199,8 +210,9 @@ impl Configuration {
         }
     }
 
-    fn text_json(&self, text: &str) -> Value {
-        json!({ "revision": self.revision, "text": text, "values": config::candidate::flatten(&config::candidate::hide_secrets(text)) })
+    /// Of a text whose secrets are hidden.
+    fn text_json(&self, shown: &str) -> Value {
+        json!({ "revision": self.revision, "text": shown, "values": config::candidate::flatten(shown) })
     }
 
     fn show_history(&self, now: Time, arguments: &[String]) -> Outcome {
@@ -287,6 +299,10 @@ impl Configuration {
         let config = self.checked(&text)?;
         self.check_file()?;
         let what = differences(&self.running, &text);
+        let beyond = what.iter().find(|d| config::secrets::path_reaches_out(&d.key));
+        if let (false, Some(difference)) = (caller.is_admin, beyond) {
+            return Err(Failure::forbidden(format!("{}: this takes scope admin", difference.key)));
+        }
         let previous = std::mem::replace(&mut self.running, text.clone());
         let applied = self.plant.apply(config, |_| {
             // Everything that could fail was opened: now the file, then the change.

@@ -128,17 +128,20 @@ impl Request {
         }
     }
 
+    /// What of an edit is not for eyes and logs.
+    #[must_use]
+    pub fn secrets(&self) -> &[String] {
+        self.edit().map_or(&[], |(_, category, words)| words.get(seen(category, words)..).unwrap_or_default())
+    }
+
     /// As words, without secrets.
     #[must_use]
     pub fn words(&self) -> String {
         let join = |verb: &str, category: &str, arguments: &[String]| {
-            let mut words = vec![verb.to_owned(), category.to_owned()];
-            let mut hide = false;
-            for argument in arguments {
-                words.push(if hide { "***".to_owned() } else { argument.clone() });
-                hide |= config::words::is_secret(argument);
-            }
-            words.join(" ")
+            let seen = seen(category, arguments);
+            let shown = arguments.iter().enumerate();
+            let shown = shown.map(|(i, word)| if i < seen { word.as_str() } else { config::secrets::HIDDEN });
+            [verb, category].into_iter().chain(shown).collect::<Vec<_>>().join(" ")
         };
         match self {
             Self::Show { category, arguments } => join("show", category, arguments),
@@ -158,6 +161,18 @@ impl Request {
             Self::Complete { .. } => "complete".to_owned(),
         }
     }
+}
+
+/// How many words behind a category are for eyes and logs.
+fn seen(category: &str, arguments: &[String]) -> usize {
+    if let Some(section) = config::words::section(category) {
+        return config::secrets::seen(section, arguments);
+    }
+    if act::ACTIONS.iter().any(|action| action.category == category) || category == "token" {
+        return arguments.len();
+    }
+    // No category, so anything.
+    arguments.iter().position(|word| config::secrets::is_secret(word)).map_or(arguments.len(), |at| at + 1)
 }
 
 /// A request as it stands on a line.
@@ -189,6 +204,8 @@ pub struct Caller {
     pub seen: Option<u64>,
     /// Prefixes that he may see and act on; empty for all.
     pub prefixes: Vec<Prefix>,
+    /// Whether he may change what runs programs, leaves the host or lets others in ([`config::secrets::reaches_out`]).
+    pub is_admin: bool,
 }
 
 impl Caller {

@@ -135,7 +135,7 @@ fn caller(credentials: &UCred) -> Caller {
         Some(login) => name(login, User::from_uid(login).ok().flatten()),
         None => name(uid, account),
     };
-    Caller { user, uid: uid.as_raw(), may_write, ..Caller::default() }
+    Caller { user, uid: uid.as_raw(), may_write, is_admin: may_write, ..Caller::default() }
 }
 
 /// Whether a user is in [`GROUP`].

@@ -10,7 +10,7 @@ use super::{Answer, Outcome, table};
 /// Shows a section of the running configuration: its names, one name's keys, or one key.
 pub(super) fn show(text: &str, category: &str, arguments: &[String]) -> Outcome {
     let section = config::words::section(category).ok_or_else(|| format!("there is no {category:?} to show"))?;
-    let values = config::candidate::flatten(&config::candidate::hide_secrets(text));
+    let values = config::candidate::flatten(&config::secrets::hide(text));
     let mut arguments = arguments.iter().map(String::as_str);
     let mut path = category.to_owned();
     if section.is_named() {

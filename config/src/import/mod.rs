@@ -94,7 +94,7 @@ pub(crate) struct Builder {
 impl Builder {
     /// Reports what became of an option.
     pub(crate) fn report(&mut self, option: &Option, fate: Fate, note: impl Into<String>) {
-        let hidden = crate::words::is_secret(&option.key);
+        let hidden = crate::secrets::is_secret(&option.key);
         let value = if hidden && !option.value().is_empty() { "***".to_owned() } else { option.value() };
         let (source, key, note) = (option.source.clone(), option.key.clone(), note.into());
         self.report.push(Line { source, key, value, fate, note });
