@@ -39,7 +39,8 @@ pub const MAX_SESSIONS: usize = 256;
 pub const FAILURES: u32 = 10;
 /// Failures are forgotten after this.
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// Addresses whose failures are remembered; when they are full, everybody who fails has to wait.
+/// Addresses whose failures are remembered; when they are full, every other one that fails has to wait. Whoever has a right token is
+/// let in from an address that has not failed too often, full or not.
 const MAX_ADDRESSES: usize = 4096;
 
 /// A caller and what he may do.
@@ -160,15 +161,19 @@ impl Guard {
     pub(super) fn is_blocked(&self, now: Time, address: IpAddr) -> bool {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = |(since, count): &(Time, u32)| now.since(*since) < WINDOW && *count >= FAILURES;
-        failures.get(&address.to_canonical()).map_or(failures.len() >= MAX_ADDRESSES, recent)
+        failures.get(&address.to_canonical()).is_some_and(recent)
     }
 
-    pub(super) fn failed(&self, now: Time, address: IpAddr) {
+    /// Notes a failure; whether this address has to wait: it failed too often, or there is no room to count.
+    pub(super) fn failed(&self, now: Time, address: IpAddr) -> bool {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.retain(|_, (since, _)| now.since(*since) < WINDOW);
-        if failures.len() < MAX_ADDRESSES || failures.contains_key(&address.to_canonical()) {
-            failures.entry(address.to_canonical()).or_insert((now, 0)).1 += 1;
+        if failures.len() >= MAX_ADDRESSES && !failures.contains_key(&address.to_canonical()) {
+            return true;
         }
+        let (_, count) = failures.entry(address.to_canonical()).or_insert((now, 0));
+        *count += 1;
+        *count > FAILURES
     }
 }
 
@@ -238,9 +243,7 @@ pub(super) fn identify(site: &Site, parts: &Parts) -> Result<Access, Refusal> {
         if let Some(token) = site.tokens().find(now, &secret) {
             return Ok(Access::of(token));
         }
-        let blocked = site.guard().is_blocked(now, peer.ip());
-        site.guard().failed(now, peer.ip());
-        return Err(if blocked { too_often() } else { unknown() });
+        return Err(if site.guard().failed(now, peer.ip()) { too_often() } else { unknown() });
     }
     let session = cookie(&parts.headers).and_then(|secret| site.guard().session(now, secret));
     if let Some(token) = session.filter(|token| site.tokens().holds(now, token)) {
@@ -325,7 +328,9 @@ mod tests {
             guard.failed(at(1), IpAddr::from(n.to_be_bytes()));
         }
         assert!(guard.failures.lock().expect("a lock").len() <= MAX_ADDRESSES);
-        assert!(guard.is_blocked(at(2), "203.0.113.77".parse().expect("an address")), "full: nobody guesses");
+        let other = "203.0.113.77".parse().expect("an address");
+        assert!(guard.failed(at(2), other), "full: nobody guesses");
+        assert!(!guard.is_blocked(at(2), other), "and nobody is shut out who has not failed");
     }
 
     #[test]

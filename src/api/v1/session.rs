@@ -63,9 +63,9 @@ pub(super) async fn login(
         return Err(auth::too_often());
     }
     let Some(token) = site.tokens().find(now, &login.token) else {
-        site.guard().failed(now, peer.ip());
+        let waits = site.guard().failed(now, peer.ip());
         tracing::warn!(%peer, "a login with a wrong token");
-        return Err(auth::unknown());
+        return Err(if waits { auth::too_often() } else { auth::unknown() });
     };
     tracing::info!(%peer, token = token.name, "logged in");
     let done = Done { text: format!("logged in as token {}", token.name), value: Value::Bool(true) };
