@@ -72,11 +72,26 @@ fn commit(words: &[String]) -> Result<Request, String> {
                     Some(minutes.ok_or("confirmed within how many minutes? commit confirmed 5; 1 to 1440")?);
             }
             "comment" => {
-                let rest: Vec<&str> = words.by_ref().map(String::as_str).collect();
-                if rest.is_empty() {
+                // An option is an option behind the comment too; a text in quotation marks is one word and none.
+                let mut text: Vec<&str> = Vec::new();
+                while let Some(next) = words.as_slice().first() {
+                    let behind = words.as_slice().get(1);
+                    let is_number = |w: &String| w.starts_with(|c: char| c.is_ascii_digit());
+                    if next == "confirmed" && behind.is_some_and(is_number) {
+                        break;
+                    }
+                    if next == "check" && behind.is_none() && !text.is_empty() {
+                        return Err("check at the end of a comment: write commit check, or put the comment into \
+                                    quotation marks"
+                            .to_owned());
+                    }
+                    text.push(next);
+                    words.next();
+                }
+                if text.is_empty() {
                     return Err("commit comment needs a text behind it".to_owned());
                 }
-                comment = Some(rest.join(" "));
+                comment = Some(text.join(" "));
             }
             _ => return Err(format!("{word:?} is not understood: commit [check | confirmed MINUTES] [comment TEXT]")),
         }
@@ -133,7 +148,12 @@ mod tests {
         assert_eq!(line("show hostgroup 'my web'"), Ok(show("hostgroup", &["my web"])));
         let commit =
             Request::Commit { check: false, confirmed_minutes: Some(5), comment: Some("two words".to_owned()) };
-        assert_eq!(line("commit confirmed 5 comment \"two words\""), Ok(commit));
+        assert_eq!(line("commit confirmed 5 comment \"two words\""), Ok(commit.clone()));
+        assert_eq!(line("commit comment two words confirmed 5"), Ok(commit), "in any order");
+        let text =
+            |text: &str| Ok(Request::Commit { check: false, confirmed_minutes: None, comment: Some(text.to_owned()) });
+        assert_eq!(line("commit comment 'as confirmed 5 times'"), text("as confirmed 5 times"));
+        assert_eq!(line("commit comment the customer confirmed it"), text("the customer confirmed it"));
         assert_eq!(line("rollback"), Ok(Request::Rollback { back: 0 }));
         let json = Request::Set { category: "flowspec".to_owned(), arguments: vec!["{ \"a\": [ 1 ] }".to_owned()] };
         assert_eq!(line("set flowspec '{ \"a\": [ 1 ] }'"), Ok(json));
@@ -147,6 +167,8 @@ mod tests {
             ("commit confirmed", "how many minutes"),
             ("commit confirmed 0", "1 to 1440"),
             ("commit now", "is not understood"),
+            ("commit comment x confirmed 5m", "how many minutes"),
+            ("commit comment new customer check", "quotation marks"),
             ("commit comment", "needs a text"),
             ("rollback x", "not a number"),
             ("confirm please", "takes no further words"),
