@@ -24,7 +24,7 @@ use crate::announcement::Wanted;
 use crate::bgp::adj_rib_out::AdjRibOut;
 use crate::bgp::attribute::Sender;
 use crate::bgp::session::{Event, Output, Session, Side, State};
-use crate::config::Peer;
+use crate::config::{OnShutdown, Peer};
 use crate::rails::Rails;
 
 /// Octets read at once.
@@ -65,8 +65,11 @@ pub(super) struct Local {
     quarantine: Quarantine,
     /// Rules that the router said it holds at most.
     learned_limit: Option<usize>,
-    /// Nothing is wanted: by `withdraw-all`, or since nobody decides any more.
+    /// Nothing is wanted since nobody decides any more.
     is_dead: bool,
+    /// Whoever decides has gone. What was wanted last stays wanted until the command to end says what becomes of it, or until
+    /// `dead_man_time` is over.
+    is_orphaned: bool,
     published: Option<Time>,
     resets: u64,
     updates_received: u64,
@@ -104,11 +107,11 @@ impl Driver {
                 }
                 ready = transfer(outgoing, out_buffer) => { read = Some((Side::Outgoing, ready)); Vec::new() }
                 ready = transfer(incoming, in_buffer) => { read = Some((Side::Incoming, ready)); Vec::new() }
-                changed = self.wanted.changed() => {
-                    if changed.is_err() {
-                        return self.end(false).await;
+                changed = self.wanted.changed(), if !self.state.is_orphaned => {
+                    match changed {
+                        Ok(()) => self.plan(),
+                        Err(_) => self.state.is_orphaned = true,
                     }
-                    self.plan();
                     Vec::new()
                 }
                 _ = halt.changed() => { self.plan(); Vec::new() }
@@ -119,7 +122,11 @@ impl Driver {
                         Vec::new()
                     }
                     Some(Command::Stop { keep }) => return self.end(keep).await,
-                    None => return self.end(false).await,
+                    // The program ends without a word.
+                    None => {
+                        let keep = self.shared.settings().on_shutdown == OnShutdown::Keep;
+                        return self.end(keep).await;
+                    }
                 },
             };
             self.carry_out(outputs);
@@ -355,10 +362,15 @@ impl Driver {
         }
     }
 
+    /// Whether something still waits for the socket.
+    fn is_behind(&self) -> bool {
+        self.state.wires.iter().flatten().any(|wire| !wire.pending.is_empty())
+    }
+
     fn publish(&mut self) {
         let now = (self.shared.clock)();
         let state = self.session.state();
-        let in_sync = self.state.rib.as_ref().is_some_and(AdjRibOut::is_done);
+        let in_sync = self.state.rib.as_ref().is_some_and(AdjRibOut::is_done) && !self.is_behind();
         let due = self.state.published.is_none_or(|at| now.since(at) >= PUBLISH);
         let routes = (self.state.sent_changed && (in_sync || due || self.state.rib.is_none())).then(|| {
             self.state.sent_changed = false;

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::announcement::Wanted;
 use crate::bgp::session::{Session, SessionConfig};
-use crate::config::{Config, Peer};
+use crate::config::{Config, OnShutdown, Peer};
 use crate::rails::{Rails, Space};
 
 pub use status::PeerStatus;
@@ -50,11 +50,17 @@ struct Settings {
     dead_man: Duration,
     quarantine: Duration,
     rule_reserve: f64,
+    on_shutdown: OnShutdown,
 }
 
 impl Settings {
     const fn of(config: &Config) -> Self {
-        Self { dead_man: config.dead_man, quarantine: config.quarantine, rule_reserve: config.rule_reserve }
+        Self {
+            dead_man: config.dead_man,
+            quarantine: config.quarantine,
+            rule_reserve: config.rule_reserve,
+            on_shutdown: config.on_shutdown,
+        }
     }
 }
 
