@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod announcement;
 pub mod bgp;
+pub mod budget;
 pub mod config;
 pub mod enforce;
 pub mod flowspec;

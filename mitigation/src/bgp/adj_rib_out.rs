@@ -4,6 +4,9 @@
 //! portions, so that a slow peer is never sent what has been overtaken. Each wanted route passes the peer's [`Profile`] (which may
 //! cut it into several NLRI), the router's budget, and the rails; the rails are asked about the routes decoded from the very octets
 //! that are about to be sent, and a message that does not hold exactly what it should is not sent.
+//!
+//! What the peer holds is changed by the messages that are handed out and by nothing else: a plan only says which NLRI must be
+//! written anew, and that stays so, whatever is planned next, until it has been written.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use super::attribute::{self, EncodeError, Sender};
 use super::message::{self, HEADER, MAX_MESSAGE, Refresh};
 use super::profile::Profile;
 use crate::announcement::{Announcement, Community, Origin, Route, Wanted};
+use crate::budget::{Account, Budget, Used};
 use crate::config::{Family, Peer};
 use crate::rails::Rails;
 
@@ -27,7 +31,31 @@ const PORTION: usize = 500;
 #[derive(Debug, Clone, PartialEq)]
 struct Sent {
     announcement: Announcement,
+    account: Account,
     nlri: Vec<Vec<u8>>,
+}
+
+/// A family and an NLRI of it, with its length in front.
+type Key = (Family, Vec<u8>);
+
+/// An NLRI that the peer holds.
+#[derive(Debug, Default)]
+struct Held {
+    /// Sent routes it stands for, as different rules may be cut into the same parts; none if it is to be withdrawn. The first by
+    /// account, then by route, gives it its attributes.
+    owners: BTreeMap<Route, Account>,
+    /// Routes it stood for when it was last written.
+    former: BTreeSet<Route>,
+}
+
+impl Held {
+    fn account(&self) -> Option<Account> {
+        self.owners.values().min().copied()
+    }
+
+    fn speaker(&self) -> Option<&Route> {
+        self.owners.iter().min_by_key(|(route, account)| (**account, *route)).map(|(route, _)| route)
+    }
 }
 
 /// See the module.
@@ -39,15 +67,17 @@ pub struct AdjRibOut {
     rails: Rails,
     profile: Profile,
     common: Common,
-    /// FlowSpec NLRI at most, and how many of them the program itself may use.
-    budget: (usize, usize),
+    /// FlowSpec NLRI at most, and who may use how many of them.
+    budget: Budget,
     wanted: Arc<Wanted>,
     quarantined: BTreeSet<Route>,
     sent: BTreeMap<Route, Sent>,
-    /// Which sent routes an NLRI stands for: different rules may be cut into the same parts.
-    wire: BTreeMap<(Family, Vec<u8>), BTreeSet<Route>>,
-    flowspec_on_wire: usize,
-    withdrawals: VecDeque<(Family, Vec<u8>)>,
+    /// All that the peer holds.
+    wire: BTreeMap<Key, Held>,
+    /// FlowSpec NLRI with an owner.
+    used: Used,
+    /// NLRI of the wire to be written: withdrawn where nobody owns them, else announced as their first owner wants.
+    stale: BTreeSet<Key>,
     announcements: VecDeque<Route>,
     refresh: BTreeSet<Family>,
     /// Sent routes whose attributes or form have changed with the peer's settings.
@@ -80,13 +110,6 @@ impl Common {
     }
 }
 
-/// FlowSpec NLRI that a peer holds at most, and how many of them the program itself may use.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share")]
-fn budget(peer: &Peer, reserve: f64) -> (usize, usize) {
-    let max = peer.profile.max_rules;
-    (max, (max as f64 * (1.0 - reserve.clamp(0.0, 1.0))).ceil() as usize)
-}
-
 /// A route about to be encoded.
 struct Prepared {
     family: Family,
@@ -108,13 +131,13 @@ impl AdjRibOut {
             rails,
             profile: peer.profile.clone(),
             common: Common::of(peer),
-            budget: budget(peer, reserve),
+            budget: Budget::new(peer.profile.max_rules, reserve),
             wanted: Arc::default(),
             quarantined: BTreeSet::new(),
             sent: BTreeMap::new(),
             wire: BTreeMap::new(),
-            flowspec_on_wire: 0,
-            withdrawals: VecDeque::new(),
+            used: Used::default(),
+            stale: BTreeSet::new(),
             announcements: VecDeque::new(),
             refresh: BTreeSet::new(),
             again: BTreeSet::new(),
@@ -127,7 +150,7 @@ impl AdjRibOut {
     /// Other settings under a running session; with `again` everything is announced anew, in place. Call [`AdjRibOut::plan`] next.
     pub fn reconfigure(&mut self, sender: Sender, rails: Rails, peer: &Peer, reserve: f64, again: bool) {
         (self.sender, self.rails, self.profile) = (sender, rails, peer.profile.clone());
-        (self.common, self.budget) = (Common::of(peer), budget(peer, reserve));
+        (self.common, self.budget) = (Common::of(peer), Budget::new(peer.profile.max_rules, reserve));
         if again {
             self.again = self.sent.keys().cloned().collect();
         }
@@ -140,7 +163,7 @@ impl AdjRibOut {
 
     /// A router that said it holds no more than this.
     pub fn limit(&mut self, rules: usize) {
-        self.budget = (self.budget.0.min(rules), self.budget.1.min(rules));
+        self.budget.limit(rules);
     }
 
     /// Routes this peer must not be sent, since its session ended right after them.
@@ -150,7 +173,6 @@ impl AdjRibOut {
 
     /// Compares what is wanted with what was sent; [`AdjRibOut::next_messages`] then makes them equal.
     pub fn plan(&mut self, wanted: Arc<Wanted>) {
-        self.withdrawals.clear();
         self.announcements.clear();
         self.refused.clear();
         let name = self.name.clone();
@@ -159,59 +181,84 @@ impl AdjRibOut {
         let stays =
             |route: &Route| wanted.get(route).is_some_and(|a| allowed(route, a)) && !self.quarantined.contains(route);
         let gone: Vec<Route> = self.sent.keys().filter(|route| !stays(route)).cloned().collect();
-        for route in gone {
-            self.withdraw(&route);
-        }
+        gone.iter().for_each(|route| self.withdraw(route));
+        self.keep_within_budget();
         let new = wanted.iter().filter(|(route, announcement)| {
             let changed = |sent: &Sent| sent.announcement != **announcement || self.again.contains(route);
             for_us(announcement) && self.sent.get(route).is_none_or(changed)
         });
-        // What operators ordered goes first: the reserve is theirs.
-        let (manual, automatic): (Vec<_>, Vec<_>) = new.partition(|(_, a)| a.origin == Origin::Manual);
-        for (route, _) in manual.into_iter().chain(automatic) {
-            if self.quarantined.contains(route) {
-                let text = "in quarantine: the session ended right after it was sent";
-                self.refused.insert(route.clone(), text.to_owned());
-            } else {
-                self.announcements.push_back(route.clone());
-            }
+        // What operators ordered goes first, then what an attack needs: bans of hosts that do no harm now can wait.
+        let mut announcements: Vec<(u8, &Route)> = new
+            .map(|(route, a)| (self.turn(route, a), route))
+            .filter(|(_, r)| !self.quarantined.contains(*r))
+            .collect();
+        announcements.sort_by_key(|(turn, _)| *turn);
+        self.announcements = announcements.into_iter().map(|(_, route)| route.clone()).collect();
+        for route in self.quarantined.iter().filter(|route| wanted.get(*route).is_some_and(for_us)) {
+            let text = "in quarantine: the session ended right after it was sent";
+            self.refused.insert(route.clone(), text.to_owned());
         }
         self.wanted = wanted;
     }
 
+    /// When a route is announced: in this order, and by route.
+    fn turn(&self, route: &Route, announcement: &Announcement) -> u8 {
+        match self.rails.check(route, announcement).map(|class| Account::of(announcement.origin, class)) {
+            Ok(Account::Operators) => 0,
+            Ok(Account::Mitigation) => 1,
+            Ok(Account::RemoteBans) | Err(_) => 2,
+        }
+    }
+
+    /// Takes rules back where the table has become smaller.
+    fn keep_within_budget(&mut self) {
+        while let Some(debtor) = self.budget.debtor(&self.used) {
+            let is_rule = |route: &&Route| matches!(route, Route::FlowSpec(_));
+            let owes = |route: &&Route| self.sent.get(*route).is_some_and(|sent| sent.account == debtor);
+            let Some(last) = self.sent.keys().rev().filter(is_rule).find(owes).cloned() else { return };
+            self.withdraw(&last);
+        }
+    }
+
     fn withdraw(&mut self, route: &Route) {
         let (Some(sent), Some(family)) = (self.sent.remove(route), attribute::family_of(route)) else { return };
+        self.again.remove(route);
         for nlri in sent.nlri {
-            let key = (family, nlri);
-            let Some(owners) = self.wire.get_mut(&key) else { continue };
-            owners.remove(route);
-            // Another rule stands for the same NLRI: it is announced again with that rule's attributes.
-            if let Some(other) = owners.first().cloned() {
-                self.announcements.push_back(other);
-                continue;
-            }
-            self.wire.remove(&key);
-            self.flowspec_on_wire -= usize::from(is_flowspec(family));
-            self.withdrawals.push_back(key);
+            self.disown((family, nlri), route);
+        }
+    }
+
+    /// An NLRI stands for a route no longer: it is withdrawn, or written as another owner wants it.
+    fn disown(&mut self, key: Key, route: &Route) {
+        self.change_owners(&key, |held| {
+            held.owners.remove(route);
+            held.former.insert(route.clone());
+        });
+        self.stale.insert(key);
+    }
+
+    fn change_owners(&mut self, key: &Key, change: impl FnOnce(&mut Held)) {
+        let held = self.wire.entry(key.clone()).or_default();
+        let before = held.account();
+        change(held);
+        let after = held.account();
+        if is_flowspec(key.0) {
+            before.into_iter().for_each(|account| self.used[account as usize] -= 1);
+            after.into_iter().for_each(|account| self.used[account as usize] += 1);
         }
     }
 
     /// Whether the peer has been sent all that is wanted.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.withdrawals.is_empty()
-            && self.announcements.is_empty()
-            && self.refresh.is_empty()
-            && self.end_of_rib.is_empty()
+        self.stale.is_empty() && self.announcements.is_empty() && self.refresh.is_empty() && self.end_of_rib.is_empty()
     }
 
     /// The next messages; none when all is done. Withdrawals first, then announcements, refreshes, and at last, once, End-of-RIB
     /// of each negotiated family, and of no other: some routers reset on those.
     pub fn next_messages(&mut self) -> Vec<Vec<u8>> {
-        if !self.withdrawals.is_empty() {
-            let count = self.withdrawals.len().min(PORTION);
-            let portion: Vec<_> = self.withdrawals.drain(..count).collect();
-            return withdraw_messages(portion);
+        if !self.stale.is_empty() {
+            return self.write(PORTION);
         }
         if !self.announcements.is_empty() {
             let count = self.announcements.len().min(PORTION);
@@ -222,6 +269,25 @@ impl AdjRibOut {
             return self.refresh_messages(family);
         }
         std::mem::take(&mut self.end_of_rib).into_iter().map(attribute::end_of_rib).collect()
+    }
+
+    /// Writes so many NLRI as they should stand: withdrawals first.
+    fn write(&mut self, limit: usize) -> Vec<Vec<u8>> {
+        let (mut withdrawn, mut owned) = (Vec::new(), Vec::new());
+        for _ in 0..limit {
+            let Some(key) = self.stale.pop_first() else { break };
+            let Some(held) = self.wire.get_mut(&key) else { continue };
+            held.former.clear();
+            if held.owners.is_empty() {
+                self.wire.remove(&key);
+                withdrawn.push(key);
+            } else {
+                owned.push(key);
+            }
+        }
+        let mut messages = withdraw_messages(withdrawn);
+        messages.extend(self.encode(&owned));
+        messages
     }
 
     /// Plans and gives all messages at once.
@@ -242,20 +308,14 @@ impl AdjRibOut {
     }
 
     fn refresh_messages(&mut self, family: Family) -> Vec<Vec<u8>> {
-        let routes: Vec<Route> =
-            self.sent.keys().filter(|route| attribute::family_of(route) == Some(family)).cloned().collect();
+        let owned = self.wire.iter().filter(|((of, _), held)| *of == family && !held.owners.is_empty());
+        let keys: Vec<Key> = owned.map(|(key, _)| key.clone()).collect();
         let mut messages = Vec::new();
         let framed = self.enhanced_refresh;
         if framed {
             messages.push(message::route_refresh(family, Refresh::Begin));
         }
-        let mut prepared = Vec::new();
-        for route in routes {
-            let Some(sent) = self.sent.get(&route) else { continue };
-            prepared
-                .extend(sent.nlri.iter().filter_map(|nlri| self.prepared(family, &route, &sent.announcement, nlri)));
-        }
-        messages.extend(self.encode(prepared));
+        messages.extend(self.encode(&keys));
         if framed {
             messages.push(message::route_refresh(family, Refresh::End));
         }
@@ -264,8 +324,6 @@ impl AdjRibOut {
 
     /// Announces routes as far as profile, budget and rails allow.
     fn announce(&mut self, routes: Vec<Route>) -> Vec<Vec<u8>> {
-        let mut prepared = Vec::new();
-        let mut leftovers = Vec::new();
         for route in routes {
             // What was overtaken meanwhile is not announced.
             let Some(announcement) = self.wanted.get(&route).cloned() else { continue };
@@ -279,10 +337,7 @@ impl AdjRibOut {
                 continue;
             }
             match self.adapt(family, &route, &announcement) {
-                Ok(nlri) => {
-                    prepared.extend(nlri.iter().filter_map(|one| self.prepared(family, &route, &announcement, one)));
-                    leftovers.extend(self.note(family, &route, announcement, nlri));
-                }
+                Ok((account, nlri)) => self.note(family, &route, account, announcement, nlri),
                 Err(reason) => {
                     // An older form of it must not stay behind.
                     self.withdraw(&route);
@@ -290,64 +345,72 @@ impl AdjRibOut {
                 }
             }
         }
-        let mut messages = withdraw_messages(leftovers);
-        messages.extend(withdraw_messages(std::mem::take(&mut self.withdrawals).into()));
-        messages.extend(self.encode(prepared));
-        messages
+        self.write(usize::MAX)
     }
 
     /// The NLRI for a route, if rails, profile and budget allow all of them.
-    fn adapt(&self, family: Family, route: &Route, announcement: &Announcement) -> Result<Vec<Vec<u8>>, String> {
-        self.rails.check(route, announcement).map_err(|e| e.to_string())?;
+    fn adapt(
+        &self,
+        family: Family,
+        route: &Route,
+        announcement: &Announcement,
+    ) -> Result<(Account, Vec<Vec<u8>>), String> {
+        let class = self.rails.check(route, announcement).map_err(|e| e.to_string())?;
+        let account = Account::of(announcement.origin, class);
         let Route::FlowSpec(pattern) = route else {
-            return Ok(vec![attribute::encode_nlri(route).map_err(|e| EncodeError::from(e).to_string())?]);
+            return Ok((account, vec![attribute::encode_nlri(route).map_err(|e| EncodeError::from(e).to_string())?]));
         };
         let parts = self.profile.adapt(pattern, &announcement.actions)?;
         let spelling = self.profile.spelling();
         let nlri: Result<Vec<Vec<u8>>, _> =
             parts.iter().map(|p| super::nlri::encode_spelled(p, spelling).map(super::nlri::with_length)).collect();
         let nlri = nlri.map_err(|e| EncodeError::from(e).to_string())?;
-        let new = nlri.iter().filter(|n| !self.wire.contains_key(&(family, (*n).clone()))).count();
-        let limit = if announcement.origin == Origin::Manual { self.budget.0 } else { self.budget.1 };
-        if self.flowspec_on_wire + new > limit {
-            return Err(format!("the router's budget of {} rules is used up (flowspec_max_rules)", self.budget.0));
+        let is_new = |n: &Vec<u8>| self.wire.get(&(family, n.clone())).is_none_or(|held| held.owners.is_empty());
+        let new = nlri.iter().filter(|n| is_new(n)).count();
+        if new > 0 && !self.budget.fits(&self.used, account, new) {
+            let total = self.budget.total();
+            return Err(match account {
+                Account::Operators | Account::Mitigation => {
+                    format!("the router's budget of {total} rules is used up (flowspec_max_rules)")
+                }
+                Account::RemoteBans => {
+                    format!("what remote bans may have of the router's {total} rules is used up (flowspec_max_rules)")
+                }
+            });
         }
-        Ok(nlri)
+        Ok((account, nlri))
     }
 
-    /// Remembers a route as sent; returns NLRI of its former form that no longer belong to anything.
+    /// Remembers a route as sent; its NLRI, and those of its former form that it no longer needs, are to be written.
     fn note(
         &mut self,
         family: Family,
         route: &Route,
+        account: Account,
         announcement: Announcement,
         nlri: Vec<Vec<u8>>,
-    ) -> Vec<(Family, Vec<u8>)> {
+    ) {
         let former = self.sent.get(route).map(|sent| sent.nlri.clone()).unwrap_or_default();
         if former.is_empty() {
             self.news.push(route.clone());
         }
-        let mut leftovers = Vec::new();
         for old in former.into_iter().filter(|old| !nlri.contains(old)) {
-            let key = (family, old);
-            let Some(owners) = self.wire.get_mut(&key) else { continue };
-            owners.remove(route);
-            if owners.is_empty() {
-                self.wire.remove(&key);
-                self.flowspec_on_wire -= usize::from(is_flowspec(family));
-                leftovers.push(key);
-            }
+            self.disown((family, old), route);
         }
         for one in &nlri {
-            let owners = self.wire.entry((family, one.clone())).or_default();
-            self.flowspec_on_wire += usize::from(owners.is_empty() && is_flowspec(family));
-            owners.insert(route.clone());
+            let key = (family, one.clone());
+            self.change_owners(&key, |held| {
+                held.owners.insert(route.clone(), account);
+            });
+            self.stale.insert(key);
         }
-        self.sent.insert(route.clone(), Sent { announcement, nlri });
-        leftovers
+        self.sent.insert(route.clone(), Sent { announcement, account, nlri });
     }
 
-    fn prepared(&self, family: Family, route: &Route, announcement: &Announcement, nlri: &[u8]) -> Option<Prepared> {
+    /// An NLRI as its first owner wants it.
+    fn prepared(&self, (family, nlri): &Key) -> Option<Prepared> {
+        let route = self.wire.get(&(*family, nlri.clone()))?.speaker()?;
+        let announcement = &self.sent.get(route)?.announcement;
         let mut form = Announcement { scope: None, origin: Origin::Automatic, peers: None, ..announcement.clone() };
         form.communities.extend(&self.common.communities);
         if form.communities.contains(&Community::BLACKHOLE) {
@@ -359,15 +422,19 @@ impl AdjRibOut {
         form.extended_communities.extend(&self.common.extended);
         let one = match route {
             Route::Unicast(_) => route.clone(),
-            Route::FlowSpec(_) => decode_one(family, nlri)?,
+            Route::FlowSpec(_) => decode_one(*family, nlri)?,
         };
-        Some(Prepared { family, form, scope: announcement.scope, route: one, nlri: nlri.to_vec() })
+        Some(Prepared { family: *family, form, scope: announcement.scope, route: one, nlri: nlri.clone() })
     }
 
     /// Routes with equal attributes share UPDATEs; neighbours in the ordered set mostly have them.
-    fn encode(&mut self, prepared: Vec<Prepared>) -> Vec<Vec<u8>> {
+    fn encode(&mut self, keys: &[Key]) -> Vec<Vec<u8>> {
         let mut batches: Vec<Vec<Prepared>> = Vec::new();
-        for one in prepared {
+        for key in keys {
+            let Some(one) = self.prepared(key) else {
+                self.fail_closed(key, "its encoded form does not decode");
+                continue;
+            };
             let fits = |batch: &Vec<Prepared>| {
                 batch.first().is_some_and(|first| first.family == one.family && first.form == one.form)
             };
@@ -389,7 +456,9 @@ impl AdjRibOut {
                 rest = after;
                 match self.encode_chunk(chunk) {
                     Ok(message) => messages.push(message),
-                    Err(reason) => self.fail_closed(chunk, &reason),
+                    Err(reason) => {
+                        chunk.iter().for_each(|one| self.fail_closed(&(one.family, one.nlri.clone()), &reason));
+                    }
                 }
             }
         }
@@ -418,31 +487,27 @@ impl AdjRibOut {
         Ok(message)
     }
 
-    /// What could not be sent is not held by the peer either.
-    fn fail_closed(&mut self, chunk: &[Prepared], reason: &str) {
-        for one in chunk {
-            let key = (one.family, one.nlri.clone());
-            let owners = self.wire.remove(&key).unwrap_or_default();
-            self.flowspec_on_wire -= usize::from(is_flowspec(one.family) && !owners.is_empty());
-            // It may have been there with other attributes.
-            self.withdrawals.push_back(key);
-            for route in owners {
-                self.sent.remove(&route);
-                self.refused.insert(route, reason.to_owned());
-            }
+    /// What could not be written must not stand there in an older form either, nor may the other parts of those routes.
+    fn fail_closed(&mut self, key: &Key, reason: &str) {
+        let owners = self.wire.get(key).map(|held| held.owners.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        for route in owners {
+            self.withdraw(&route);
+            self.refused.insert(route, reason.to_owned());
         }
     }
 
-    /// The routes the peer has been sent.
+    /// The routes the peer has been sent, those included whose withdrawal still waits to be written.
     #[must_use]
     pub fn sent(&self) -> Arc<BTreeSet<Route>> {
-        Arc::new(self.sent.keys().cloned().collect())
+        let leaving = self.stale.iter().filter_map(|key| self.wire.get(key)).flat_map(|held| &held.former);
+        Arc::new(self.sent.keys().chain(leaving).cloned().collect())
     }
 
-    /// FlowSpec NLRI and unicast routes the peer has been sent, as it counts them.
+    /// FlowSpec NLRI and unicast routes the peer holds, as it counts them: those whose withdrawal is not written yet included.
     #[must_use]
     pub fn wire_counts(&self) -> (usize, usize) {
-        (self.flowspec_on_wire, self.wire.len() - self.flowspec_on_wire)
+        let flowspec = self.wire.keys().filter(|(family, _)| is_flowspec(*family)).count();
+        (flowspec, self.wire.len() - flowspec)
     }
 
     /// Routes sent for the first time since this was last asked.
@@ -471,7 +536,7 @@ fn decode_one(family: Family, nlri: &[u8]) -> Option<Route> {
     }
 }
 
-fn withdraw_messages(portion: Vec<(Family, Vec<u8>)>) -> Vec<Vec<u8>> {
+fn withdraw_messages(portion: Vec<Key>) -> Vec<Vec<u8>> {
     let mut by_family: BTreeMap<Family, Vec<Vec<u8>>> = BTreeMap::new();
     for (family, nlri) in portion {
         by_family.entry(family).or_default().push(nlri);
@@ -491,4 +556,250 @@ fn withdraw_messages(portion: Vec<(Family, Vec<u8>)>) -> Vec<Vec<u8>> {
         }
     }
     messages
+}
+
+#[cfg(test)]
+mod tests {
+    use detector::{Condition, Pattern, Ranges};
+
+    use super::*;
+    use crate::bgp::profile::{Kind, Profile};
+    use crate::config::{Classes, Config};
+    use crate::flowspec::Action;
+    use crate::rails::Space;
+
+    /// What a peer holds: the NLRI and the attributes it came with last.
+    type Table = BTreeMap<Route, attribute::Attributes>;
+
+    const HOSTS: u64 = 6;
+
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: u64) -> u64 {
+            // xorshift64*.
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+        }
+    }
+
+    fn config() -> Config {
+        let networks = ["203.0.113.0/24", "2001:db8::/32"].map(|p| p.parse().expect("prefix"));
+        Config { networks: networks.into(), ..Config::default() }
+    }
+
+    /// A router that takes one port a rule, so that different rules are cut into the same parts.
+    fn peer(max_rules: usize) -> Peer {
+        Peer {
+            name: "r1".to_owned(),
+            classes: Classes { incoming: true, outgoing: true, remote_bans: true },
+            profile: Profile { max_rules, ipv6: true, ..Profile::of(Kind::SixWind) },
+            ..Peer::default()
+        }
+    }
+
+    fn sender() -> Sender {
+        let next_hops = (peer(1).next_hop_ipv4, peer(1).next_hop_ipv6);
+        Sender { asn: 65001, ibgp: false, four_octet_as: true, next_hops, rate_asn: 0 }
+    }
+
+    fn rib(peer: &Peer) -> AdjRibOut {
+        let rails = Rails::new(Space::new(&config()), peer.classes);
+        AdjRibOut::new(sender(), Family::ALL.into(), rails, peer, 0.1)
+    }
+
+    fn rule(host: u64, ports: &[u32], v6: bool) -> Route {
+        let host = if v6 { format!("2001:db8::{host}/128") } else { format!("203.0.113.{host}/32") };
+        Route::FlowSpec(
+            Pattern::new(vec![
+                Condition::Destination(host.parse().expect("prefix"), 0),
+                Condition::Protocol(Ranges::value(17)),
+                Condition::SourcePort(Ranges::union(ports.iter().map(|p| (*p, *p)))),
+            ])
+            .expect("a pattern"),
+        )
+    }
+
+    fn discard() -> Announcement {
+        Announcement::flowspec(Action::Discard)
+    }
+
+    /// Some routes, many of which share parts.
+    fn some(random: &mut Random) -> Arc<Wanted> {
+        let ports: [&[u32]; 4] = [&[53], &[53, 123], &[123, 389], &[53, 123, 389]];
+        let mut wanted = Wanted::new();
+        for _ in 0..random.below(9) {
+            let host = random.below(HOSTS);
+            let ban = || format!("198.51.100.{host}/32").parse().expect("prefix");
+            let (route, mut announcement) = match random.below(6) {
+                0 => {
+                    let unicast = format!("203.0.113.{host}/32").parse().expect("prefix");
+                    (Route::Unicast(unicast), Announcement::blackhole())
+                }
+                1 => {
+                    let pattern = Pattern::new(vec![Condition::Source(ban(), 0)]).expect("a pattern");
+                    let communities = vec![Community::NO_EXPORT];
+                    (Route::FlowSpec(pattern), Announcement { communities, ..discard() }.manual())
+                }
+                n => (rule(host, ports[usize::try_from(random.below(4)).expect("small")], n == 2), discard()),
+            };
+            if random.below(3) == 0 {
+                announcement.communities.push(Community(65001, u16::try_from(random.below(3)).expect("small")));
+            }
+            if random.below(3) == 0 {
+                announcement = announcement.manual();
+            }
+            wanted.insert(route, announcement);
+        }
+        Arc::new(wanted)
+    }
+
+    /// What a peer makes of messages. It wonders at withdrawals of what it does not hold.
+    fn receive(table: &mut Table, messages: &[Vec<u8>]) {
+        for message in messages.iter().filter(|m| m.get(18) == Some(&2)) {
+            let update = attribute::decode(&message[HEADER..]).expect("well-formed");
+            for route in &update.withdrawn {
+                assert!(table.remove(route).is_some(), "{route} was not there");
+            }
+            for route in &update.announced {
+                table.insert(route.clone(), update.attributes.clone());
+            }
+        }
+    }
+
+    fn drain(rib: &mut AdjRibOut, table: &mut Table) {
+        while !rib.is_done() {
+            let messages = rib.next_messages();
+            receive(table, &messages);
+        }
+    }
+
+    /// What a peer holds to which nothing else was ever sent.
+    fn reference(peer: &Peer, wanted: &Arc<Wanted>) -> Table {
+        let mut table = Table::new();
+        receive(&mut table, &rib(peer).reconcile(wanted));
+        table
+    }
+
+    #[test]
+    fn withdrawals_that_wait_for_a_slow_reader_survive_every_later_plan() {
+        let peer = peer(1000);
+        let (mut rib, mut table) = (rib(&peer), Table::new());
+        let all: Arc<Wanted> = Arc::new(
+            (0..200).flat_map(|i| [rule(i, &[53], false), rule(i, &[53], true)]).map(|r| (r, discard())).collect(),
+        );
+        rib.plan(Arc::clone(&all));
+        drain(&mut rib, &mut table);
+        assert_eq!(table.len(), 400);
+        rib.plan(Arc::default());
+        assert_eq!((rib.sent().len(), rib.wire_counts().0), (400, 400), "the router holds them until it is told");
+        rib.plan(Arc::default());
+        rib.plan(Arc::new(all.iter().take(1).map(|(r, a)| (r.clone(), a.clone())).collect()));
+        rib.plan(Arc::default());
+        drain(&mut rib, &mut table);
+        assert_eq!((table.len(), rib.sent().len(), rib.wire_counts()), (0, 0, (0, 0)));
+    }
+
+    #[test]
+    fn a_part_that_two_rules_share_goes_back_to_the_other_however_often_it_is_planned() {
+        let peer = peer(1000);
+        let (mut rib, mut table) = (rib(&peer), Table::new());
+        let (both, one) = (rule(9, &[53, 123], false), rule(9, &[53], false));
+        let marked = Announcement { communities: vec![Community(65001, 1)], ..discard() }.manual();
+        let left = Arc::new(Wanted::from([(both.clone(), discard())]));
+        rib.plan(Arc::new(Wanted::from([(both.clone(), discard()), (one.clone(), marked)])));
+        drain(&mut rib, &mut table);
+        assert_eq!(table[&one].communities, [Community(65001, 1)], "an operator's word counts");
+        rib.plan(Arc::clone(&left));
+        rib.plan(Arc::clone(&left));
+        drain(&mut rib, &mut table);
+        assert_eq!(table, reference(&peer, &left));
+        assert!(table[&one].communities.is_empty());
+    }
+
+    /// Plans, drains by the message, settings, refreshes, and new sessions in any order; whenever all is written the peer holds what
+    /// it would had it been sent the last plan alone.
+    #[test]
+    fn whatever_is_planned_and_however_slowly_it_is_read_the_peer_ends_up_with_what_is_wanted() {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut peer = peer(1000);
+        let (mut rib_, mut table, mut wanted) = (rib(&peer), Table::new(), Arc::new(Wanted::new()));
+        let mut compared = 0;
+        for step in 0..STEPS {
+            match random.below(20) {
+                0..8 => {
+                    wanted = some(&mut random);
+                    rib_.plan(Arc::clone(&wanted));
+                }
+                8 => rib_.plan(Arc::clone(&wanted)),
+                9 => {
+                    wanted = Arc::default();
+                    rib_.plan(Arc::clone(&wanted));
+                }
+                10 => {
+                    peer.communities = vec![Community(65001, 100 + u16::try_from(random.below(3)).expect("small"))];
+                    let rails = Rails::new(Space::new(&config()), peer.classes);
+                    rib_.reconfigure(sender(), rails, &peer, 0.1, true);
+                    rib_.plan(Arc::clone(&wanted));
+                }
+                11 => rib_.refresh(Family::Ipv4FlowSpec),
+                12 => {
+                    (rib_, table) = (rib(&peer), Table::new());
+                    rib_.plan(Arc::clone(&wanted));
+                }
+                13 => {
+                    drain(&mut rib_, &mut table);
+                    assert_eq!(table, reference(&peer, &wanted), "step {step}: {wanted:?}");
+                    compared += 1;
+                }
+                // A reader with room for one NLRI.
+                14 if !rib_.stale.is_empty() => {
+                    let messages = rib_.write(1);
+                    receive(&mut table, &messages);
+                }
+                _ if !rib_.is_done() => {
+                    let messages = rib_.next_messages();
+                    receive(&mut table, &messages);
+                }
+                _ => {}
+            }
+            let held: BTreeSet<Route> = table.keys().cloned().collect();
+            assert_eq!(held.len(), rib_.wire.len(), "step {step}: what the wire holds is what was written");
+        }
+        assert!(compared > STEPS / 40, "{compared}");
+    }
+
+    const STEPS: usize = 1_000_000;
+
+    #[test]
+    fn bans_and_orders_leave_room_for_mitigation_in_each_routers_table() {
+        let peer = peer(100);
+        let mut wanted = Wanted::new();
+        for i in 0..200 {
+            let source = format!("198.51.100.{i}/32").parse().expect("prefix");
+            let pattern = Pattern::new(vec![Condition::Source(source, 0)]).expect("a pattern");
+            let ban = Announcement { communities: vec![Community::NO_EXPORT], ..discard() }.manual();
+            wanted.insert(Route::FlowSpec(pattern), ban);
+        }
+        let (mut rib, mut table) = (rib(&peer), Table::new());
+        rib.plan(Arc::new(wanted.clone()));
+        drain(&mut rib, &mut table);
+        assert_eq!(table.len(), 65, "100 less the shares of operators and of mitigation");
+        assert!(rib.refused().values().all(|why| why.contains("remote bans")), "{:?}", rib.refused());
+        wanted.extend((0..30).map(|i| (rule(i, &[53], false), discard())));
+        wanted.extend((0..20).map(|i| (rule(i, &[123], true), discard().manual())));
+        rib.plan(Arc::new(wanted.clone()));
+        drain(&mut rib, &mut table);
+        let mined = (0..30).filter(|i| table.contains_key(&rule(*i, &[53], false))).count();
+        let ordered = (0..20).filter(|i| table.contains_key(&rule(*i, &[123], true))).count();
+        assert_eq!((mined, ordered, table.len()), (25, 10, 100));
+        // A router that turns out to hold less.
+        rib.limit(40);
+        rib.plan(Arc::new(wanted));
+        drain(&mut rib, &mut table);
+        let mined = (0..30).filter(|i| table.contains_key(&rule(*i, &[53], false))).count();
+        assert!(table.len() <= 40 && mined >= 10, "{} rules, {mined} of them mined", table.len());
+    }
 }
