@@ -176,7 +176,7 @@ fn guard_keys() -> Vec<Key> {
         main(
             "rule_reserve_percent",
             "10",
-            "percent of max_rules and of each router's budget kept for manual rules",
+            "percent of max_rules and of each router's budget kept for manual rules; a quarter of either is kept for mitigation",
             safety!(rule_reserve_percent, number, 0, 100),
         ),
         main(

@@ -118,7 +118,7 @@ pub enum Refusal {
     Duplicate,
     /// `max_rules_per_host` is reached.
     RulesPerHost,
-    /// `max_rules`, less the operators' reserve, is reached.
+    /// `max_rules`, less the shares of others, is reached.
     Rules,
     /// `max_blackholes` or `max_blackhole_percent` is reached.
     Blackholes,
@@ -148,7 +148,9 @@ impl Refusal {
             Self::Bare => "it has no condition beyond its destination: that would drop all traffic of more than a host",
             Self::Duplicate => "it is in force already",
             Self::RulesPerHost => "the host has max_rules_per_host rules",
-            Self::Rules => "max_rules rules are in force (a part is kept for operators)",
+            Self::Rules => {
+                "max_rules is reached (operators and mitigation have shares of it that bans and each other leave alone)"
+            }
             Self::Blackholes => "max_blackholes or max_blackhole_percent is reached",
             Self::ShadowedAccept => "a rule that routers try first takes some of what it would accept",
             Self::OverlappingRateLimits => "its rate limit overlaps another: packets are policed by the first alone",

@@ -6,6 +6,7 @@ use detector::{Condition, Direction, Pattern, Prefix, Target};
 
 use super::{Decision, Mitigation, Order, Policy, Refusal};
 use crate::announcement::{Announcement, Community, Route};
+use crate::budget::Account;
 use crate::flowspec::FlowSpec;
 use crate::rails::{self, Class, Violation};
 
@@ -55,7 +56,7 @@ impl Policy {
         self.space.check(&route, &announcement)?;
         self.check_class(class)?;
         let exists = self.manual.contains_key(&route);
-        if !exists && self.all().filter(|m| m.is_rule()).count() >= self.config.max_rules {
+        if !exists && !self.has_room(Account::of(announcement.origin, class)) {
             return Err(OrderError::Policy(Refusal::Rules));
         }
         self.check_order(&route, &announcement).map_err(OrderError::Policy)?;
@@ -396,5 +397,31 @@ mod tests {
         let order = Order::new(&"ä".repeat(300), &"x".repeat(300), at(0), None);
         assert_eq!((order.owner.len(), order.reason.len()), (256, 256));
         assert_eq!(Order::new(&format!("x{}", "ä".repeat(300)), "", at(0), None).owner.len(), 255);
+    }
+
+    #[test]
+    fn two_hundred_bans_and_as_many_orders_leave_room_for_the_rule_against_an_attack() {
+        let classes = Classes { incoming: true, outgoing: true, remote_bans: true };
+        let peer = Peer { name: "r1".to_owned(), classes, ..Peer::default() };
+        let mut policy = Policy::new(Config { peers: vec![peer], ..config() });
+        let mut taken = [0, 0];
+        for i in 0..400 {
+            let ban = format!(r#"{{"source_prefix": "198.51.{}.{}/32", "action_type": "discard"}}"#, i / 200, i % 200);
+            taken[0] += usize::from(ordered(&mut policy, &ban).is_ok());
+        }
+        for i in 0..400 {
+            let text = format!(
+                r#"{{"destination_prefix": "203.0.113.{}/32", "protocols": ["udp"], "source_ports": [{i}], "action_type": "discard"}}"#,
+                i % 200
+            );
+            taken[1] += usize::from(ordered(&mut policy, &text).is_ok());
+        }
+        assert_eq!(taken, [130, 20], "of 200: 50 are mitigation's, 20 the operators'");
+        let victim = attack("203.0.113.250", at(0));
+        policy.alarm(at(0), &victim);
+        for port in 0..5 {
+            policy.propose(at(0), victim.target, &[proposal("203.0.113.250", 10_000 + port)]);
+        }
+        assert_eq!(policy.of(victim.target).len(), 5);
     }
 }

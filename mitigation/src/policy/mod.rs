@@ -28,9 +28,10 @@ use detector::{Attack, Condition, Direction, Pattern, Prefix, Routers, Target};
 use crate::announcement::{Announcement, Route, Wanted};
 use crate::bgp::order;
 use crate::bgp::profile::{Kind, Profile};
+use crate::budget::{Account, Budget, Used};
 use crate::config::{Config, GroupPolicy, Mode, Rung};
 use crate::miner::Verdict;
-use crate::rails::{self, Space};
+use crate::rails::{self, Class, Space};
 
 pub use decision::{Decision, DryRun, Mitigation, Order, Proposal, Refusal};
 pub use manual::OrderError;
@@ -270,7 +271,7 @@ impl Policy {
                 return Err(Refusal::RulesPerHost);
             }
         }
-        if self.all().filter(|m| m.is_rule()).count() >= self.automatic_rules() {
+        if !self.has_room(Account::Mitigation) {
             return Err(Refusal::Rules);
         }
         self.check_order(&route, &announcement)?;
@@ -279,10 +280,15 @@ impl Policy {
         Ok(Mitigation { is_precise, ..mitigation })
     }
 
-    /// Rules that the program may make; the rest of `max_rules` is the operators'.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share")]
-    fn automatic_rules(&self) -> usize {
-        (self.config.max_rules as f64 * (1.0 - self.config.rule_reserve.clamp(0.0, 1.0))).ceil() as usize
+    /// Whether `max_rules` has room for one more rule on an account (decision 40).
+    fn has_room(&self, account: Account) -> bool {
+        let mut used = Used::default();
+        for m in self.all().filter(|m| m.is_rule()) {
+            // An order against a host that is not ours is a ban.
+            let class = if self.space.is_ours(&m.target.prefix) { Class::Incoming } else { Class::RemoteBan };
+            used[Account::of(m.announcement.origin, class) as usize] += 1;
+        }
+        Budget::new(self.config.max_rules, self.config.rule_reserve).fits(&used, account, 1)
     }
 
     /// RFC 8955 section 5.1: routers try rules in a fixed order and the first that matches decides. An accept behind a rule that
