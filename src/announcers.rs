@@ -16,6 +16,7 @@ use mitigation::{Config, Held, Peer, Route, Wanted};
 use tokio::sync::watch;
 
 use crate::api::status::Volume;
+use crate::clock;
 use crate::enforcer::hits::{self, Hits};
 use crate::enforcer::local::{self, Local};
 use crate::pipeline::Pipeline;
@@ -100,7 +101,7 @@ impl Announcers {
             self.waiting = Some((Arc::new(pipeline.wanted().clone()), since));
         }
         if let Some(store) = &mut self.store {
-            store.save(&pipeline.records());
+            store.save(&pipeline.records(clock::offset()));
         }
         self.release(now, entries);
         self.publish(now, pipeline.policy().config())

@@ -94,13 +94,13 @@ impl server::Handler for Desk {
             if is_write {
                 // The log must not hold the secret.
                 let said = outcome.clone().map(|_| control::Answer::new("done", &true));
-                self.audit.record(clock::now(), &caller, &request, &said);
+                self.audit.record(clock::wall_now(), &caller, &request, &said);
             }
             return outcome;
         }
         let outcome = self.carry_out(&caller, request.clone()).await;
         if is_write {
-            self.audit.record(clock::now(), &caller, &request, &outcome);
+            self.audit.record(clock::wall_now(), &caller, &request, &outcome);
         }
         outcome
     }
@@ -127,7 +127,7 @@ impl Desk {
 
     /// `show token`, `set token`, `delete token`: they are no part of the configuration and need no tick.
     fn tend_tokens(&self, caller: &Caller, request: &control::Request) -> Option<Outcome> {
-        let now = clock::now();
+        let now = clock::wall_now();
         #[allow(clippy::wildcard_enum_match_arm, reason = "all others are for somebody else")]
         match request {
             control::Request::Show { category, arguments } if category == "token" => {
@@ -172,7 +172,7 @@ impl Desk {
             if let Some(outcome) = configuration.expire(clock::now()).await {
                 let request = control::Request::Rollback { back: 1 };
                 let caller = Caller { reason: Some("the commit was not confirmed".to_owned()), ..caller };
-                desk.audit.record(clock::now(), &caller, &request, &outcome);
+                desk.audit.record(clock::wall_now(), &caller, &request, &outcome);
             }
         });
     }
@@ -184,7 +184,7 @@ impl Desk {
             _ => return Err("show audit N".into()),
         };
         let records = self.audit.last(count);
-        let now = clock::now().as_seconds();
+        let now = clock::wall_now().as_seconds();
         let row = |r: &control::audit::Record| {
             let state = if r.done { "done" } else { "refused" };
             let reason = r.reason.clone().unwrap_or_default();
@@ -204,7 +204,7 @@ impl Desk {
             Ok(answer) => tracing::info!("{}", answer.text),
             Err(failure) => tracing::error!("what runs goes on: {}", failure.text),
         }
-        self.audit.record(clock::now(), &caller, &request, &outcome);
+        self.audit.record(clock::wall_now(), &caller, &request, &outcome);
     }
 }
 
@@ -296,7 +296,7 @@ pub async fn start(
     let ((canaries, canaries_out), (others, others_out)) =
         (watch::channel(Arc::new(Wanted::new())), watch::channel(Arc::new(Wanted::new())));
     let feed = Feed { canary: canaries_out, others: others_out.clone() };
-    let mut peers = Peers::new(&config.mitigation, feed, clock::steady(), seed, restored > 0);
+    let mut peers = Peers::new(&config.mitigation, feed, Arc::new(clock::now), seed, restored > 0);
     let shared = peers.shared();
     shared.set_halted(pipeline.policy().halted().is_some());
     // What was announced before is wanted before the first session: routers hear it before End-of-RIB.
@@ -383,13 +383,18 @@ fn open_history(
 ) -> (Option<Recorder>, Option<crate::history::Archive>) {
     let Some(directory) = &options.state else { return (None, None) };
     let retention = Retention { bytes: config.history.bytes, days: config.history.days };
-    match Recorder::start(directory, status.clone(), retention, clock::now) {
+    match Recorder::start(directory, status.clone(), retention, clock::wall_now) {
         Ok((recorder, archive)) => (Some(recorder), Some(archive)),
         Err(error) => {
             tracing::error!("nothing is remembered for the dashboard: {error:#}");
             (None, None)
         }
     }
+}
+
+/// An entry as the system's clock has it at present.
+fn by_wall(entry: &Entry) -> Entry {
+    Entry { time: clock::wall(entry.at).as_seconds(), ..entry.clone() }
 }
 
 /// Who is told; routes of an earlier run that are not in force any more are told as ended.
@@ -523,7 +528,8 @@ impl Control {
         let mut rates = next.after(RATES);
         while !stop.load(Ordering::Acquire) {
             let now = clock::now();
-            let mut entries = Vec::new();
+            let mut entries: Vec<Entry> =
+                clock::look().map(|seconds| Entry::new(now, Report::ClockSet { seconds })).into_iter().collect();
             if let Some(held) = self.announcers.watch_peers(now, &self.config.mitigation.peers, &mut entries) {
                 let _ = self.pipeline.request(now, Request::Held(held));
             }
@@ -541,8 +547,11 @@ impl Control {
             }
             let changed = self.announcers.offer(now, &self.pipeline, &mut entries);
             self.answer_acted(now);
+            entries.iter_mut().for_each(|entry| entry.moved(clock::offset()));
             self.announcers.journal(&entries);
-            for case in self.pipeline.take_cases().into_iter().map(Arc::new) {
+            for mut case in self.pipeline.take_cases() {
+                case.moved(clock::offset());
+                let case = Arc::new(case);
                 // Before the entries: what is told of a rule holds the sample it was mined from.
                 self.notifier.keep(&case);
                 let _ = self.cases.try_send(case);
@@ -633,7 +642,7 @@ impl Control {
                 let status = self.describe(now);
                 let enforcer = self.announcers.enforcer();
                 let view = show::View {
-                    now,
+                    now: clock::wall(now),
                     pipeline: &self.pipeline,
                     status: &status,
                     config: &self.config,
@@ -654,7 +663,8 @@ impl Control {
     }
 
     /// Logs an event and keeps it for the status.
-    fn tell(&mut self, entry: Entry) {
+    fn tell(&mut self, mut entry: Entry) {
+        entry.time = clock::wall(entry.at).as_seconds();
         (self.on_event)(&entry);
         let report = &entry.report;
         if matches!(report, Report::Candidates { .. }) {
@@ -745,7 +755,7 @@ impl Control {
                 .chain(self.exporter.alarms())
                 .collect(),
             halted: self.pipeline.policy().halted().is_some(),
-            events: self.events.iter().cloned().collect(),
+            events: self.events.iter().map(by_wall).collect(),
         }
     }
 
@@ -760,12 +770,15 @@ impl Control {
             },
             dry_run: m.dry_run,
             awaits_approval: m.dry_run.is_some_and(mitigation::DryRun::awaits_approval),
-            since: m.since.as_seconds(),
+            since: clock::wall(m.since).as_seconds(),
             id: route_id(&m.route),
             action: m.announcement.text(),
             origin: m.announcement.origin,
-            order: m.order.clone(),
-            ends: m.ends(self.pipeline.policy().config().ban_time).map(Time::as_seconds),
+            order: m.order.clone().map(|mut order| {
+                order.moved(clock::offset());
+                order
+            }),
+            ends: m.ends(self.pipeline.policy().config().ban_time).map(|ends| clock::wall(ends).as_seconds()),
             coverage: m.coverage,
             not_sent: self.announcers.not_sent(&m.route),
             rule: match &m.route {

@@ -4,6 +4,7 @@ use collectors::Time;
 use mitigation::announce::bgp::PeerStatus;
 
 use crate::api::status::{AttackStatus, PeerStatus as SessionStatus, Source};
+use crate::clock;
 
 pub(crate) fn source(worker: collectors::WorkerStatistics) -> Source {
     let is_mirror = worker.packets > 0 || worker.source.starts_with("interface");
@@ -25,7 +26,7 @@ pub(crate) fn attack(attack: &detector::Attack) -> AttackStatus {
         direction: attack.target.direction.name(),
         group: attack.group.clone(),
         threshold: attack.threshold_text(),
-        detected: attack.detected.as_seconds(),
+        detected: clock::wall(attack.detected).as_seconds(),
         packets_per_second: attack.packets_per_second,
         bytes_per_second: attack.bytes_per_second,
         peak_packets_per_second: attack.peak_packets_per_second,

@@ -7,6 +7,7 @@ use collectors::{Exporters, Health, Time};
 use mitigation::Peer;
 
 use crate::api::status::ExporterStatus;
+use crate::clock;
 use crate::report::{Entry, Report};
 
 /// Exporters are read at most this often, in seconds: rates over less say little.
@@ -84,7 +85,8 @@ fn status(health: &Health, peer: Option<&Peer>, now: Time, records_per_second: f
         bytes: health.bytes,
         lost_records: health.lost_records,
         restarts: health.restarts,
-        clock_skew_ms: health.clock_skew_ms,
+        // Measured against our clock, told against the system's.
+        clock_skew_ms: health.clock_skew_ms.saturating_sub(clock::offset() / 1_000_000),
         sampling_rate: health.sampling_rate,
         sampling_source: health.sampling_source.name(),
         measured_rate: health.contradiction.map(|c| c.measured),

@@ -184,10 +184,10 @@ impl Pipeline {
         route.filter(|route| all.contains(route)).into_iter().collect()
     }
 
-    /// What to remember over a restart.
+    /// What to remember over a restart; the system's clock is `ahead` of the pipeline's by so many nanoseconds.
     #[must_use]
-    pub fn records(&self) -> Records {
-        self.policy.records()
+    pub fn records(&self, ahead: i64) -> Records {
+        self.policy.records(ahead)
     }
 
     /// Takes up what was remembered, before anything is announced; returns how many routes.

@@ -5,11 +5,16 @@ use detector::{Attack, Bucket, Composition, Evidence, Prefix, Target, Unit, rate
 use mitigation::{Decision, DryRun, Mitigation, Order, Refusal, Route};
 use serde::Serialize;
 
+use crate::clock;
+
 /// One entry of the timeline.
 #[derive(Debug, Clone, Serialize)]
 pub struct Entry {
     /// Seconds since the Unix epoch; recorded time in a replay.
     pub time: f64,
+    /// The same by the clock that what happens is timed by: the time that names an attack.
+    #[serde(skip)]
+    pub at: Time,
     /// What happened.
     #[serde(flatten)]
     pub report: Report,
@@ -22,7 +27,20 @@ impl Entry {
     /// An entry at a time.
     #[must_use]
     pub fn new(time: Time, report: Report) -> Self {
-        Self { time: time.as_seconds(), report, by: None }
+        Self { time: time.as_seconds(), at: time, report, by: None }
+    }
+
+    /// Moves its times, in nanoseconds: to the system's clock, for whoever reads them.
+    pub(crate) fn moved(&mut self, by: i64) {
+        self.time = clock::shifted(self.at, by).as_seconds();
+        if let Some(order) = &mut self.by {
+            order.moved(by);
+        }
+        if let Report::Alarm { started, .. } = &mut self.report {
+            #[allow(clippy::cast_precision_loss, reason = "for people")]
+            let seconds = by as f64 / 1e9;
+            *started += seconds;
+        }
     }
 
     /// Names who ordered it.
@@ -259,6 +277,11 @@ pub enum Report {
     },
     /// Another configuration is in force from now on.
     Configured,
+    /// The system's clock was set. Nothing that is measured or waited for goes by it.
+    ClockSet {
+        /// By how many seconds; negative if it was set back.
+        seconds: f64,
+    },
 }
 
 impl Report {
@@ -353,6 +376,7 @@ impl Report {
                 | Self::NotDurable { .. }
                 | Self::SuspectExporter { .. }
                 | Self::Silence
+                | Self::ClockSet { .. }
                 | Self::SuspectRate { measured: Some(_), .. }
         )
     }
@@ -467,6 +491,14 @@ impl std::fmt::Display for Report {
             ),
             Self::Silence => f.write_str("no telemetry arrives: attacks and rules are frozen. Check the exporters"),
             Self::Configured => f.write_str("another configuration is in force"),
+            Self::ClockSet { seconds } => {
+                let way = if *seconds < 0.0 { "back" } else { "forward" };
+                write!(
+                    f,
+                    "the system's clock was set {way} by {:.1} s: nothing that is measured or waited for changes",
+                    seconds.abs()
+                )
+            }
             Self::SilenceOver => f.write_str("telemetry is back"),
             Self::SuspectRate { exporter, announced, measured: Some(measured) } => write!(
                 f,

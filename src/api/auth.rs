@@ -240,13 +240,13 @@ pub(super) fn identify(site: &Site, parts: &Parts) -> Result<Access, Refusal> {
     let now = site.now();
     let peer = parts.extensions.get::<Peer>().map_or_else(|| SocketAddr::from(([255; 4], 0)), |p| p.0);
     if let Some(secret) = bearer(&parts.headers) {
-        if let Some(token) = site.tokens().find(now, &secret) {
+        if let Some(token) = site.tokens().find(site.wall(), &secret) {
             return Ok(Access::of(token));
         }
         return Err(if site.guard().failed(now, peer.ip()) { too_often() } else { unknown() });
     }
     let session = cookie(&parts.headers).and_then(|secret| site.guard().session(now, secret));
-    if let Some(token) = session.filter(|token| site.tokens().holds(now, token)) {
+    if let Some(token) = session.filter(|token| site.tokens().holds(site.wall(), token)) {
         let is_safe = matches!(parts.method, Method::GET | Method::HEAD);
         if !is_safe && !parts.headers.contains_key(CSRF) {
             return Err(Refusal::forbidden(format!("a session changes nothing without the header {CSRF}")));

@@ -115,7 +115,7 @@ impl Http {
                 continue;
             }
             let (key, listen) = (spec.paths.key(), spec.listen);
-            if !listen.ip().is_loopback() && !self.site.tokens().any(self.site.now()) {
+            if !listen.ip().is_loopback() && !self.site.tokens().any(self.site.wall()) {
                 let text =
                     format!("{key} = {listen} is beyond loopback and there is no token that anybody could log in with");
                 if at_start {
@@ -164,7 +164,7 @@ pub async fn tick(site: Site) {
     loop {
         interval.tick().await;
         if site.news().receiver_count() > 0 {
-            let data = v1::tick(site.now().as_seconds(), &site.status());
+            let data = v1::tick(site.wall().as_seconds(), &site.status());
             let _ = site.news().send(site::News { kind: "tick", data: data.into() });
         }
     }

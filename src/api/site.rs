@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::auth::{Access, Guard};
 use super::refusal::Refusal;
 use super::status::Status;
+use crate::clock;
 use crate::control::tokens::Tokens;
 use crate::control::{self, Answer, Caller, Outcome, Request, access};
 use crate::history::Archive;
@@ -102,10 +103,16 @@ impl Site {
         (Self(Arc::new(inner)), asks)
     }
 
-    /// Now.
+    /// Now, on the clock that never jumps: for spans.
     #[must_use]
     pub fn now(&self) -> Time {
         (self.0.clock)()
+    }
+
+    /// Now, by the system's clock: for people, and for what outlasts the process.
+    #[must_use]
+    pub fn wall(&self) -> Time {
+        clock::wall(self.now())
     }
 
     /// The newest status.

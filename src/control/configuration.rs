@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::history::{Commit, History, replace_file};
 use super::{Answer, Caller, Failure, Outcome, Request, settings, table};
+use crate::clock;
 use crate::plant::Plant;
 
 /// Operators with candidates at once at most; the one that was edited least lately makes room.
@@ -64,7 +65,7 @@ impl Configuration {
             let comment = Some("as found at the start".to_owned());
             history.add(Commit {
                 revision,
-                time: now.as_seconds(),
+                time: clock::wall(now).as_seconds(),
                 user: "file".to_owned(),
                 comment,
                 text: text.clone(),
@@ -228,7 +229,7 @@ impl Configuration {
             .rev()
             .enumerate()
             .map(|(back, c)| {
-                let ago = format!("{} ago", span(now.as_seconds() - c.time));
+                let ago = format!("{} ago", span(clock::wall(now).as_seconds() - c.time));
                 vec![
                     back.to_string(),
                     c.revision.to_string(),
@@ -244,8 +245,10 @@ impl Configuration {
         if let Some(u) = &self.unconfirmed {
             text.push_str(&format!("\n{}", awaits(u, now)));
         }
-        let unconfirmed =
-            self.unconfirmed.as_ref().map(|u| json!({ "user": u.user, "deadline": u.deadline.as_seconds() }));
+        let unconfirmed = self
+            .unconfirmed
+            .as_ref()
+            .map(|u| json!({ "user": u.user, "deadline": clock::wall(u.deadline).as_seconds() }));
         let commits: Vec<Value> = self.history.commits().iter().rev().map(entry).collect();
         Ok(Answer::new(text, &json!({ "commits": commits, "unconfirmed": unconfirmed })))
     }
@@ -326,7 +329,7 @@ impl Configuration {
             let deadline = now.after(Duration::from_secs(minutes * 60));
             let unconfirmed = Unconfirmed { previous, deadline, user: caller.user.clone(), comment };
             answer.push_str(&format!("\n{}", awaits(&unconfirmed, now)));
-            json["deadline"] = json!(deadline.as_seconds());
+            json["deadline"] = json!(clock::wall(deadline).as_seconds());
             self.unconfirmed = Some(unconfirmed);
         } else {
             self.unconfirmed = None;
@@ -340,7 +343,13 @@ impl Configuration {
 
     fn remember(&mut self, now: Time, user: &str, comment: Option<String>) {
         let (revision, text) = (self.revision, self.running.clone());
-        self.history.add(Commit { revision, time: now.as_seconds(), user: user.to_owned(), comment, text });
+        self.history.add(Commit {
+            revision,
+            time: clock::wall(now).as_seconds(),
+            user: user.to_owned(),
+            comment,
+            text,
+        });
     }
 
     /// The file must be what we know: whoever edited it by other means is not overwritten.

@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::api::status::Volume;
+use crate::clock;
 use crate::history::writer::Rates;
 use crate::notify::deliver::http;
 
@@ -168,7 +169,7 @@ fn totals(before: &Snapshot, now: &Snapshot) -> Totals {
 
 /// `InfluxDB`'s lines, with FastNetMon's names; time in seconds.
 fn lines(snapshot: &Snapshot, totals: &Totals) -> String {
-    let time = snapshot.time.0 / 1_000_000_000;
+    let time = clock::wall(snapshot.time).0 / 1_000_000_000;
     let mut text = String::new();
     for (direction, packets, bytes) in totals {
         text.push_str(&format!("total_traffic,direction={direction} packets={packets}i,bits={}i {time}\n", bytes * 8));
@@ -193,7 +194,7 @@ fn lines(snapshot: &Snapshot, totals: &Totals) -> String {
 
 /// Graphite's lines, with FastNetMon's paths; time in seconds.
 fn paths(prefix: &str, snapshot: &Snapshot, totals: &Totals) -> String {
-    let time = snapshot.time.0 / 1_000_000_000;
+    let time = clock::wall(snapshot.time).0 / 1_000_000_000;
     let mut text = String::new();
     let mut put = |path: &str, packets: u64, bytes: u64| {
         text.push_str(&format!("{prefix}.{path}.pps {packets} {time}\n{prefix}.{path}.bps {} {time}\n", bytes * 8));

@@ -127,7 +127,8 @@ impl Writer {
                 Err(mpsc::RecvTimeoutError::Timeout) => false,
             };
             let now = seconds(clock());
-            if now > second {
+            // Also after a clock that was set back.
+            if now != second {
                 second = now;
                 self.sample(now, &status.get());
             }
@@ -245,7 +246,7 @@ impl Writer {
         match &entry.report {
             Report::Alarm { group, threshold, .. } if self.open.len() < MAX_OPEN => {
                 let Some(target) = target.clone() else { return };
-                let id = attack_id(entry.time, &target);
+                let id = attack_id(entry.at.as_seconds(), &target);
                 let (group, threshold) = (group.clone(), threshold.clone());
                 let open = Open { id, group, threshold, detected: entry.time, peaks: (0, 0), severity: 1.0, events: 0 };
                 self.open.insert(target.clone(), open.clone());
@@ -297,6 +298,9 @@ impl Writer {
 
     /// Writes and forgets when it is time.
     pub fn tend(&mut self, now: i64) {
+        // The clock may have been set back.
+        self.next_flush = self.next_flush.min(now + RETRY_SECONDS);
+        self.next_retain = self.next_retain.min(now + RETAIN_SECONDS);
         if now < self.next_flush {
             return;
         }

@@ -13,6 +13,7 @@ use super::deliver::{self, Failure};
 use super::outbox::{MAX_TOLD, MAX_WAITING, Outbox};
 use super::{Facts, Job, Message, Troubles, dump, message};
 use crate::case::Case;
+use crate::clock;
 use crate::report::Entry;
 
 /// Scripts of one channel at once at most; never two of one address.
@@ -181,7 +182,7 @@ impl Post {
             let Some(told) = self.told.remove(&key) else { continue };
             self.outbox.untold(&key);
             let event = if told.event() == Some(Event::PartialBlock) { Event::PartialUnblock } else { Event::Unban };
-            self.send(told.ended((self.clock)().as_seconds(), event, "a restart"));
+            self.send(told.ended(clock::wall((self.clock)()).as_seconds(), event, "a restart"));
         }
     }
 
@@ -261,7 +262,7 @@ impl Post {
                 tracing::warn!(channel, "a notification is tried again in {} s: {}", wait.as_secs(), failure.text);
                 self.troubles.set(&channel, Some(failure.text));
                 for (id, message) in sent.into_iter().rev() {
-                    if now.as_seconds() - message.time > GIVE_UP.as_secs_f64() {
+                    if clock::wall(now).as_seconds() - message.time > GIVE_UP.as_secs_f64() {
                         tracing::error!(channel, "a notification is given up: it is a day old");
                         self.outbox.remove(id);
                     } else {

@@ -206,6 +206,13 @@ impl Order {
         Self { owner: cut(owner), reason: cut(reason), expires: lasts.map(|span| now.after(span).0) }
     }
 
+    /// Its end, moved by so many nanoseconds: to another clock.
+    pub const fn moved(&mut self, by: i64) {
+        if let Some(expires) = &mut self.expires {
+            *expires = expires.saturating_add_signed(by);
+        }
+    }
+
     pub(super) fn is_over(&self, now: Time) -> bool {
         self.expires.is_some_and(|at| now.0 >= at)
     }

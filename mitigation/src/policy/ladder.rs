@@ -480,7 +480,7 @@ mod tests {
             assert_eq!(step(&mut policy, 5, &[&attack]), [format!("added {ALL}")]);
             assert_eq!(policy.of(attack.target)[0].dry_run, Some(DryRun::BelowBlackholeLevel));
             let mut asked = Policy::new(config());
-            asked.restore(at(6), &policy.records());
+            asked.restore(at(6), &policy.records(0));
             assert!(wanted(&asked).is_empty(), "an offer stays one over a restart");
             policy.approve(at(6), &Route::Unicast(attack.target.prefix)).expect("it is there");
             assert_eq!(wanted(&policy), [ALL]);
@@ -495,7 +495,7 @@ mod tests {
         step(&mut policy, 5, &[&attack]);
         policy.over(attack.target);
         assert_eq!(step(&mut policy, 6, &[]), [format!("removed {ALL}")], "nothing to probe for");
-        assert!(policy.records().is_empty());
+        assert!(policy.records(0).is_empty());
     }
 
     #[test]
@@ -573,7 +573,7 @@ mod tests {
         assert!(wanted(&policy).is_empty());
         assert!(step(&mut policy, 69, &[]).is_empty());
         assert_eq!(step(&mut policy, 70, &[]), ["probe passed"]);
-        assert!(policy.records().is_empty(), "nothing is remembered of it");
+        assert!(policy.records(0).is_empty(), "nothing is remembered of it");
     }
 
     #[test]
@@ -628,7 +628,7 @@ mod tests {
         let (mut policy, attack) = defending(Config { enable_ban: false, ..config() });
         policy.over(attack.target);
         assert_eq!(step(&mut policy, 60, &[]), [format!("removed {NTP}")]);
-        assert!(policy.records().is_empty());
+        assert!(policy.records(0).is_empty());
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::flowspec::Action;
 const UNKNOWN: Duration = Duration::from_secs(60);
 /// The key of the record of `withdraw-all`.
 const HALT: &str = "withdraw-all";
+/// The key of the record that says by how many nanoseconds the system's clock was ahead of the one that all times of the others are
+/// of; without it by nothing.
+const CLOCK: &str = "clock";
 
 /// Records by key.
 pub type Records = BTreeMap<String, String>;
@@ -82,10 +85,14 @@ pub fn route_of(key: &str) -> Option<Route> {
 }
 
 impl Policy {
-    /// Everything to remember.
+    /// Everything to remember. The system's clock is `ahead` of the policy's by so many nanoseconds: what lasts until a time lasts
+    /// until then over a restart, too, when the policy's clock begins as the system's.
     #[must_use]
-    pub fn records(&self) -> Records {
+    pub fn records(&self, ahead: i64) -> Records {
         let mut records = Records::new();
+        if ahead != 0 {
+            records.insert(CLOCK.to_owned(), ahead.to_string());
+        }
         if let Some(order) = &self.halted {
             records.insert(HALT.to_owned(), serde_json::to_string(order).unwrap_or_default());
         }
@@ -104,7 +111,11 @@ impl Policy {
     /// Takes remembered records up at a start; those that have ended or are not understood are left out. Returns how many were taken.
     pub fn restore(&mut self, now: Time, records: &Records) -> usize {
         let mut taken = 0;
+        let ahead = records.get(CLOCK).and_then(|text| text.parse().ok()).unwrap_or(0);
         for (key, text) in records {
+            if key == CLOCK {
+                continue;
+            }
             if key == HALT {
                 self.halted = serde_json::from_str(text).ok();
                 continue;
@@ -113,7 +124,10 @@ impl Policy {
                 .split_once('|')
                 .and_then(|(_, route)| route_of(route))
                 .zip(serde_json::from_str::<Record>(text).ok());
-            let Some((route, record)) = parsed else { continue };
+            let Some((route, mut record)) = parsed else { continue };
+            record.since = record.since.saturating_add_signed(ahead);
+            record.probe = record.probe.map(|since| since.saturating_add_signed(ahead));
+            record.order.iter_mut().for_each(|order| order.moved(ahead));
             taken += usize::from(self.restore_one(now, route, record).is_some());
         }
         // What the rails no longer allow, or dry run holds back, is not announced; the rest is, before anything else happens.
@@ -224,6 +238,22 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_during_a_run_moves_no_end_over_a_restart() {
+        let mut policy = Policy::new(config());
+        policy.order_blackhole(at(0), prefix(HOST), order(at(0), Some(600))).expect("taken");
+        // The system's clock was set back by a hundred seconds; the next run begins with what it shows.
+        let ahead = -100_000_000_000;
+        let records = policy.records(ahead);
+        let mut after = Policy::new(config());
+        let shown = |seconds: u64| Time(at(seconds).0.saturating_add_signed(ahead));
+        assert_eq!(after.restore(shown(599), &records), 1);
+        assert!(after.step(shown(599), &Default::default(), &Default::default()).is_empty());
+        assert_eq!(words(&after.step(shown(600), &Default::default(), &Default::default())).len(), 1);
+        let mut late = Policy::new(config());
+        assert_eq!(late.restore(shown(600), &records), 0);
+    }
+
+    #[test]
     fn routes_are_named_by_their_octets_and_read_back() {
         let mut routes = vec![Route::Unicast(prefix(HOST)), Route::Unicast(prefix("2001:db8::/48"))];
         routes.push(Route::FlowSpec(rule(HOST, 123).pattern));
@@ -242,17 +272,17 @@ mod tests {
     #[test]
     fn after_a_restart_the_same_is_announced_and_remembered() {
         let before = busy();
-        let records = before.records();
+        let records = before.records(0);
         assert_eq!(records.len(), 3);
         let mut after = Policy::new(config());
         assert_eq!(after.restore(at(10), &records), 3);
         assert_eq!(after.wanted(), before.wanted());
-        assert_eq!(after.records(), records);
+        assert_eq!(after.records(0), records);
     }
 
     #[test]
     fn what_ended_meanwhile_is_not_announced_again() {
-        let records = busy().records();
+        let records = busy().records(0);
         let after = restored(&records, at(100), config());
         assert_eq!(wanted(&after), ["203.0.113.11/32", NTP], "the order for 100 s is over");
         let unban_anyway = Config { unban_only_if_attack_finished: false, ..config() };
@@ -265,7 +295,7 @@ mod tests {
 
     #[test]
     fn an_attack_that_is_not_seen_again_within_a_minute_counts_as_over() {
-        let records = busy().records();
+        let records = busy().records(0);
         let mut policy = restored(&records, at(10), config());
         let mut step = |seconds| words(&policy.step(at(seconds), &BTreeMap::new(), &Default::default()));
         assert!(step(69).is_empty(), "nobody knows yet");
@@ -284,19 +314,19 @@ mod tests {
         let mut policy = busy();
         policy.over(super::super::fixture::target(HOST));
         policy.step(at(60), &BTreeMap::new(), &Default::default());
-        let mut after = restored(&policy.records(), at(65), config());
+        let mut after = restored(&policy.records(0), at(65), config());
         assert!(!wanted(&after).contains(&NTP.to_owned()), "away for a probe");
         let said = words(&after.step(at(70), &BTreeMap::new(), &Default::default()));
         assert_eq!(said, ["probe passed"]);
 
         policy.withdraw_all(at(61), order(at(61), None));
-        let halted = restored(&policy.records(), at(65), config());
+        let halted = restored(&policy.records(0), at(65), config());
         assert!(halted.halted().is_some() && wanted(&halted).is_empty());
     }
 
     #[test]
     fn records_that_are_not_understood_are_left_out() {
-        let mut records = busy().records();
+        let mut records = busy().records(0);
         records.insert("nonsense".to_owned(), "{}".to_owned());
         records.insert("manual|ipv4-unicast:20cb00710c".to_owned(), "not JSON".to_owned());
         records.insert("manual|no-family:20".to_owned(), records.values().next().expect("one").clone());

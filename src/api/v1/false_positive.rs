@@ -98,7 +98,7 @@ pub(super) async fn forgive(
     // A candidate of its own: what the caller has edited stays where it is.
     let user = format!("{} (false positive)", access.caller.user);
     let access = Access { caller: Caller { user, ..access.caller.clone() }, ..access }.because(Some(reason.clone()));
-    let ends = site.now().after(std::time::Duration::from_secs(u64::from(days) * 86_400));
+    let ends = site.wall().after(std::time::Duration::from_secs(u64::from(days) * 86_400));
     let routes: Vec<_> = site
         .status()
         .mitigations

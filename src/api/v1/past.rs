@@ -75,7 +75,7 @@ pub(super) struct AttackPage {
     security((), ("token" = [])), responses((status = 200, body = AttackPage), BadInput, Denied, Missing, Busy))]
 pub(super) async fn attack(State(site): State<Site>, access: Access, Named(id): Named) -> Reply<AttackPage> {
     access.need(Scope::Read)?;
-    let now = seconds(site.now().as_seconds());
+    let now = seconds(site.wall().as_seconds());
     let text = format!("there is no attack {id:?}: see /api/v1/history/attacks");
     let page = read(&site, move |archive| {
         let Some((attack, events)) = archive.attack(&id)? else { return Ok(None) };
@@ -140,7 +140,7 @@ pub(super) async fn series(
         back @ 1..=315_360_000 => i64::from(back),
         _ => return Err(Refusal::bad("seconds is 1 to 315360000")),
     };
-    let now = seconds(site.now().as_seconds());
+    let now = seconds(site.wall().as_seconds());
     Ok(Json(read(&site, move |archive| archive.series(&span.name, now - back, now, now)).await?))
 }
 

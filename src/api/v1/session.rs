@@ -62,7 +62,7 @@ pub(super) async fn login(
     if site.guard().is_blocked(now, peer.ip()) {
         return Err(auth::too_often());
     }
-    let Some(token) = site.tokens().find(now, &login.token) else {
+    let Some(token) = site.tokens().find(site.wall(), &login.token) else {
         let waits = site.guard().failed(now, peer.ip());
         tracing::warn!(%peer, "a login with a wrong token");
         return Err(if waits { auth::too_often() } else { auth::unknown() });

@@ -64,10 +64,10 @@ pub(super) async fn events_stream(
     })?;
     let ends = site.now().after(LONGEST);
     let news = BroadcastStream::new(site.news().subscribe());
-    let first = News { kind: "tick", data: Arc::from(tick(site.now().as_seconds(), &site.status())) };
+    let first = News { kind: "tick", data: Arc::from(tick(site.wall().as_seconds(), &site.status())) };
     let stream = tokio_stream::once(Ok(first)).chain(news).map_while(move |news| {
         let _ = &place;
-        let is_valid = access.token.as_ref().is_none_or(|token| site.tokens().holds(site.now(), token));
+        let is_valid = access.token.as_ref().is_none_or(|token| site.tokens().holds(site.wall(), token));
         (is_valid && site.now() < ends).then(|| Ok(event(news)))
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
