@@ -70,7 +70,7 @@ fn the_file_of_debians_package_imports_and_every_key_is_reported() {
             .collect();
         assert!(unknown.is_empty(), "every stock key is known: {unknown:?}");
         let toml = std::fs::read_to_string(folder.join("out.toml")).expect("written");
-        assert!(toml.contains("enable_ban = false") && toml.contains("burst_tolerance_ms = 5000"), "{toml}");
+        assert!(toml.contains("enable_ban = false") && toml.contains("burst_tolerance_ms = 200"), "{toml}");
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use detector::{Direction, Unit};
+
 use super::{Builder, Fate, Imported, Option, advice};
 use crate::schema::{Section, keys, measures, switch_key};
 
@@ -312,15 +314,21 @@ fn ports(builder: &mut Builder, option: &Option, key: &str) {
     builder.map(option, Section::Main, &[key], &option.values, Fate::Changed, "");
 }
 
-/// FastNetMon alarms when a moving average passes the threshold: a burst may exceed it by about threshold times that average's
-/// time constant (decision 6).
+/// Milliseconds of `burst_tolerance_ms` for a second of FastNetMon's average. An exponential average of time constant T passes the
+/// threshold T·ln(f / (f - 1)) after the beginning of an attack of f times the threshold; a volume of threshold times v is passed
+/// after v / (f - 1). With a twenty-fifth of T that is no later from f = 1.01 on.
+const TOLERANCE_PER_SECOND_MS: u64 = 40;
+/// The most that is imported: the default.
+const LONGEST_TOLERANCE_MS: u64 = 300;
+
+/// FastNetMon alarms when a moving average passes the threshold; the import detects no later (decisions 6 and 44).
 fn import_average(builder: &mut Builder, option: &Option) {
     let seconds = option.value().parse::<u64>().unwrap_or(0);
     if seconds == 0 {
         return builder.report(option, Fate::NoEqual, "not a number of seconds: burst_tolerance_ms keeps its default");
     }
-    let values = [(seconds * 1000).min(60_000).to_string()];
-    let note = "the burst that this average let pass; the default of 300 detects sooner";
+    let values = [seconds.saturating_mul(TOLERANCE_PER_SECOND_MS).min(LONGEST_TOLERANCE_MS).to_string()];
+    let note = "a burst above the threshold that is let pass; attacks alarm no later than with FastNetMon's average";
     builder.map(option, Section::Main, &["burst_tolerance_ms"], &values, Fate::Changed, note);
 }
 
@@ -370,6 +378,21 @@ fn import_group(builder: &mut Builder, name: &str, options: &[Option], both_dire
             let _ = builder.set(Section::HostGroup, &[name, &switch], &off);
         }
     }
+    // It blackholes at its thresholds: the least of each unit is the level at which a blackhole needs no approval (decision 33).
+    for (unit, level) in [(Unit::Packets, "blackhole_pps"), (Unit::Bytes, "blackhole_mbps")] {
+        let of_unit = measures().into_iter().filter(|(d, m)| *d == Direction::Incoming && m.unit == unit);
+        let least = of_unit.filter_map(|(d, m)| threshold_in_force(options, &switch_key(d, m), &m.key(d))).min();
+        if let Some(least) = least {
+            let _ = builder.set(Section::HostGroup, &[name, level], &[least.to_string()]);
+        }
+    }
+}
+
+/// The value of a threshold whose switch is on.
+fn threshold_in_force(options: &[Option], switch: &str, key: &str) -> std::option::Option<u64> {
+    let find = |name: &str| options.iter().find(|o| o.key == name);
+    find(switch).filter(|o| o.is_on())?;
+    find(key)?.value().parse().ok().filter(|value| *value > 0)
 }
 
 /// A threshold and its switch belong together: a threshold whose switch is off is left out.
@@ -474,7 +497,7 @@ mod tests {
         );
         let config = crate::check(&imported.text).unwrap_or_else(|p| panic!("{p:?}\n{}", imported.text));
         assert!(config.mitigation.groups.values().all(|g| !g.enable_ban) && !config.mitigation.enable_ban);
-        assert_eq!(config.detector.burst_tolerance.as_secs(), 5);
+        assert_eq!(config.detector.burst_tolerance.as_millis(), 200);
         assert_eq!(config.collectors.listeners.len(), 2);
         assert_eq!(config.detector.networks.len(), 2);
         let web = config.detector.groups.iter().find(|g| g.name == "web").expect("the group");
@@ -512,5 +535,51 @@ mod tests {
         assert_eq!(config.mitigation.ban_time.as_secs(), 600);
         let web = config.detector.groups.iter().find(|g| g.name == "web").expect("the group");
         assert_eq!(web.thresholds.values().copied().collect::<Vec<_>>(), [500], "nothing inherited");
+    }
+
+    #[test]
+    fn one_bad_entry_of_a_list_does_not_take_the_others_with_it() {
+        let text = |s: &str| ("list".to_owned(), s.to_owned());
+        let sources = Sources {
+            conf: Some(("fastnetmon.conf".to_owned(), "threshold_pps = 900\nban_for_pps = on\n".to_owned())),
+            networks: Some(text("203.0.113.0/24\n203.0.113.0/24\nnonsense\n2001:db8::/32\n")),
+            whitelist: Some(text("203.0.113.9/32\n192.0.2.7/32\n2001:db8::9/128\n2001:db9::/32\n203.0.113.64/28\n")),
+            ..Sources::default()
+        };
+        let imported = import(&sources).expect("imports");
+        let config = crate::check(&imported.text).expect("valid");
+        assert_eq!(config.mitigation.networks.len(), 2, "{}", imported.text);
+        let silenced: Vec<String> =
+            config.detector.whitelist.iter().flat_map(|w| &w.networks).map(ToString::to_string).collect();
+        assert_eq!(silenced, ["203.0.113.9/32", "2001:db8::9/128", "203.0.113.64/28"]);
+        let left_out: Vec<&str> =
+            imported.report.iter().filter(|l| l.fate == Fate::NoEqual).map(|l| l.value.as_str()).collect();
+        assert_eq!(left_out, ["nonsense", "192.0.2.7/32", "2001:db9::/32"]);
+
+        // The same of the Advanced edition, where a list is one option.
+        let main = r#"{"networks_list": ["203.0.113.0/24", "nonsense", "2001:db8::/32"], "networks_whitelist":
+            ["203.0.113.9/32", "192.0.2.7/32", "2001:db8::9/128"], "networks_whitelist_remote": ["198.51.100.0/24", "x"]}"#;
+        let dumps = vec![("main".to_owned(), "main.json".to_owned(), main.to_owned())];
+        let imported = import(&Sources { dumps, ..Sources::default() }).expect("imports");
+        let config = crate::check(&imported.text).expect("valid");
+        assert_eq!(config.mitigation.networks.len(), 2, "{}", imported.text);
+        assert_eq!(config.mitigation.remote_skiplist.len(), 1, "{}", imported.text);
+        let silenced = config.detector.whitelist.iter().flat_map(|w| &w.networks).count();
+        assert_eq!(silenced, 2, "{}", imported.text);
+    }
+
+    #[test]
+    fn what_is_imported_alarms_no_later_than_fastnetmon_and_blackholes_where_it_does() {
+        for seconds in [1, 2, 5, 15, 60, 3600] {
+            let conf = format!("average_calculation_time = {seconds}\nban_for_pps = on\nthreshold_pps = 900\n");
+            let sources = Sources { conf: Some(("fastnetmon.conf".to_owned(), conf)), ..Sources::default() };
+            let config = crate::check(&import(&sources).expect("imports").text).expect("valid");
+            let tolerance = config.detector.burst_tolerance.as_secs_f64();
+            for times in [1.01, 1.1, 1.5, 3.0, 10.0, 100.0_f64] {
+                let theirs = f64::from(seconds) * (times / (times - 1.0)).ln() + 1.0;
+                assert!(tolerance / (times - 1.0) <= theirs, "{seconds} s, {times} times");
+            }
+            assert_eq!(config.mitigation.groups["global"].blackhole_pps, Some(900));
+        }
     }
 }

@@ -117,11 +117,19 @@ impl Builder {
         note: &str,
     ) {
         let target = [&[section.name()], path].concat().join(".");
-        match self.set(section, path, values) {
-            Ok(()) if note.is_empty() => self.report(option, fate, target),
-            Ok(()) => self.report(option, fate, format!("{target}: {note}")),
-            Err(error) => self.report(option, Fate::NoEqual, format!("left out: {error}")),
+        // One bad entry of a list does not take the others with it.
+        let parts: Vec<&[String]> =
+            if values.len() > 1 && is_list_key(section, path) { values.chunks(1).collect() } else { vec![values] };
+        let errors: Vec<String> = parts.iter().filter_map(|part| self.set(section, path, part).err()).collect();
+        let left_out = format!("left out: {}", errors.join("; "));
+        if errors.len() == parts.len() {
+            return self.report(option, Fate::NoEqual, left_out);
         }
+        let fate = if errors.is_empty() { fate } else { Fate::Changed };
+        let notes = [note, if errors.is_empty() { "" } else { &left_out }].map(str::to_owned);
+        let notes: Vec<String> = notes.into_iter().filter(|n| !n.is_empty()).collect();
+        let note = if notes.is_empty() { target } else { format!("{target}: {}", notes.join("; ")) };
+        self.report(option, fate, note);
     }
 
     /// Whether a key is written.
@@ -133,13 +141,15 @@ impl Builder {
         item.is_some()
     }
 
-    /// The finished configuration: whatever does not pass the check is left out and said so.
+    /// The finished configuration: whatever does not pass the check is left out and said so; of a list, the entries at fault.
     pub(crate) fn finish(mut self, header: &str) -> Imported {
         for _ in 0..1000 {
             let Err(problems) = crate::check(&self.document.to_string()) else { break };
             let before = self.document.to_string();
             for problem in &problems {
-                self.leave_out(&problem.key, &problem.text);
+                if !self.thin_out(&problem.key) {
+                    self.leave_out(&problem.key, &problem.text);
+                }
             }
             if self.document.to_string() == before {
                 break;
@@ -147,6 +157,68 @@ impl Builder {
         }
         let text = format!("{header}\n{}", self.document);
         Imported { text, report: self.report }
+    }
+
+    /// Takes out of a list the entries that do not pass the check and reports them; false if it is no list, or none would be left.
+    fn thin_out(&mut self, path: &str) -> bool {
+        let words: Vec<&str> = path.split('.').collect();
+        let Some(list) = self.item(&words).and_then(|item| item.as_array()).cloned().filter(|list| list.len() > 1)
+        else {
+            return false;
+        };
+        let problem_with = |entries: &[toml_edit::Value]| {
+            let mut tried = Self { document: self.document.clone(), report: Vec::new() };
+            if let Some(item) = tried.item(&words) {
+                *item = toml_edit::Item::Value(entries.iter().cloned().collect::<toml_edit::Array>().into());
+            }
+            let problems = crate::check(&tried.document.to_string()).err().unwrap_or_default();
+            problems.into_iter().find(|p| p.key == path).map(|p| p.text)
+        };
+        let (mut kept, mut left_out): (Vec<toml_edit::Value>, Vec<(toml_edit::Value, String)>) =
+            (Vec::new(), Vec::new());
+        // Halves that pass are taken whole: few bad entries among many cost few checks.
+        let mut parts: Vec<Vec<toml_edit::Value>> = vec![list.iter().cloned().collect()];
+        while let Some(mut part) = parts.pop() {
+            let with = [kept.clone(), part.clone()].concat();
+            match (problem_with(&with), part.len()) {
+                (None, _) => kept = with,
+                (Some(why), 1) => left_out.extend(part.pop().map(|entry| (entry, why))),
+                (Some(_), len) => {
+                    parts.push(part.split_off(len / 2));
+                    parts.push(part);
+                }
+            }
+        }
+        if kept.is_empty() || left_out.is_empty() {
+            return false;
+        }
+        if let Some(item) = self.item(&words) {
+            *item = toml_edit::Item::Value(kept.into_iter().collect::<toml_edit::Array>().into());
+        }
+        for (entry, why) in left_out {
+            let text = entry.as_str().map_or_else(|| entry.to_string().trim().to_owned(), str::to_owned);
+            let note = format!("left out of {path}: {why}");
+            let same = |line: &&mut Line| {
+                line.value == text && (line.note == path || line.note.starts_with(&format!("{path}:")))
+            };
+            match self.report.iter_mut().find(same) {
+                Some(line) => (line.fate, line.note) = (Fate::NoEqual, note),
+                None => {
+                    let (source, key) = ("(the result)".to_owned(), path.to_owned());
+                    self.report.push(Line { source, key, value: text, fate: Fate::NoEqual, note });
+                }
+            }
+        }
+        true
+    }
+
+    fn item(&mut self, words: &[&str]) -> std::option::Option<&mut toml_edit::Item> {
+        let (last, tables) = words.split_last()?;
+        let mut table = self.document.as_table_mut();
+        for name in tables {
+            table = table.get_mut(name)?.as_table_mut()?;
+        }
+        table.get_mut(last)
     }
 
     /// Removes a key; its line in the report says why.
@@ -181,4 +253,10 @@ impl Builder {
             self.report.push(Line { source, key, value: String::new(), fate: Fate::NoEqual, note });
         }
     }
+}
+
+/// Whether the last word of a path is a key that holds a list.
+fn is_list_key(section: Section, path: &[&str]) -> bool {
+    let all = crate::schema::keys();
+    all.iter().any(|key| key.section == section && path.last() == Some(&&*key.name) && crate::words::is_list(key))
 }
