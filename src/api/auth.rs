@@ -24,7 +24,7 @@ use super::listener::Peer;
 use super::refusal::Refusal;
 use super::site::Site;
 use crate::control::Caller;
-use crate::control::access::Scope;
+use crate::control::access::{Scope, TOKEN};
 use crate::control::tokens::{Token, hex};
 
 /// The header that a browser's request needs to change anything.
@@ -103,8 +103,9 @@ impl Access {
         Self {
             caller: Caller {
                 prefixes: token.prefixes.clone(),
+                is_token: true,
                 is_admin: Scope::Admin.is_in(&token.scopes),
-                ..caller(&format!("token {}", token.name))
+                ..caller(&format!("{TOKEN}{}", token.name))
             },
             scopes: token.scopes.clone(),
             token: Some(token),

@@ -5,13 +5,15 @@
 //! the one table that says what an order acts on, and it looks at the parsed order, never at words.
 
 use detector::Prefix;
-use mitigation::Route;
 use mitigation::rails::{Class, Space};
+use mitigation::{Policy, Route};
 use serde::{Deserialize, Serialize};
 
 use super::{Caller, Failure, Request, act};
 use crate::pipeline::Request as Order;
 
+/// What the name of a caller with a token begins with, in orders and in the audit log.
+pub const TOKEN: &str = "token ";
 /// Why a token with prefixes is refused.
 pub const OUTSIDE: &str = "this token is for its own prefixes alone, and this is not certainly inside them";
 
@@ -140,6 +142,46 @@ pub fn permit(caller: &Caller, space: &Space, order: &Order) -> Result<(), Failu
     if may(caller, subject(space, order)) { Ok(()) } else { Err(Failure::forbidden(OUTSIDE)) }
 }
 
+/// Of `max_rules`, what one token with prefixes may use: one part of so many.
+const SHARE_OF_ONE: usize = 4;
+/// What all tokens together may use: the rest is for the program, whatever is asked for over the network.
+const SHARE_OF_ALL: usize = 2;
+
+/// Whether a token that orders a rule has room: rules of tokens never use up what automatic mitigation needs. Remote bans and what
+/// is typed on this host are not counted.
+///
+/// # Errors
+/// Its share of `max_rules` is used up.
+pub fn has_room(caller: &Caller, policy: &Policy, order: &Order) -> Result<(), Failure> {
+    let Order::AddFlowSpec { rule, .. } = order else { return Ok(()) };
+    let is_ours = |route: &Route| !matches!(policy.space().classify(route), Ok((Class::RemoteBan, _)));
+    let route = Route::FlowSpec(rule.pattern.clone());
+    if !caller.is_token || !is_ours(&route) {
+        return Ok(());
+    }
+    let owners = policy.all().filter(|m| m.is_manual() && matches!(m.route, Route::FlowSpec(_)) && is_ours(&m.route));
+    let rules: Vec<(&Route, &str)> =
+        owners.filter_map(|m| Some((&m.route, m.order.as_ref()?.owner.as_str()))).collect();
+    if rules.iter().any(|(there, _)| **there == route) {
+        return Ok(());
+    }
+    let share = |part: usize| (policy.config().max_rules / part).max(1);
+    let own = rules.iter().filter(|(_, owner)| *owner == caller.user).count();
+    let all = rules.iter().filter(|(_, owner)| owner.starts_with(TOKEN)).count();
+    let refused = |whose: &str, share: usize| {
+        Err(Failure::from(format!(
+            "refused: {whose} {share} rules, the share of max_rules that leaves room for others: delete some"
+        )))
+    };
+    if !caller.prefixes.is_empty() && own >= share(SHARE_OF_ONE) {
+        return refused("this token has", share(SHARE_OF_ONE));
+    }
+    if all >= share(SHARE_OF_ALL) {
+        return refused("tokens have", share(SHARE_OF_ALL));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +262,46 @@ mod tests {
             assert_eq!(refused(&other), Some(true), "{other:?}");
             assert!(permit(&Caller::default(), &space, &other).is_ok(), "whoever is not confined: {other:?}");
         }
+    }
+
+    #[test]
+    fn tokens_have_a_share_of_the_rules_and_the_program_keeps_the_rest() {
+        let prefix = |text: &str| text.parse::<Prefix>().expect("literal prefix");
+        let config = mitigation::Config {
+            networks: vec![prefix("203.0.113.0/24")],
+            max_rules: 16,
+            ..mitigation::Config::default()
+        };
+        let mut policy = Policy::new(config);
+        let now = collectors::Time::from_seconds(1_000, 0);
+        let token = |name: &str, net: Option<&str>| Caller {
+            user: format!("{TOKEN}{name}"),
+            is_token: true,
+            prefixes: net.map(prefix).into_iter().collect(),
+            ..Caller::default()
+        };
+        let mut take = |caller: &Caller, hosts: std::ops::Range<u8>| {
+            let taken = hosts.filter(|n| {
+                let text = format!(
+                    r#"{{"destination_prefix": "203.0.113.{n}/32", "protocols": ["udp"], "action_type": "discard"}}"#
+                );
+                let rule = mitigation::flowspec::json::parse(&text).expect("a rule");
+                let order = mitigation::Order::new(&caller.user, "", now, None);
+                let asked = Order::AddFlowSpec { rule: rule.clone(), order: order.clone() };
+                has_room(caller, &policy, &asked).is_ok() && policy.order_flowspec(now, &rule, order).is_ok()
+            });
+            taken.count()
+        };
+        assert_eq!(take(&token("a", Some("203.0.113.0/27")), 0..20), 4, "a quarter for a customer");
+        assert_eq!(take(&token("a", Some("203.0.113.0/27")), 0..4), 4, "what is there may be ordered anew");
+        assert_eq!(take(&token("b", Some("203.0.113.32/27")), 32..50), 4);
+        assert_eq!(take(&token("c", Some("203.0.113.64/27")), 64..70), 0, "half for all of them");
+        assert_eq!(take(&token("noc", None), 100..110), 0);
+        assert_eq!(
+            take(&Caller { user: "alice".to_owned(), ..Caller::default() }, 120..140),
+            8,
+            "who is on this host has the rest"
+        );
     }
 
     #[test]

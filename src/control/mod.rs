@@ -202,6 +202,8 @@ pub struct Caller {
     pub reason: Option<String>,
     /// The state of his candidate that he has seen, if he keeps track.
     pub seen: Option<u64>,
+    /// Whether he came over the network, with a token.
+    pub is_token: bool,
     /// Prefixes that he may see and act on; empty for all.
     pub prefixes: Vec<Prefix>,
     /// Whether he may change what runs programs, leaves the host or lets others in ([`config::secrets::reaches_out`]).

@@ -181,6 +181,7 @@ fn about(route: &Route) -> Value {
 /// Carries out what a caller orders, if he may: the one way from words to the pipeline.
 fn carry_out(pipeline: &mut Pipeline, now: Time, caller: &Caller, order: pipeline::Request) -> Outcome {
     access::permit(caller, pipeline.policy().space(), &order)?;
+    access::has_room(caller, pipeline.policy(), &order)?;
     let (removed, approved) = match &order {
         pipeline::Request::Remove { route, .. } => (Some(route.clone()), None),
         pipeline::Request::Approve { route, .. } => (None, Some(route.clone())),
