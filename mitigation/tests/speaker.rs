@@ -119,3 +119,26 @@ async fn the_routers_table_equals_what_is_wanted_through_changes_and_lost_sessio
     wait_for(&mut routes, &[]).await;
     assert_eq!(status.borrow_and_update().state, State::Idle);
 }
+
+#[tokio::test]
+async fn the_end_of_whoever_decides_takes_nothing_from_a_router_before_the_order_to_stop_says_so() {
+    let clock = clock();
+    let listen = "127.0.0.1:0".parse().expect("address");
+    let identifier = "192.0.2.253".parse().expect("address");
+    let router = router::spawn(listen, 65002, identifier, Arc::clone(&clock)).await.expect("binds");
+    let hole = Route::Unicast(p("203.0.113.8/32"));
+    let wanted = Wanted::from([(hole.clone(), Announcement::blackhole())]);
+    let (publish, feed) = watch::channel(Arc::new(wanted));
+    let config = config(router.address.port());
+    let mut peers = Peers::new(&config, Feed::same(feed), Arc::clone(&clock), 1, false);
+    peers.apply(&config).await.expect("starts");
+    let mut routes = router.routes.clone();
+    wait_for(&mut routes, std::slice::from_ref(&hole)).await;
+    let status = peers.iter().next().expect("one").status.clone();
+    drop(publish);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(status.borrow().state, State::Established);
+    assert!(routes.borrow().keys().eq([&hole]));
+    peers.stop(false).await;
+    wait_for(&mut routes, &[]).await;
+}
