@@ -4,6 +4,7 @@
 //! about what it decodes from the very octets it is about to send ([`Rails::check`]).
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use collectors::IpVersion;
 use detector::{Bits, Condition, Networks, Pattern, Prefix, Ranges};
@@ -63,6 +64,9 @@ pub enum Violation {
     /// A remote ban of an address in `networks_whitelist_remote`.
     #[error("it touches networks_whitelist_remote")]
     Skiplisted,
+    /// A remote ban of an address that is no host's (RFC 6890).
+    #[error("it is a special-purpose address, nobody to ban (RFC 6890)")]
+    Special,
     /// The class is off for this peer.
     #[error("this class is off for this peer: announce_incoming, announce_outgoing, announce_remote_bans")]
     ClassOff,
@@ -203,6 +207,9 @@ impl Space {
             }
             Class::Outgoing => self.check_outgoing(route)?,
             Class::RemoteBan => {
+                if is_special(&own_end) {
+                    return Err(Violation::Special);
+                }
                 if self.skiplist.overlap(&own_end) {
                     return Err(Violation::Skiplisted);
                 }
@@ -229,6 +236,25 @@ impl Space {
             None => !self.protected.prefixes().is_empty(),
         };
         if reaches && may_match_bgp(pattern) { Err(Violation::Bgp) } else { Ok(()) }
+    }
+}
+
+/// Addresses that are never a foreign host's (RFC 6890, decision 50): this network, loopback, link-local, multicast, reserved,
+/// broadcast; unspecified, loopback, IPv4-mapped, link-local, multicast.
+fn is_special(host: &Prefix) -> bool {
+    match host.address() {
+        IpAddr::V4(v4) => {
+            let first = v4.octets()[0];
+            first == 0 || first >= 224 || v4.is_loopback() || v4.is_link_local()
+        }
+        IpAddr::V6(v6) => {
+            let is_link_local = v6.segments()[0] & 0xffc0 == 0xfe80;
+            v6.is_unspecified()
+                || v6.is_loopback()
+                || v6.is_multicast()
+                || is_link_local
+                || v6.to_ipv4_mapped().is_some()
+        }
     }
 }
 

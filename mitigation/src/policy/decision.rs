@@ -169,6 +169,7 @@ impl Refusal {
             | Violation::Bgp
             | Violation::NotHost
             | Violation::Skiplisted
+            | Violation::Special
             | Violation::ClassOff
             | Violation::Exportable
             | Violation::Field

@@ -424,4 +424,39 @@ mod tests {
         }
         assert_eq!(policy.of(victim.target).len(), 5);
     }
+
+    #[test]
+    fn addresses_that_are_no_hosts_are_nobody_to_ban() {
+        let classes = Classes { incoming: true, outgoing: true, remote_bans: true };
+        let router = "192.0.2.1".parse().expect("address");
+        let peer = Peer { name: "r1".to_owned(), remote_address: router, classes, ..Peer::default() };
+        let mut policy = Policy::new(Config { peers: vec![peer], ..config() });
+        let mut ban = |host: &str| {
+            let rule = format!(r#"{{"source_prefix": "{}", "action_type": "discard"}}"#, prefix(host));
+            (ordered(&mut policy, &rule), policy.order_blackhole(at(0), prefix(host), order(at(0), None)))
+        };
+        let nobody = [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.9",
+            "169.254.1.1",
+            "224.0.0.5",
+            "240.1.2.3",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "febf::1",
+            "ff02::1",
+            "::ffff:198.51.100.7",
+        ];
+        for host in nobody {
+            let refused = OrderError::Rail(Violation::Special);
+            assert_eq!(ban(host), (Err(refused.clone()), Err(refused)), "{host}");
+        }
+        for host in ["198.51.100.7", "1.0.0.1", "223.255.255.254", "2a00::1", "fec0::1"] {
+            let (rule, hole) = ban(host);
+            assert!(rule.is_ok() && hole.is_ok(), "{host}");
+        }
+    }
 }

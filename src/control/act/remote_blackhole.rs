@@ -124,7 +124,8 @@ fn direction(words: &[String]) -> Result<(Option<&str>, &str), Failure> {
 fn routes(words: &[String]) -> Result<Vec<Route>, Failure> {
     let (direction, text) = direction(words)?;
     let prefix: Prefix = match text.parse::<IpAddr>() {
-        Ok(address) => Prefix::host(address),
+        // An IPv4 host written as IPv6 (RFC 4291 section 2.5.5.2) is that IPv4 host.
+        Ok(address) => Prefix::host(address.to_canonical()),
         Err(_) => text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?,
     };
     let mut routes = Vec::new();
