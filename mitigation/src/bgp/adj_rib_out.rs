@@ -69,6 +69,8 @@ pub struct AdjRibOut {
     common: Common,
     /// FlowSpec NLRI at most, and who may use how many of them.
     budget: Budget,
+    /// Routes of a family that the router said it takes at most.
+    limits: BTreeMap<Family, usize>,
     wanted: Arc<Wanted>,
     quarantined: BTreeSet<Route>,
     sent: BTreeMap<Route, Sent>,
@@ -132,6 +134,7 @@ impl AdjRibOut {
             profile: peer.profile.clone(),
             common: Common::of(peer),
             budget: Budget::new(peer.profile.max_rules, reserve),
+            limits: BTreeMap::new(),
             wanted: Arc::default(),
             quarantined: BTreeSet::new(),
             sent: BTreeMap::new(),
@@ -164,6 +167,11 @@ impl AdjRibOut {
     /// A router that said it holds no more than this.
     pub fn limit(&mut self, rules: usize) {
         self.budget.limit(rules);
+    }
+
+    /// A router that said how many routes of a family it takes (RFC 4486 section 4); the others are sent as before.
+    pub fn limit_family(&mut self, family: Family, routes: usize) {
+        self.limits.insert(family, routes);
     }
 
     /// Routes this peer must not be sent, since its session ended right after them.
@@ -358,15 +366,17 @@ impl AdjRibOut {
         let class = self.rails.check(route, announcement).map_err(|e| e.to_string())?;
         let account = Account::of(announcement.origin, class);
         let Route::FlowSpec(pattern) = route else {
-            return Ok((account, vec![attribute::encode_nlri(route).map_err(|e| EncodeError::from(e).to_string())?]));
+            let nlri = vec![attribute::encode_nlri(route).map_err(|e| EncodeError::from(e).to_string())?];
+            self.check_limit(family, &nlri)?;
+            return Ok((account, nlri));
         };
         let parts = self.profile.adapt(pattern, &announcement.actions)?;
         let spelling = self.profile.spelling();
         let nlri: Result<Vec<Vec<u8>>, _> =
             parts.iter().map(|p| super::nlri::encode_spelled(p, spelling).map(super::nlri::with_length)).collect();
         let nlri = nlri.map_err(|e| EncodeError::from(e).to_string())?;
-        let is_new = |n: &Vec<u8>| self.wire.get(&(family, n.clone())).is_none_or(|held| held.owners.is_empty());
-        let new = nlri.iter().filter(|n| is_new(n)).count();
+        self.check_limit(family, &nlri)?;
+        let new = self.new_of(family, &nlri);
         if new > 0 && !self.budget.fits(&self.used, account, new) {
             let total = self.budget.total();
             return Err(match account {
@@ -379,6 +389,24 @@ impl AdjRibOut {
             });
         }
         Ok((account, nlri))
+    }
+
+    /// How many of these the peer does not hold yet.
+    fn new_of(&self, family: Family, nlri: &[Vec<u8>]) -> usize {
+        let is_new = |n: &&Vec<u8>| self.wire.get(&(family, (*n).clone())).is_none_or(|held| held.owners.is_empty());
+        nlri.iter().filter(is_new).count()
+    }
+
+    /// Whether the router takes so many more of a family.
+    fn check_limit(&self, family: Family, nlri: &[Vec<u8>]) -> Result<(), String> {
+        let Some(limit) = self.limits.get(&family) else { return Ok(()) };
+        let held = self.wire.iter().filter(|((of, _), held)| *of == family && !held.owners.is_empty()).count();
+        match self.new_of(family, nlri) {
+            new if new > 0 && held + new > *limit => {
+                Err(format!("the router takes no more than {limit} routes of {} (its prefix limit)", family.name()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Remembers a route as sent; its NLRI, and those of its former form that it no longer needs, are to be written.
@@ -801,5 +829,21 @@ mod tests {
         drain(&mut rib, &mut table);
         let mined = (0..30).filter(|i| table.contains_key(&rule(*i, &[53], false))).count();
         assert!(table.len() <= 40 && mined >= 10, "{} rules, {mined} of them mined", table.len());
+    }
+
+    #[test]
+    fn a_prefix_limit_on_one_family_leaves_the_others_alone() {
+        let peer = peer(100);
+        let mut wanted = Wanted::new();
+        wanted.extend((0..6).map(|i| (rule(i, &[53], false), discard())));
+        let holes = ["203.0.113.101/32", "203.0.113.102/32", "203.0.113.103/32", "2001:db8::1/128", "2001:db8::2/128"];
+        wanted.extend(holes.map(|p| (Route::Unicast(p.parse().expect("prefix")), Announcement::blackhole())));
+        let (mut rib, mut table) = (rib(&peer), Table::new());
+        rib.limit_family(Family::Ipv4Unicast, 2);
+        rib.plan(Arc::new(wanted));
+        drain(&mut rib, &mut table);
+        let of = |family| table.keys().filter(|route| attribute::family_of(route) == Some(family)).count();
+        assert_eq!((of(Family::Ipv4FlowSpec), of(Family::Ipv4Unicast), of(Family::Ipv6Unicast)), (6, 2, 2));
+        assert!(rib.refused().values().all(|why| why.contains("no more than 2")), "{:?}", rib.refused());
     }
 }

@@ -66,6 +66,15 @@ pub struct Notification {
 }
 
 impl Notification {
+    /// The family and the number of prefixes that Cease/Maximum Number of Prefixes Reached names (RFC 4486 section 4).
+    #[must_use]
+    pub fn prefix_limit(&self) -> Option<(Family, u32)> {
+        let ((6, 1), &[a, b, safi, w, x, y, z]) = ((self.code, self.subcode), self.data.as_slice()) else {
+            return None;
+        };
+        Some((Family::from_numbers(u16::from_be_bytes([a, b]), safi)?, u32::from_be_bytes([w, x, y, z])))
+    }
+
     /// Without data.
     #[must_use]
     pub const fn new(code: u8, subcode: u8) -> Self {

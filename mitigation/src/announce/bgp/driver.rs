@@ -4,7 +4,7 @@
 //! refresh it reconciles. It never blocks on a slow peer: what is to be sent is made in portions as the socket takes it, so the
 //! newest wanted set wins and a flap that is over is never sent.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -23,8 +23,9 @@ use super::{Command, Shared, socket};
 use crate::announcement::Wanted;
 use crate::bgp::adj_rib_out::AdjRibOut;
 use crate::bgp::attribute::Sender;
+use crate::bgp::message::Notification;
 use crate::bgp::session::{Event, Output, Session, Side, State};
-use crate::config::{OnShutdown, Peer};
+use crate::config::{Family, OnShutdown, Peer};
 use crate::rails::Rails;
 
 /// Octets read at once.
@@ -65,6 +66,8 @@ pub(super) struct Local {
     quarantine: Quarantine,
     /// Rules that the router said it holds at most.
     learned_limit: Option<usize>,
+    /// Routes of a family that the router said it takes at most.
+    family_limits: BTreeMap<Family, usize>,
     /// Nothing is wanted since nobody decides any more.
     is_dead: bool,
     /// Whoever decides has gone. What was wanted last stays wanted until the command to end says what becomes of it, or until
@@ -310,6 +313,7 @@ impl Driver {
         if let Some(limit) = self.state.learned_limit {
             rib.limit(limit);
         }
+        self.state.family_limits.iter().for_each(|(family, routes)| rib.limit_family(*family, *routes));
         self.state.rib = Some(rib);
         self.state.quarantine.session_began((self.shared.clock)());
         self.plan();
@@ -323,7 +327,11 @@ impl Driver {
         self.state.sent_changed = true;
         tracing::warn!(peer = %self.peer.name, reason = self.session.last_error().unwrap_or("unknown"), "BGP session down");
         let code = self.session.last_notification().map(|n| (n.code, n.subcode));
-        if code == Some((6, 1)) {
+        if let Some((family, bound)) = self.session.last_notification().and_then(Notification::prefix_limit) {
+            let name = family.name();
+            tracing::warn!(peer = %self.peer.name, family = name, bound, "the router's prefix limit is reached: it gets no more of this family until the next start");
+            self.state.family_limits.insert(family, usize::try_from(bound).unwrap_or(usize::MAX));
+        } else if code == Some((6, 1)) {
             let limit = on_wire - on_wire.div_ceil(10);
             tracing::warn!(peer = %self.peer.name, limit, "the router's prefix limit is reached: it gets fewer rules until the next start");
             self.state.learned_limit = Some(self.state.learned_limit.map_or(limit, |l| l.min(limit)));
