@@ -95,7 +95,7 @@ pub struct Peer {
     pub ttl: Option<u8>,
     /// Restart time offered for graceful restart (RFC 4724); zero switches it off.
     pub graceful_restart: Duration,
-    /// Routes accepted from the peer at most; more end the session (`max_received_prefixes`).
+    /// Routes of the peer that are looked at; more are counted and dropped (`max_received_prefixes`).
     pub max_received: usize,
     /// Families to negotiate.
     pub families: Vec<Family>,

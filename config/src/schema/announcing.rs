@@ -409,7 +409,7 @@ fn transport_keys() -> Vec<Key> {
         bgp(
             "max_received_prefixes",
             "10000",
-            "routes the peer may send; more end the session",
+            "routes of the peer that are looked at; more are counted and dropped",
             transport!(max_received_prefixes, number, 0, 10_000_000),
         ),
     ]

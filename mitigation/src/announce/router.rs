@@ -18,7 +18,7 @@ use crate::bgp::attribute::{Attributes, Update};
 use crate::bgp::session::{Event, Output, Session, SessionConfig, Side};
 use crate::config::ConnectionMode;
 
-/// Routes that are kept; more end the session, as a router's prefix limit does.
+/// Routes that are kept; more are counted and dropped.
 pub const MAX_ROUTES: usize = 10_000;
 
 /// What the router holds.

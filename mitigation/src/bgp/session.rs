@@ -45,7 +45,7 @@ pub struct SessionConfig {
     pub graceful_restart: Duration,
     /// We have restarted and still know what we had announced: said in the first OPEN.
     pub restarted: bool,
-    /// Routes the peer may send; more end the session.
+    /// Routes of the peer that are looked at; more are counted and dropped.
     pub max_received: usize,
     /// Seed of the jitter.
     pub seed: u64,
@@ -188,6 +188,8 @@ pub struct Session {
     peer: Option<Open>,
     hold_time: Duration,
     received: BTreeSet<Route>,
+    /// Routes beyond the cap since the session came up.
+    over_limit: u64,
     random: u64,
     last_error: Option<String>,
     last_notification: Option<Notification>,
@@ -208,6 +210,7 @@ impl Session {
             peer: None,
             hold_time: config.hold_time,
             received: BTreeSet::new(),
+            over_limit: 0,
             random: config.seed | 1,
             last_error: None,
             last_notification: None,
@@ -264,6 +267,12 @@ impl Session {
     #[must_use]
     pub const fn hold_time(&self) -> Duration {
         self.hold_time
+    }
+
+    /// Routes that the peer sent beyond `max_received` since the session came up: they were dropped.
+    #[must_use]
+    pub const fn over_limit(&self) -> u64 {
+        self.over_limit
     }
 
     /// The connection that routes go over.
@@ -520,6 +529,7 @@ impl Session {
         (self.last_error, self.last_notification) = (None, None);
         (self.retry_at, self.connecting_until) = (None, None);
         self.received.clear();
+        self.over_limit = 0;
         self.alive(now, side);
         out.push(Output::Up);
     }
@@ -553,20 +563,19 @@ impl Session {
         for route in &update.withdrawn {
             self.received.remove(route);
         }
-        for route in &update.announced {
-            self.received.insert(route.clone());
-        }
-        if self.received.len() > self.config.max_received {
-            // RFC 4486: maximum number of prefixes reached.
-            let notification = Notification::new(6, 1);
-            out.push(Output::Send(side, notification.encode()));
-            let text = format!(
-                "the router sent more than max_received_prefixes = {} routes: it should send none to a speaker of rules",
-                self.config.max_received
-            );
-            self.drop_link(now, side, &text, None, out);
-            self.retry = LONGEST_RETRY;
-            return self.schedule(now);
+        // RFC 4271 section 6.7 leaves it to us: routes that nobody needs must not cost the session that rules go over.
+        let before = update.announced.len();
+        update.announced.retain(|route| {
+            let fits = self.received.contains(route) || self.received.len() < self.config.max_received;
+            if fits {
+                self.received.insert(route.clone());
+            }
+            fits
+        });
+        let dropped = before - update.announced.len();
+        if dropped > 0 {
+            self.over_limit += dropped as u64;
+            update.flow_announced.retain(|flow| self.received.contains(&Route::FlowSpec(flow.pattern.clone())));
         }
         out.push(Output::Update(Box::new(update)));
     }

@@ -76,6 +76,7 @@ pub(super) struct Local {
     published: Option<Time>,
     resets: u64,
     updates_received: u64,
+    told_over_limit: bool,
     sent_changed: bool,
 }
 
@@ -260,7 +261,13 @@ impl Driver {
                     }
                 }
                 // Routers may send us routes; a speaker of rules has no use for them.
-                Output::Update(_) => self.state.updates_received += 1,
+                Output::Update(_) => {
+                    self.state.updates_received += 1;
+                    let is_over = self.session.over_limit() > 0;
+                    if is_over && !std::mem::replace(&mut self.state.told_over_limit, is_over) {
+                        tracing::warn!(peer = %self.peer.name, "the router sends more than max_received_prefixes routes, which are dropped: it should send none to a speaker of rules");
+                    }
+                }
                 Output::RefreshBegin(_) | Output::RefreshEnd(_) => {}
             }
         }
