@@ -165,7 +165,14 @@ const CONDITIONS: [(&str, Make); 13] = [
 ];
 
 fn prefix(value: &Value) -> Parsed<Prefix> {
-    let text = value.as_str().ok_or("write a prefix in quotation marks, such as \"203.0.113.9/32\"")?;
+    prefix_as_written(value.as_str().ok_or("write a prefix in quotation marks, such as \"203.0.113.9/32\"")?)
+}
+
+/// A prefix for which something is announced: one with bits behind its length may mean the network or the host.
+///
+/// # Errors
+/// It is no prefix, or has such bits; says what to write instead.
+pub fn prefix_as_written(text: &str) -> Result<Prefix, String> {
     let prefix: Prefix = text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?;
     let written: Option<IpAddr> = text.split('/').next().and_then(|a| a.trim().parse().ok());
     if written == Some(prefix.address()) {
@@ -503,6 +510,19 @@ fn action_form(actions: &[Action]) -> (&'static str, Vec<(&'static str, Value)>)
 #[allow(clippy::wildcard_enum_match_arm, reason = "two kinds of conditions are looked at")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_with_bits_behind_its_length_is_refused_with_both_readings() {
+        for (text, network, host) in
+            [("192.0.2.77/25", "192.0.2.0/25", "/32"), ("2001:db8::1/64", "2001:db8::/64", "/128")]
+        {
+            let why = prefix_as_written(text).expect_err(text);
+            assert!(why.contains(network) && why.contains(host), "{why}");
+        }
+        for text in ["192.0.2.77", "192.0.2.77/32", "192.0.2.0/25", "2001:db8::1/128", "2001:db8::/64"] {
+            assert!(prefix_as_written(text).is_ok(), "{text}");
+        }
+    }
 
     const GUIDE: &str = r#"{ "source_prefix": "4.0.0.0/32", "destination_prefix": "127.0.0.0/32", "destination_ports": [ 80 ],
         "source_ports": [ 53, 5353 ], "packet_lengths": [ 777, 1122 ], "protocols": [ "tcp" ],

@@ -1,6 +1,6 @@
 //! `set blackhole IP` and `delete blackhole IP`: announced, or withdrawn, at once (decision 3).
 
-use detector::Prefix;
+use mitigation::flowspec::json::prefix_as_written;
 
 use super::{Action, Verb, carry_out, named, order, parse_options};
 use crate::pipeline::Request;
@@ -13,7 +13,7 @@ pub(super) const SET: Action = Action {
     run: |pipeline, now, caller, arguments| {
         let (words, options) = parse_options(arguments)?;
         let [text] = &words[..] else { return Err("write one address: set blackhole 203.0.113.9".into()) };
-        let prefix: Prefix = text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?;
+        let prefix = prefix_as_written(text)?;
         let order = order(now, caller, &options)?;
         carry_out(pipeline, now, caller, Request::AddBlackhole { prefix, order })
     },

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use detector::{Condition, Pattern, Prefix};
 use mitigation::flowspec::Action as Traffic;
+use mitigation::flowspec::json::prefix_as_written;
 use mitigation::rails::Class;
 use mitigation::{FlowSpec, Route};
 use serde_json::json;
@@ -126,7 +127,7 @@ fn routes(words: &[String]) -> Result<Vec<Route>, Failure> {
     let prefix: Prefix = match text.parse::<IpAddr>() {
         // An IPv4 host written as IPv6 (RFC 4291 section 2.5.5.2) is that IPv4 host.
         Ok(address) => Prefix::host(address.to_canonical()),
-        Err(_) => text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?,
+        Err(_) => prefix_as_written(text)?,
     };
     let mut routes = Vec::new();
     if direction != Some("dst") {
