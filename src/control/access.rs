@@ -299,8 +299,8 @@ mod tests {
         assert_eq!(take(&token("noc", None), 100..110), 0);
         assert_eq!(
             take(&Caller { user: "alice".to_owned(), ..Caller::default() }, 120..140),
-            8,
-            "who is on this host has the rest"
+            4,
+            "who is on this host has the rest, less mitigation's quarter"
         );
     }
 
