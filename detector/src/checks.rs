@@ -44,7 +44,7 @@ pub(crate) fn tally(delta: &Counts, direction: Direction, measure: Measure) -> T
     let scale = match measure.unit {
         _ if weight <= EXACT => 0.0,
         Unit::Packets => weight,
-        Unit::Bytes => weight * delta.observation_bytes(direction).unwrap_or(OBSERVATION_BYTES),
+        Unit::Bytes => delta.weight_bytes(direction).unwrap_or(weight * OBSERVATION_BYTES),
         Unit::Flows => 0.0,
     };
     Tally { units, scale, reach: Duration::from_millis(delta.reach_ms(direction)) }

@@ -79,15 +79,23 @@ enum Extra {
     Observed,
     /// Flow records.
     Flows,
-    /// Sum of the squares of the observed packets' sizes.
+    /// Bytes times what one observed packet of them stands for, in bytes: its size times the sampling rate; by [`SQUARE_UNIT`].
     Squares,
     /// Packets of flow records times how long ago their middle was, in milliseconds.
     Age,
-    /// Bytes that went into the squares, as observed.
+    /// Bytes that went into the squares.
     SquareBytes,
+    /// Packets times their sampling rate.
+    Weights,
+    /// Packets that went into the weights.
+    Weighed,
 }
 
-const EXTRAS: usize = 5;
+const EXTRAS: usize = 7;
+/// Squares of bytes are counted in units of this, so that those of a tick fit 64 bits.
+const SQUARE_UNIT: u64 = 16;
+/// What one sample adds to a sum of squares at most, whatever its exporter claims.
+const MOST_SQUARE: u64 = u64::MAX >> 8;
 
 impl Layout {
     pub(crate) const fn new(rules: usize) -> Self {
@@ -159,12 +167,23 @@ impl Counts {
     pub(crate) fn since(&mut self, earlier: &Self) {
         let (totals, rest) = self.columns.split_at_mut(4);
         totals.iter_mut().zip(&earlier.columns).for_each(|(a, b)| *a = a.wrapping_sub(*b));
+        let squares = [0, 1].map(|d| {
+            // Sums of squares wrap; what they are sums over does not.
+            let of = |sum: Extra, over: Extra| {
+                let (sum, over) = (self.layout.extra(sum, d) - 4, self.layout.extra(over, d) - 4);
+                let (now, before) = ((rest[sum], rest[over]), (earlier.columns[sum + 4], earlier.columns[over + 4]));
+                if now.1 < before.1 { 0 } else { now.0.wrapping_sub(before.0) }
+            };
+            [of(Extra::Squares, Extra::SquareBytes), of(Extra::Weights, Extra::Weighed)]
+        });
         // Detail begins anew when another host had it in between.
         rest.iter_mut().zip(&earlier.columns[4..]).for_each(|(a, b)| *a = a.saturating_sub(*b));
         for direction in Direction::ALL {
-            let column = self.layout.extra(Extra::Observed, direction as usize);
-            let (now, before) = (self.observed[direction as usize], earlier.observed[direction as usize]);
-            self.columns[column] = now.wrapping_sub(before).into();
+            let d = direction as usize;
+            let (now, before) = (self.observed[d], earlier.observed[d]);
+            self.columns[self.layout.extra(Extra::Observed, d)] = now.wrapping_sub(before).into();
+            self.columns[self.layout.extra(Extra::Squares, d)] = squares[d][0];
+            self.columns[self.layout.extra(Extra::Weights, d)] = squares[d][1];
         }
         for class in 1..self.layout.classes {
             for column in 0..4 {
@@ -192,19 +211,25 @@ impl Counts {
         self.units(direction, Class::Total, Unit::Bytes)
     }
 
-    /// Packets that one observed packet stands for; at least 1.
+    /// Packets that one independent observation stands for, at least 1: (sum w^2 n) / (sum w n) of n observed packets that stand
+    /// for w each (decision 37). Without detail, their mean.
     #[allow(clippy::cast_precision_loss, reason = "a sampling rate")]
     pub(crate) fn weight(&self, direction: Direction) -> f64 {
-        let observed = self.columns[self.layout.extra(Extra::Observed, direction as usize)];
-        (self.packets(direction) as f64 / observed.max(1) as f64).max(1.0)
+        let column = |extra| self.columns[self.layout.extra(extra, direction as usize)];
+        let (weights, weighed) = (column(Extra::Weights), column(Extra::Weighed));
+        if weighed > 0 {
+            return (weights as f64 / weighed as f64).max(1.0);
+        }
+        (self.packets(direction) as f64 / column(Extra::Observed).max(1) as f64).max(1.0)
     }
 
-    /// Bytes that one observation stands for, before scaling by sampling, as packet sizes show it: (sum L^2) / (sum L).
+    /// Bytes that one independent observation stands for, likewise, of packets of L bytes: (sum (wL)^2 n) / (sum wL n); `None`
+    /// without detail.
     #[allow(clippy::cast_precision_loss, reason = "a mean size")]
-    pub(crate) fn observation_bytes(&self, direction: Direction) -> Option<f64> {
+    pub(crate) fn weight_bytes(&self, direction: Direction) -> Option<f64> {
         let column = |extra| self.columns[self.layout.extra(extra, direction as usize)];
         let (squares, bytes) = (column(Extra::Squares), column(Extra::SquareBytes));
-        (bytes > 0).then(|| (squares as f64 / bytes as f64).max(20.0))
+        (bytes > 0).then(|| (squares as f64 * SQUARE_UNIT as f64 / bytes as f64).max(20.0))
     }
 
     /// How far back the tick's traffic goes, in milliseconds: twice the mean age of its records' middles, weighed by how
@@ -236,9 +261,12 @@ fn count_columns<const IS_HOST: bool>(columns: &[AtomicU64], layout: Layout, d: 
         bump(column(Extra::Observed), observed);
     }
     let mean = sample.bytes / sample.packets.max(1);
-    let bytes = observed.saturating_mul(mean);
-    bump(column(Extra::Squares), bytes.saturating_mul(mean));
-    bump(column(Extra::SquareBytes), bytes);
+    let rate = u64::from(sample.sampling_rate.max(1));
+    let squares = (sample.bytes.saturating_mul(mean) / SQUARE_UNIT).saturating_mul(rate);
+    bump(column(Extra::Squares), squares.min(MOST_SQUARE));
+    bump(column(Extra::SquareBytes), sample.bytes);
+    bump(column(Extra::Weights), sample.packets.saturating_mul(rate).min(MOST_SQUARE));
+    bump(column(Extra::Weighed), sample.packets);
     if sample.origin == Origin::FlowRecord {
         bump(column(Extra::Flows), 1);
         let age = u64::from(sample.age_ms) + u64::from(sample.duration_ms / 2);

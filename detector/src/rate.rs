@@ -6,13 +6,16 @@
 //!   `threshold * burst_tolerance` has gathered (decision 6). A burst above the threshold is tolerated; a lasting excess is not.
 //! * **Evidence**: under 1:N sampling a count is a Poisson variable, so one sample times N is not an attack. A CUSUM test on the
 //!   observations trips when their number would arise by chance with a probability of about 1e-9. Four alternatives run side
-//!   by side (1.25 to 10 times the threshold), so that small excesses are found as well as large ones at once.
-//!   Unsampled counts are exact and need no such test.
+//!   by side (1.25 to 10 times the threshold), so that small excesses are found as well as large ones at once. What lasts
+//!   is certain too when the excess is [`CERTAIN_DEVIATIONS`] standard deviations of all that was counted since it began.
+//!   Unsampled counts are exact: they deviate by nothing.
 //!
-//! # Bytes
-//! An observation of bytes is not worth as much as one of packets: 500 packets of 64 octets and one of 1500 are not alike. With
-//! packet sizes L the number of equivalent observations is (sum L)^2 / (sum L^2), so each stands for (sum L^2) / (sum L)
-//! octets; where the squares are not known, 1500 octets are taken for one.
+//! # Observations that are not alike
+//! Exporters sample at different rates, and 500 packets of 64 octets are worth more than one of 1500. Of observations that stand
+//! for w units each, (sum w)^2 / (sum w^2) are as good as independent, so one stands for (sum w^2) / (sum w) units: over the whole
+//! window since the excess began, not a tick, since ticks may hold one exporter's alone (decision 37). The CUSUM sums are kept in
+//! units, and divided by that. One observation that stands for more than [`HEAVIEST`] of the threshold is taken for one of that:
+//! a single absurd rate must not outweigh what all others tell for long.
 //!
 //! # Records that are late
 //! A flow record tells of traffic that has passed already. An exporter that sends a second's records at once does not show
@@ -35,6 +38,10 @@ const ALTERNATIVES: [(f64, f64); 4] = [
 ];
 /// ln(1e9): the evidence that trips.
 const CERTAIN: f64 = 20.7;
+/// An excess of so many standard deviations is certain: by chance once in 10^11.
+const CERTAIN_DEVIATIONS: f64 = 7.0;
+/// What one observation counts for in the evidence at most, as seconds of the threshold.
+const HEAVIEST: f64 = 60.0;
 /// Octets that count as one observation when packet sizes are not known.
 pub(crate) const OBSERVATION_BYTES: f64 = 1500.0;
 /// Below this many units per observation a count of packets is taken as exact.
@@ -91,7 +98,7 @@ const REMEMBERED: usize = 512;
 pub struct Recorded {
     /// Excess at the beginning, in units times nanoseconds: negative while time is credited.
     pub excess: f64,
-    /// The evidence at the beginning, by alternative.
+    /// The evidence at the beginning, by alternative, in units.
     pub cusum: [f64; ALTERNATIVES.len()],
     /// What is known of the rhythm of arrivals: last one in nanoseconds since the epoch, longest pause and credit in nanoseconds.
     pub arrivals: Option<[u64; 3]>,
@@ -126,8 +133,8 @@ impl Recorded {
 pub(crate) struct Level {
     /// Excess over the threshold, in units times nanoseconds; negative while time is credited.
     excess: i128,
+    /// In units: divided by the scale they are the test's sums.
     cusum: [f64; ALTERNATIVES.len()],
-    scale: f64,
     /// Up to when the threshold has been credited.
     until: Time,
     /// When traffic last arrived, and the longest pause of late.
@@ -138,7 +145,9 @@ pub(crate) struct Level {
     /// When the excess began, and what was seen since.
     pub(crate) since: Time,
     units: u64,
-    observed: f64,
+    /// Of these, what counts in the evidence, and the sum of their squares: units times the scale of their tick.
+    weighed: f64,
+    squares: f64,
     /// Apart, since most levels never gather anything.
     recorded: Option<Box<Recorded>>,
 }
@@ -148,14 +157,14 @@ impl Level {
         Self {
             excess: 0,
             cusum: [0.0; ALTERNATIVES.len()],
-            scale: 0.0,
             until: Time(0),
             arrived: None,
             gap: Duration::ZERO,
             credit: Duration::ZERO,
             since: now,
             units: 0,
-            observed: 0.0,
+            weighed: 0.0,
+            squares: 0.0,
             recorded: None,
         }
     }
@@ -174,6 +183,7 @@ impl Level {
     }
 
     /// Remembers a tick; with `beginning`, as the first one.
+    #[allow(clippy::cast_precision_loss, reason = "a mean")]
     fn record(&mut self, beginning: Option<Recorded>, start: Time, end: Time, tally: Tally) {
         let recorded = self.recorded.get_or_insert_default();
         if let Some(beginning) = beginning {
@@ -185,7 +195,12 @@ impl Level {
             let first = recorded.ticks.remove(0);
             let second = &mut recorded.ticks[0];
             second.start = first.start;
-            second.units = second.units.saturating_add(first.units);
+            let units = second.units.saturating_add(first.units);
+            if units > 0 {
+                let squares = first.units as f64 * first.scale + second.units as f64 * second.scale;
+                second.scale = squares / units as f64;
+            }
+            second.units = units;
         }
         let reach_ms = u64::try_from(tally.reach.as_millis()).unwrap_or(u64::MAX);
         recorded.ticks.push(Tick { start: start.0, end: end.0, units: tally.units, scale: tally.scale, reach_ms });
@@ -194,8 +209,8 @@ impl Level {
     /// Begins anew at `now`, with what is known of the rhythm of arrivals: the next burst tells of time before now, which is
     /// credited again, since nothing that was counted then counts any more.
     pub(crate) fn restart(&mut self, now: Time, threshold: u64) {
-        let Self { scale, arrived, gap, credit, .. } = *self;
-        *self = Self { scale, arrived, gap, credit, until: now, ..Self::new(now) };
+        let Self { arrived, gap, credit, .. } = *self;
+        *self = Self { arrived, gap, credit, until: now, ..Self::new(now) };
         self.leak(LONGEST_REACH, threshold);
     }
 
@@ -217,15 +232,13 @@ impl Level {
         self.arrive(end, tally, reach);
         self.until = end;
         self.excess = self.excess.saturating_add(i128::from(tally.units).saturating_mul(1_000_000_000));
-        if tally.units > 0 {
-            self.scale = tally.scale;
-        }
         self.units = self.units.saturating_add(tally.units);
-        if self.scale > 0.0 {
-            let observed = tally.units as f64 / self.scale;
-            self.cusum.iter_mut().zip(ALTERNATIVES).for_each(|(sum, (_, ln))| *sum += observed * ln);
-            self.observed += observed;
-        }
+        let scale = tally.scale.min(threshold.max(1) as f64 * HEAVIEST);
+        let share = if tally.scale > scale { scale / tally.scale } else { 1.0 };
+        let weighed = tally.units as f64 * share;
+        self.cusum.iter_mut().zip(ALTERNATIVES).for_each(|(sum, (_, ln))| *sum += weighed * ln);
+        self.weighed += weighed;
+        self.squares += weighed * scale;
         self.leak(end.since(start) + before, threshold);
         if beginning.is_none() || !self.is_empty() {
             self.record(beginning, start, end, tally);
@@ -243,7 +256,8 @@ impl Level {
         let whole = end.since(self.since).as_secs_f64();
         let share = if keeps && whole > 0.0 { (end.since(since).as_secs_f64() / whole).min(1.0) } else { 0.0 };
         self.units = (self.units as f64 * share) as u64;
-        self.observed *= share;
+        self.weighed *= share;
+        self.squares *= share;
         self.since = if share < 1.0 || self.units == 0 { since } else { self.since.max(since) };
     }
 
@@ -253,14 +267,9 @@ impl Level {
         let nanos = |span: Duration| i128::try_from(span.as_nanos()).unwrap_or(i128::MAX);
         let volume = |span| i128::from(threshold).saturating_mul(nanos(span));
         self.excess = self.excess.saturating_sub(volume(span)).max(-volume(self.credit));
-        if self.scale > 0.0 {
-            let per_second = threshold as f64 / self.scale;
-            let (expected, slack) = (per_second * span.as_secs_f64(), per_second * self.credit.as_secs_f64());
-            for (sum, (c, _)) in self.cusum.iter_mut().zip(ALTERNATIVES) {
-                *sum = (*sum - expected * (c - 1.0)).max(-slack * (c - 1.0));
-            }
-        } else {
-            self.cusum = [0.0; ALTERNATIVES.len()];
+        let (leaks, slack) = (threshold as f64 * span.as_secs_f64(), threshold as f64 * self.credit.as_secs_f64());
+        for (sum, (c, _)) in self.cusum.iter_mut().zip(ALTERNATIVES) {
+            *sum = (*sum - leaks * (c - 1.0)).max(-slack * (c - 1.0));
         }
     }
 
@@ -284,18 +293,27 @@ impl Level {
         self.excess <= 0 && self.cusum.iter().all(|s| *s <= 0.0)
     }
 
+    /// Whether this share of the evidence of an alarm has gathered.
+    #[allow(clippy::cast_precision_loss, reason = "statistics, not accounting")]
+    fn has_evidence(&self, share: f64) -> bool {
+        let excess = (self.excess as f64 / 1e9 - (self.units as f64 - self.weighed)).max(0.0);
+        let scale = self.squares / self.weighed.max(1.0);
+        excess * excess >= share * CERTAIN_DEVIATIONS * CERTAIN_DEVIATIONS * self.squares
+            || self.cusum.iter().any(|sum| *sum >= share * CERTAIN * scale)
+    }
+
     /// Whether both tests trip.
     pub(crate) fn is_over(&self, threshold: u64, burst_tolerance: Duration) -> bool {
         let tolerated =
             i128::from(threshold).saturating_mul(i128::try_from(burst_tolerance.as_nanos()).unwrap_or(i128::MAX));
-        self.excess > tolerated && (self.scale == 0.0 || self.cusum.iter().any(|s| *s >= CERTAIN))
+        self.excess > tolerated && self.has_evidence(1.0)
     }
 
     /// Whether half the evidence of an alarm has gathered: from here on nothing is learned.
     pub(crate) fn is_suspect(&self, threshold: u64, burst_tolerance: Duration) -> bool {
         let tolerated = burst_tolerance / 2;
         let tolerated = i128::from(threshold).saturating_mul(i128::try_from(tolerated.as_nanos()).unwrap_or(i128::MAX));
-        self.excess > tolerated && (self.scale == 0.0 || self.cusum.iter().any(|s| *s >= CERTAIN / 2.0))
+        self.excess > tolerated && self.has_evidence(0.5)
     }
 
     /// What the alarm rests on. The window is the time that was credited at `threshold`: the rate is above the threshold exactly
@@ -311,8 +329,9 @@ impl Level {
         let window = (credited.max(0) / i128::from(threshold.max(1))).clamp(1_000_000, i128::from(u64::MAX)) as u64;
         let window = Duration::from_nanos(window);
         let rate = self.units as f64 / window.as_secs_f64();
-        let bound = if self.scale == 0.0 { 1.0 } else { lower_bound(self.observed) };
-        let observed = if self.scale == 0.0 { self.units } else { self.observed.ceil() as u64 };
+        let observed = self.weighed * self.weighed / self.squares;
+        let (bound, observed) =
+            if self.squares > 0.0 { (lower_bound(observed), observed.ceil() as u64) } else { (1.0, self.units) };
         Evidence {
             rate: rate as u64,
             lower_bound: (rate * bound) as u64,
@@ -383,6 +402,50 @@ mod tests {
         // 2x at 1:1000: 4 samples per tick.
         let ticks = ticks_to_alarm(4_000, 1000.0).expect("a twofold excess is found");
         assert!((20..=40).contains(&ticks), "took {ticks} ticks");
+    }
+
+    /// Exact traffic of `exact` per second, and now and then one sample that stands for much more; ticks until an alarm.
+    fn mixed(exact: u64, weight: f64, every: u64, ticks: u64) -> Option<u64> {
+        let mut level = Level::new(at(0));
+        (1..=ticks).find(|i| {
+            let per_tick = exact / 10;
+            let sampled = if i % every == 0 { weight as u64 } else { 0 };
+            let units = per_tick + sampled;
+            let tally = Tally { units, scale: sampled as f64 * weight / units as f64, reach: Duration::ZERO };
+            level.add(at(i - 1), at(*i), tally, THRESHOLD);
+            level.is_over(THRESHOLD, TOLERANCE)
+        })
+    }
+
+    #[test]
+    fn one_sample_beside_exact_records_is_no_attack_and_an_excess_of_both_together_is() {
+        // Means within the threshold: each sample is an excess for a while.
+        for (exact, weight, every) in
+            [(400, 10_000.0, 50), (2_400, 10_000.0, 50), (14_000, 10_000.0, 60), (900, 100_000.0, 60)]
+        {
+            assert_eq!(mixed(exact, weight, every, 20_000), None, "{exact} and 1:{weight} every {every} ticks");
+        }
+        // What is exact alone is over the threshold.
+        assert!(mixed(40_000, 10_000.0, 200, 600).is_some_and(|i| i <= 4));
+        assert!(mixed(21_000, 1_000.0, 200, 3_000).is_some());
+        // Both together, twice and ten times the threshold.
+        assert!(mixed(10_000, 3_000.0, 1, 600).is_some_and(|i| i <= 70), "{:?}", mixed(10_000, 3_000.0, 1, 600));
+        assert!(mixed(1_000, 20_000.0, 1, 600).is_some_and(|i| i <= 17), "{:?}", mixed(1_000, 20_000.0, 1, 600));
+    }
+
+    #[test]
+    fn one_absurd_observation_does_not_hide_an_attack_for_long() {
+        for weight in [100_000u64, 1_000_000_000, u64::MAX] {
+            let mut level = Level::new(at(0));
+            level.add(at(0), at(1), packets(weight, weight as f64), THRESHOLD);
+            assert!(!level.is_over(THRESHOLD, TOLERANCE));
+            // Forty times the threshold at 1:1000.
+            let alarm = (2..=600).find(|i| {
+                level.add(at(i - 1), at(*i), packets(80_000, 1000.0), THRESHOLD);
+                level.is_over(THRESHOLD, TOLERANCE)
+            });
+            assert!(alarm.is_some_and(|i| i <= 50), "1:{weight}: {alarm:?}");
+        }
     }
 
     #[test]

@@ -16,8 +16,8 @@ mod support;
 use std::time::Duration;
 
 use collectors::{Sample, Time};
-use detector::Event;
-use support::{Bench, Random, config, packet, pps, times};
+use detector::{Class, Direction, Event, Target, Unit};
+use support::{Bench, Random, config, p, packet, pps, thresholds, times};
 
 const THRESHOLD: f64 = 20_000.0;
 const HOSTS: u64 = 100_000;
@@ -155,6 +155,34 @@ fn every_attack_is_found_and_the_delay_is_near_the_bound() {
                 mean <= 1.5 * bound.max(tolerated) + 2.0 * TICK.as_secs_f64(),
                 "mean {mean} at {multiple}x 1:{rate}"
             );
+        }
+    }
+}
+
+/// Exporters of different rates tell of one host (decision 37), by packets and by bytes, in either direction and version.
+#[test]
+fn a_sample_of_a_coarse_exporter_beside_unsampled_records_is_no_attack() {
+    for (own, foreign) in [("10.0.7.9", "198.51.100.7"), ("2001:db8::9", "2001:db9::7")] {
+        for direction in Direction::ALL {
+            let limits = thresholds(&[
+                (direction, Class::Total, Unit::Packets, 20_000),
+                (direction, Class::Total, Unit::Bytes, 12_500_000),
+            ]);
+            let mut bench = Bench::new(config(&["10.0.0.0/16", "2001:db8::/32"], limits), 2, TICK);
+            let of = |length| match direction {
+                Direction::Incoming => packet(foreign, own, 17, (53, 80), length),
+                Direction::Outgoing => packet(own, foreign, 17, (80, 53), length),
+            };
+            let exact = Sample { exporter: 1, ..times(of(100), 120, 1) };
+            let coarse = Sample { exporter: 2, ..times(of(1_400), 1, 10_000) };
+            for _ in 0..40 {
+                bench.tick(&[exact, coarse]);
+                bench.seconds(3.0, &[exact]);
+            }
+            assert_eq!(bench.alarms(), [], "about 5,700 packets/s");
+            // Ten times the threshold, told by the coarse one.
+            bench.seconds(2.0, &[exact, coarse]);
+            assert_eq!(bench.alarms(), [Target { prefix: p(own), direction }]);
         }
     }
 }
