@@ -760,6 +760,11 @@ impl Control {
     }
 
     fn mitigation(&self, m: &mitigation::Mitigation) -> MitigationStatus {
+        let volume = |(packets, bytes)| Volume { packets, bytes };
+        let (hits, would_have_hit) = match m.dry_run {
+            None => (self.pipeline.hits(m.target, &m.route), None),
+            Some(_) => (None, self.pipeline.would_have_hit(m.target, &m.route)),
+        };
         MitigationStatus {
             prefix: m.target.prefix.to_string(),
             route: m.route.to_string(),
@@ -789,7 +794,8 @@ impl Control {
                 Route::Unicast(_) => None,
             },
             sent_to: self.announcers.sent_to(&m.route),
-            hits: self.pipeline.hits(m.target, &m.route).map(|(packets, bytes)| Volume { packets, bytes }),
+            hits: hits.map(volume),
+            would_have_hit: would_have_hit.map(volume),
             enforced: self.announcers.enforced(&m.route),
         }
     }

@@ -393,8 +393,9 @@ impl Pipeline {
         entries.extend(decisions.iter().filter(|d| !duplicate(d)).map(|d| Entry::new(now, Report::decision(d))));
     }
 
-    /// Excludes from each target's counters what is filtered (decision 8): the routes that a router holds, where it stands, and in
-    /// a dry run those that would be announced, so that every vector is reported.
+    /// Excludes from each target's counters what is filtered (decision 8): the routes that a router holds, where it stands. What is
+    /// held back is filtered by nobody and excluded from nothing; only the search for the next vector leaves it aside (decision
+    /// 39), so that a dry run reports every vector, and each once.
     fn sync_filters(&mut self) {
         if self.assume_held {
             self.held = self.policy.wanted().into_keys().map(|route| (route, Routers::ALL)).collect();
@@ -405,9 +406,10 @@ impl Pipeline {
         for target in targets {
             let mut filters = Vec::new();
             for mitigation in self.policy.filters_of(target) {
+                let withheld = mitigation.dry_run.is_some();
                 let holders = match self.held.get(&mitigation.route) {
-                    _ if mitigation.dry_run.is_some() => Routers::ALL,
                     Some(routers) => *routers,
+                    None if withheld => Routers::NONE,
                     None => continue,
                 };
                 let key = (target, mitigation.route.clone());
@@ -415,6 +417,7 @@ impl Pipeline {
                 let filter =
                     self.filters.entry(key).or_insert_with(|| Arc::new(Filter::new(mitigation.pattern(), workers)));
                 filter.set_holders(holders);
+                filter.set_withheld(withheld);
                 filters.push(Arc::clone(filter));
             }
             let in_force = self.detector.attacks().get(&target).map_or(&[][..], |a| &a.filters);
@@ -454,6 +457,13 @@ impl Pipeline {
     #[must_use]
     pub fn hits(&self, target: Target, route: &Route) -> Option<(u64, u64)> {
         self.filters.get(&(target, route.clone())).map(|f| f.hits())
+    }
+
+    /// Packets and bytes that matched a route of a target where nobody filtered them: of one that is held back, what it would have
+    /// hit.
+    #[must_use]
+    pub fn would_have_hit(&self, target: Target, route: &Route) -> Option<(u64, u64)> {
+        self.filters.get(&(target, route.clone())).map(|f| f.passed())
     }
 }
 

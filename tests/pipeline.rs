@@ -33,6 +33,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// As [`World::new`], with another mitigation.
+    fn with(change: impl Fn(&mut mitigation::Config)) -> Self {
         let measure = Measure { class: Class::Total, unit: Unit::Packets };
         let networks = vec![prefix("203.0.113.0/24")];
         let thresholds = [((Direction::Incoming, measure), 5_000)].into_iter().collect();
@@ -43,7 +48,8 @@ impl World {
         };
         let group = GroupPolicy { enable_ban: true, ..GroupPolicy::default() };
         let groups = [("global".to_owned(), group)].into_iter().collect();
-        let mitigation = mitigation::Config { networks, enable_ban: true, groups, ..mitigation::Config::default() };
+        let mut mitigation = mitigation::Config { networks, enable_ban: true, groups, ..mitigation::Config::default() };
+        change(&mut mitigation);
         let (mut pipeline, mut meters) = Pipeline::new(detector, mitigation, 1, 1);
         let now = Time::from_seconds(1_000_000, 0);
         pipeline.step(now);
@@ -133,6 +139,40 @@ fn telemetry_of_no_router_in_particular_is_filtered_once_any_router_holds_the_ru
     world.ten_seconds(|_, _| ());
     assert!((190_000..210_000).contains(&world.hits()), "{}", world.hits());
     assert_eq!(world.routes(), [RULE], "a rule that a router took late has not failed");
+}
+
+#[test]
+fn what_is_held_back_changes_no_count_and_is_neither_mined_again_nor_escalated() {
+    let dry: [(&str, fn(&mut mitigation::Config)); 3] = [
+        ("dry run", |config| config.enable_ban = false),
+        ("approval", |config| config.groups.values_mut().for_each(|g| g.mode = mitigation::Mode::Approve)),
+        ("no FlowSpec", |config| config.flow_spec_announces = false),
+    ];
+    for (name, change) in dry {
+        let mut world = World::with(change);
+        world.ten_seconds(|_, _| ());
+        let packets = |world: &World| world.pipeline.detector().host(prefix("203.0.113.9")).expect("known").packets[0];
+        let before = packets(&world);
+        world.ten_seconds(|_, _| ());
+        assert_eq!(packets(&world) - before, 230_000, "{name}: everything arrives, and is counted");
+        assert!(world.pipeline.wanted().is_empty(), "{name}");
+        assert_eq!(world.routes(), [RULE], "{name}: no blackhole in place of a rule that nobody carries out");
+        assert_eq!(world.hits(), 0, "{name}");
+        let mined = world.pipeline.take_cases().len();
+        world.ten_seconds(|_, _| ());
+        assert_eq!(world.pipeline.take_cases().len(), 0, "{name}: {mined} mined first, then no more");
+        let all: Vec<Mitigation> = world.pipeline.policy().all().cloned().collect();
+        let would = world.pipeline.would_have_hit(all[0].target, &all[0].route).expect("watched").0;
+        assert!((390_000..600_000).contains(&would), "{name}: {would}");
+        // A second vector gets its own rule, though nothing of the first is gone.
+        world.ten_seconds(|i, sample| {
+            if i % 2 == 0 && sample.protocol == 17 {
+                (sample.source_port, sample.length, sample.bytes) = (123, 468, 468);
+            }
+        });
+        assert!(world.routes().iter().any(|r| r.contains("source-port 123")), "{name}: {:?}", world.routes());
+        assert!(world.pipeline.policy().all().all(|m| matches!(m.route, Route::FlowSpec(_))), "{name}");
+    }
 }
 
 #[test]

@@ -496,7 +496,7 @@ function ruleColumns(actions) {
     { name: 'Action', text: (m) => m.action },
     { name: 'Origin', text: (m) => (m.order ? `${m.order.owner}${m.order.reason ? `: ${m.order.reason}` : ''}` : `mined, covers ${share(m.coverage)}`) },
     { name: 'State', text: (m) => [why(m), ...Object.entries(m.not_sent).map(([p, t]) => `not to ${p}: ${t}`)].join('; '), kind: (m) => (m.dry_run ? 'warn' : m.sent_to.length ? 'good' : null) },
-    { name: 'Hits', n: true, by: (m) => m.hits?.packets ?? -1, text: (m) => (m.hits ? scaled(m.hits.packets, '') : 'unknown') },
+    { name: 'Hits', n: true, by: (m) => (m.hits ?? m.would_have_hit)?.packets ?? -1, text: (m) => (m.hits ? scaled(m.hits.packets, '') : m.would_have_hit ? `would have hit ${scaled(m.would_have_hit.packets, '')}` : 'unknown') },
     { name: 'Age', n: true, by: (m) => m.since, text: (m) => span(Date.now() / 1000 - m.since) },
     { name: 'Ends', n: true, text: (m) => (m.ends == null ? 'never' : m.ends > Date.now() / 1000 ? `in ${span(m.ends - Date.now() / 1000)}` : 'with the attack') },
     { name: 'Act', act: true, node: actions },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use collectors::{Origin, Sample, Time};
 
 use crate::config::{BucketLimits, Measure, Unit};
+use crate::counters::{Counts, Layout};
 use crate::meter::Filter;
 use crate::prefixes::Scope;
 use crate::rate::Evidence;
@@ -132,8 +133,10 @@ pub struct Attack {
     pub over_since: Option<Time>,
     /// The capture in progress.
     pub bucket: Option<Bucket>,
-    /// Filters that take part of this target's traffic out of its counters.
+    /// Filters that take part of this target's traffic out of its counters, or would.
     pub filters: Vec<Arc<Filter>>,
+    /// What those that are withheld had matched at the last tick.
+    pub(crate) aside: Option<Counts>,
     pub(crate) last_crossing: Time,
     pub(crate) last_active: Time,
     pub(crate) longest_pause: std::time::Duration,
@@ -178,6 +181,17 @@ impl Attack {
     #[allow(clippy::cast_precision_loss, reason = "a comparison")]
     pub fn waits_for_routers(&self) -> bool {
         self.rates.pending >= 1.0 && self.rates.unmatched < self.threshold as f64
+    }
+
+    /// What a tick added of traffic that withheld filters match.
+    pub(crate) fn take_aside(&mut self, layout: Layout) -> Option<Counts> {
+        let sum = self.filters.iter().fold(None, |mut sum: Option<Counts>, filter| {
+            filter.add_aside(sum.get_or_insert_with(|| Counts::zero(layout)));
+            sum
+        })?;
+        let mut delta = sum.clone();
+        delta.since(&self.aside.replace(sum).unwrap_or_else(|| Counts::zero(layout)));
+        Some(delta)
     }
 
     pub(crate) fn counts_in_bucket(&self, sample: &Sample, limits: &BucketLimits) -> bool {

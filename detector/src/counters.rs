@@ -144,6 +144,18 @@ impl Counts {
         self.columns.iter_mut().zip(&other.columns).for_each(|(a, b)| *a = a.wrapping_add(*b));
     }
 
+    /// Adds the counters of a cell, or such as are kept like one's, of one worker.
+    pub(crate) fn add_columns(&mut self, columns: &[AtomicU64]) {
+        add_columns(columns, 0, self);
+        for direction in Direction::ALL {
+            let column = columns.get(self.layout.extra(Extra::Observed, direction as usize));
+            #[allow(clippy::cast_possible_truncation, reason = "modulo 2^32")]
+            let observed = column.map_or(0, |c| c.load(Ordering::Relaxed)) as u32;
+            let sum = &mut self.observed[direction as usize];
+            *sum = sum.wrapping_add(observed);
+        }
+    }
+
     /// Takes one direction of `other` away, but never more than there is.
     pub(crate) fn subtract(&mut self, other: &Self, direction: Direction) {
         for column in self.columns_of(direction) {
@@ -506,8 +518,18 @@ impl Shard {
             watch: AtomicU16::new(0),
             touched: AtomicU32::new(0),
             kind: kind(),
-            columns: (0..self.layout.len()).map(|_| AtomicU64::new(0)).collect(),
+            columns: self.columns(),
         })
+    }
+
+    /// Counters as a cell has them.
+    pub(crate) fn columns(&self) -> Box<[AtomicU64]> {
+        (0..self.layout.len()).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    /// Adds one sample to counters made by [`Shard::columns`].
+    pub(crate) fn count_aside(&self, columns: &[AtomicU64], direction: Direction, sample: &Sample, rules: u32) {
+        count_columns::<false>(columns, self.layout, direction as usize, sample, rules);
     }
 
     fn existing_cell(&self, cell: CellId) -> Option<&CellLine> {
@@ -652,14 +674,7 @@ impl Shard {
     /// Adds this shard's reading of a cell to `counts`.
     pub(crate) fn read_cell(&self, cell: CellId, counts: &mut Counts) {
         if let Some(line) = self.existing_cell(cell) {
-            add_columns(&line.columns, 0, counts);
-            for direction in Direction::ALL {
-                let d = direction as usize;
-                let column = &line.columns[self.layout.extra(Extra::Observed, d)];
-                #[allow(clippy::cast_possible_truncation, reason = "modulo 2^32")]
-                let observed = column.load(Ordering::Relaxed) as u32;
-                counts.observed[d] = counts.observed[d].wrapping_add(observed);
-            }
+            counts.add_columns(&line.columns);
         }
     }
 }

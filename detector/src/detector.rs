@@ -281,11 +281,12 @@ impl Detector {
                 return false;
             }
             looked += 1;
+            let is_attacked = attacked.binary_search(host).is_ok();
+            let left = if is_attacked { self.left_of(*host) } else { None };
             let Some(track) = self.tracks.get_mut(*host) else { return false };
             let checks = &self.checks[track.group];
-            track.levels.add(checks, start, now, Some(&self.delta));
+            track.levels.add(checks, start, now, Some(left.as_ref().unwrap_or(&self.delta)));
             let tolerance = self.config.burst_tolerance;
-            let is_attacked = attacked.binary_search(host).is_ok();
             let suspect_since = track.levels.suspect_since(checks, tolerance);
             let is_noted = is_attacked || suspect_since.is_some();
             if is_noted {
@@ -305,6 +306,19 @@ impl Detector {
         self.statistics.hot_hosts = looked;
         self.statistics.tracks_refused = self.tracks.refused;
         self.tracks.active = hosts;
+    }
+
+    /// Of what a tick added to a host, what withheld filters would leave over; `None` where that is all.
+    fn left_of(&mut self, host: HostId) -> Option<Counts> {
+        let prefix = self.hosts.prefix(host)?;
+        let mut left = None;
+        for direction in Direction::ALL {
+            let attack = self.attacks.get_mut(&Target { prefix, direction });
+            if let Some(aside) = attack.and_then(|a| a.take_aside(self.layout)) {
+                left.get_or_insert_with(|| self.delta.clone()).subtract(&aside, direction);
+            }
+        }
+        left
     }
 
     /// Puts what a tick added to a host into `delta`; false when the host is one too many.
@@ -403,6 +417,9 @@ impl Detector {
         let explained = self.explained();
         let shards = self.remotes.iter().map(|r| &*r.shard);
         self.prefixes.read(shards, tick, &explained, &alarmed);
+        let layout = self.layout;
+        let wide = self.attacks.iter_mut().filter(|(target, _)| !target.prefix.is_host());
+        self.prefixes.leave_aside(wide.filter_map(|(target, attack)| Some((*target, attack.take_aside(layout)?))));
         let silenced = &self.silenced;
         let is_silenced =
             |target: Target| unsettled.contains(&target) || silenced[target.direction as usize].contain(&target.prefix);
@@ -463,6 +480,7 @@ impl Detector {
             over_since: Some(passed.since),
             bucket: Some(Bucket::new(now, &limits)),
             filters: Vec::new(),
+            aside: None,
             last_crossing: now,
             last_active: now,
             longest_pause: Duration::ZERO,

@@ -5,15 +5,15 @@
 //! on the hot list, so that the control thread need not look at all hosts. No lock, allocation, log or clock.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use collectors::sys::prefetch;
 use collectors::{IpVersion, Sample, Time};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::config::TrafficRule;
-use crate::counters::{CellLine, Hot, Line, Shard, Side, Trip, WATCH_CAPTURE, WATCH_FILTERS, bump};
+use crate::counters::{CellLine, Counts, Hot, Line, Shard, Side, Trip, WATCH_CAPTURE, WATCH_FILTERS, bump};
 use crate::hosts::{CellId, HostId, Hosts, Lookup};
 use crate::marks::Beat;
 use crate::networks::Networks;
@@ -46,16 +46,22 @@ const LOOK_BACK_PER_SECOND: u32 = 4 << 16;
 type Hits = Box<[(AtomicU64, AtomicU64)]>;
 
 /// Traffic of a target that is filtered elsewhere: excluded from the target's counters, counted here.
+///
+/// A filter may be withheld: nobody has been told to filter, so its traffic is in the target's counters like all other
+/// (decision 39). Only what looks for the next vector leaves it aside, as if it were filtered: thresholds and buckets.
 #[derive(Debug)]
 pub struct Filter {
     /// What is filtered.
     pub pattern: Pattern,
     /// Where (decision 8).
     holders: SharedRouters,
+    withheld: AtomicBool,
     /// What matched there.
     hits: Hits,
-    /// What matched elsewhere: the target has it still.
+    /// What matched elsewhere, or while it was withheld: the target has it still.
     passed: Hits,
+    /// What matched while it was withheld, in the columns that thresholds are judged by, per worker that saw any.
+    aside: Box<[OnceLock<Box<[AtomicU64]>>]>,
 }
 
 impl Filter {
@@ -63,7 +69,14 @@ impl Filter {
     #[must_use]
     pub fn new(pattern: Pattern, workers: usize) -> Self {
         let none = || (0..workers).map(|_| Default::default()).collect();
-        Self { pattern, holders: SharedRouters::new(Routers::ALL), hits: none(), passed: none() }
+        Self {
+            pattern,
+            holders: SharedRouters::new(Routers::ALL),
+            withheld: AtomicBool::new(false),
+            hits: none(),
+            passed: none(),
+            aside: (0..workers).map(|_| OnceLock::new()).collect(),
+        }
     }
 
     /// From now on it is in force at these routers alone.
@@ -71,9 +84,39 @@ impl Filter {
         self.holders.set(routers);
     }
 
-    /// Whether the sample is certainly taken out where its exporter stands.
-    fn takes(&self, sample: &Sample) -> bool {
-        self.holders.get().include(sample.router) && self.pattern.matches(sample) == Match::Yes
+    /// From now on it is in force nowhere, whoever holds it; or no longer so.
+    pub fn set_withheld(&self, withheld: bool) {
+        self.withheld.store(withheld, Ordering::Relaxed);
+    }
+
+    fn is_withheld(&self) -> bool {
+        self.withheld.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is in force where the sample's exporter stands.
+    fn is_in_force(&self, sample: &Sample) -> bool {
+        !self.is_withheld() && self.holders.get().include(sample.router)
+    }
+
+    /// Whether a bucket does not take the sample: it is filtered where its exporter stands, or would be.
+    fn is_beside_bucket(&self, sample: &Sample) -> bool {
+        (self.is_withheld() || self.is_in_force(sample)) && self.pattern.matches(sample) == Match::Yes
+    }
+
+    /// Counts a sample that matched where it is not in force.
+    fn pass(&self, worker: usize, shard: &Shard, direction: Direction, sample: &Sample, rules: u32) {
+        // A worker that came later than the filter has its hits counted once the filter has grown.
+        let (Some((packets, bytes)), Some(aside)) = (self.passed.get(worker), self.aside.get(worker)) else { return };
+        bump(packets, sample.packets);
+        bump(bytes, sample.bytes);
+        if self.is_withheld() {
+            shard.count_aside(aside.get_or_init(|| shard.columns()), direction, sample, rules);
+        }
+    }
+
+    /// Adds what matched while it was withheld.
+    pub(crate) fn add_aside(&self, counts: &mut Counts) {
+        self.aside.iter().filter_map(OnceLock::get).for_each(|columns| counts.add_columns(columns));
     }
 
     /// The same filter, with the same hits, for another number of workers; none of them may still count for the old one.
@@ -81,6 +124,7 @@ impl Filter {
     pub fn grown(&self, workers: usize) -> Self {
         let grown = Self::new(self.pattern.clone(), workers.max(1));
         grown.set_holders(self.holders.get());
+        grown.set_withheld(self.is_withheld());
         for (hits, (packets, bytes)) in [(&grown.hits, self.hits()), (&grown.passed, self.passed())] {
             bump(&hits[0].0, packets);
             bump(&hits[0].1, bytes);
@@ -94,7 +138,7 @@ impl Filter {
         sum(&self.hits)
     }
 
-    /// Packets and bytes that matched at routers where it is not in force.
+    /// Packets and bytes that matched at routers where it is not in force, or while it was withheld.
     #[must_use]
     pub fn passed(&self) -> (u64, u64) {
         sum(&self.passed)
@@ -301,25 +345,29 @@ struct Filtering {
 }
 
 impl Filtering {
-    /// Whether a filter in force takes the sample out of the host's counts; certain matches only (decision 9).
-    fn takes(&self, shard: &Shard, host: Option<HostId>, sample: &Sample) -> bool {
-        fn matching<'a>(filters: &'a [Arc<Filter>], sample: &Sample) -> Option<&'a Arc<Filter>> {
-            filters.iter().find(|f| f.pattern.matches(sample) == Match::Yes)
+    /// The filter that a sample of a host matches, one in force where its exporter stands before others; certain matches only
+    /// (decision 9).
+    fn find(&self, host: Option<HostId>, sample: &Sample) -> Option<&Filter> {
+        let of_host = host.and_then(|host| self.hosts.get(&host)).into_iter().flat_map(|f| f.iter());
+        let covering = self.prefixes.iter().filter(|(target, _)| target.covers(sample)).flat_map(|(_, f)| f.iter());
+        let mut first = None;
+        for filter in of_host.chain(covering).filter(|f| f.pattern.matches(sample) == Match::Yes) {
+            if filter.is_in_force(sample) {
+                return Some(filter);
+            }
+            first.get_or_insert(&**filter);
         }
-        let of_host = host.and_then(|host| matching(self.hosts.get(&host)?, sample));
-        let covering = || self.prefixes.iter().filter(|(target, _)| target.covers(sample));
-        let Some(filter) = of_host.or_else(|| covering().find_map(|(_, f)| matching(f, sample))) else { return false };
-        let is_in_force = filter.holders.get().include(sample.router);
-        let hits = if is_in_force { &filter.hits } else { &filter.passed };
+        first
+    }
+
+    /// Counts a sample that a filter in force takes out of the host's counts.
+    fn hit(&self, filter: &Filter, shard: &Shard, sample: &Sample) {
         // A worker that came later than the filter has its hits counted once the filter has grown.
-        if let Some((packets, bytes)) = hits.get(self.worker) {
+        if let Some((packets, bytes)) = filter.hits.get(self.worker) {
             bump(packets, sample.packets);
             bump(bytes, sample.bytes);
         }
-        if is_in_force {
-            shard.filtered.count(sample);
-        }
-        is_in_force
+        shard.filtered.count(sample);
     }
 }
 
@@ -593,8 +641,9 @@ impl Meter {
         if !whitelist.is_empty && whitelist.contains(direction, sample) {
             return shard.whitelisted.count(sample);
         }
-        if watch & WATCH_FILTERS != 0 && filtering.takes(shard, host, sample) {
-            return;
+        let filter = if watch & WATCH_FILTERS == 0 { None } else { filtering.find(host, sample) };
+        if let Some(filter) = filter.filter(|f| f.is_in_force(sample)) {
+            return filtering.hit(filter, shard, sample);
         }
         // Its router says that it dropped it: nothing of it reaches the host (decision 8).
         if sample.dropped {
@@ -611,6 +660,12 @@ impl Meter {
             && let Some(passed) = shard.count(line, host, direction, counted, beat, rules, trip)
         {
             push_hot(shard, hot, passed);
+        }
+        if let Some(filter) = filter {
+            filter.pass(filtering.worker, shard, direction, counted, rules);
+            if filter.is_withheld() {
+                return;
+            }
         }
         if watch & WATCH_CAPTURE != 0 && captured.push(*sample).is_err() {
             bump(&shard.capture_drops, 1);
@@ -654,10 +709,12 @@ impl Meter {
             let line_watch = host.map_or(0, |host| shard.line(host).watch.load(Ordering::Relaxed));
             let watch = cell_line.watch.load(Ordering::Relaxed) | line_watch;
             // A rule may have come into force since the record arrived.
-            if watch & WATCH_FILTERS != 0 && filtering.takes(shard, host, sample) {
-                return;
+            let filter = if watch & WATCH_FILTERS == 0 { None } else { filtering.find(host, sample) };
+            if let Some(filter) = filter.filter(|f| f.is_in_force(sample)) {
+                return filtering.hit(filter, shard, sample);
             }
             let rules = if config.rules.is_empty() { 0 } else { shard.rules_of(sample) };
+            filter.into_iter().for_each(|f| f.pass(filtering.worker, shard, direction, sample, rules));
             if config.cells {
                 shard.count_cell(cell_line, direction, sample, beat.tick, rules);
             }
@@ -699,7 +756,7 @@ impl Meter {
         }
         let wider = self.filtering.prefixes.iter().filter(|(t, _)| t.prefix.overlaps(&target.prefix));
         filters.extend(wider.flat_map(|(_, f)| f.iter().cloned()));
-        let is_filtered = |s: &Sample| filters.iter().any(|f| f.takes(s)) || s.dropped;
+        let is_filtered = |s: &Sample| filters.iter().any(|f| f.is_beside_bucket(s)) || s.dropped;
         let both = [Direction::Incoming, Direction::Outgoing].map(|direction| Target { direction, ..target });
         let found: Vec<Sample> = self
             .look_back

@@ -233,6 +233,16 @@ impl Prefixes {
         any
     }
 
+    /// Takes what withheld filters match of their targets out of what was read.
+    pub(crate) fn leave_aside(&mut self, aside: impl Iterator<Item = (Target, Counts)>) {
+        for (target, counts) in aside {
+            let is_of = |node: &&mut Node| {
+                node.prefix == target.prefix || node.networks.iter().any(|(network, _)| *network == target.prefix)
+            };
+            self.nodes.iter_mut().filter(is_of).for_each(|node| node.delta.subtract(&counts, target.direction));
+        }
+    }
+
     /// Evaluates what was read. `alarmed` as before: prefixes inside one are left alone. `is_whitelisted` silences.
     pub(crate) fn evaluate(
         &mut self,

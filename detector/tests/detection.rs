@@ -5,7 +5,7 @@ mod bench;
 use std::sync::Arc;
 
 use bench::{Bench, PPS, config, p, packet, victim};
-use collectors::{IpVersion, Origin, Sample};
+use collectors::{IpVersion, Origin, Sample, Time};
 use detector::{Class, Condition, Direction, Event, Filter, Pattern, Ranges, Target, Unit};
 
 #[test]
@@ -93,6 +93,54 @@ fn a_filter_takes_its_traffic_out_and_the_rest_stays_counted_and_alarms_again() 
     let last = bench.events.iter().rev().find_map(|e| if let Event::BucketFull(_, b) = e { Some(b) } else { None });
     assert!(last.expect("a bucket").samples.iter().all(|s| s.protocol == 6), "the filtered vector is not mined again");
     assert!(bench.detector.attacks()[&target].packets_per_second > 45_000, "filtered traffic keeps the attack alive");
+}
+
+#[test]
+fn a_withheld_filter_takes_nothing_out_of_any_count_and_only_what_it_would_leave_alarms_again() {
+    for (flood, syn, target) in [
+        (
+            packet(Time::default(), "198.51.100.7", "203.0.113.9", 17, (53, 4242), 1400),
+            packet(Time::default(), "198.51.100.7", "203.0.113.9", 6, (999, 80), 40),
+            victim(Direction::Incoming),
+        ),
+        (
+            packet(Time::default(), "2001:db8::9", "2001:db9::7", 17, (53, 4242), 1400),
+            packet(Time::default(), "2001:db8::9", "2001:db9::7", 6, (999, 80), 40),
+            Target { prefix: p("2001:db8::9"), direction: Direction::Outgoing },
+        ),
+    ] {
+        let thresholds = [target.direction].map(|d| (d, Class::Total, Unit::Packets, 10_000));
+        let mut bench = Bench::new(config(&thresholds), 2);
+        (0..10).for_each(|_| bench.tick(&vec![flood; 3_000]));
+        let dns = Pattern::new(vec![
+            match target.direction {
+                Direction::Incoming => Condition::Destination(target.prefix, 0),
+                Direction::Outgoing => Condition::Source(target.prefix, 0),
+            },
+            Condition::SourcePort(Ranges::value(53)),
+        ]);
+        let filter = Arc::new(Filter::new(dns.expect("valid"), bench.detector.workers()));
+        filter.set_withheld(true);
+        bench.detector.set_filters(target, vec![Arc::clone(&filter)]);
+        bench.events.clear();
+        let d = target.direction as usize;
+        let packets = |bench: &Bench| bench.detector.host(target.prefix).expect("known").packets[d];
+        let before = packets(&bench);
+        (0..100).for_each(|_| bench.tick(&vec![flood; 3_000]));
+        assert_eq!(packets(&bench) - before, 100 * 3_000, "everything arrives");
+        assert_eq!((filter.hits().0, filter.passed().0), (0, 99 * 3_000), "and would have been hit");
+        let filtered = |s: &detector::counters::Shard| s.filtered.packets.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(bench.detector.shards().map(|s| filtered(s)).sum::<u64>(), 0);
+        assert!(bench.events.is_empty(), "the same vector is not looked at again: {:?}", bench.events);
+        let attack = &bench.detector.attacks()[&target];
+        assert!(attack.packets_per_second > 28_000 && attack.over_since.is_none(), "it goes on, as it was found");
+        // A second vector, smaller than the first, but over the threshold itself.
+        let both = [vec![flood; 3_000], vec![syn; 2_000]].concat();
+        (0..20).for_each(|_| bench.tick(&both));
+        assert!(bench.events.iter().any(|e| matches!(e, Event::Residual(t) if *t == target)), "20,000 pps of TCP");
+        let bucket = bench.events.iter().find_map(|e| if let Event::BucketFull(_, b) = e { Some(b) } else { None });
+        assert!(bucket.expect("a bucket").samples.iter().all(|s| s.protocol == 6), "the new vector alone is mined");
+    }
 }
 
 #[test]

@@ -130,6 +130,36 @@ fn a_filter_on_a_prefix_takes_its_traffic_out_for_all_its_hosts() {
 }
 
 #[test]
+fn a_withheld_filter_on_a_prefix_takes_nothing_out_and_what_it_would_leave_alarms_again() {
+    let mut bench = Bench::new(carpet(&["10.0.0.0/16"]), 2, TICK);
+    let mut random = Random(5);
+    let target = incoming("10.0.7.0/24");
+    let flood = |bench: &mut Bench, random: &mut Random, seconds: u64, more: u64| {
+        for _ in 0..seconds * 20 {
+            let mut samples = spread("10.0.7.0/24", 10_000, random);
+            let others = spread("10.0.7.0/24", more, random);
+            samples.extend(others.into_iter().map(|s| Sample { source_port: 53, ..s }));
+            bench.tick(&samples);
+        }
+    };
+    flood(&mut bench, &mut random, 2, 0);
+    let ntp = Pattern::new(vec![Condition::Destination(target.prefix, 0), Condition::SourcePort(Ranges::value(123))]);
+    let filter = std::sync::Arc::new(detector::Filter::new(ntp.expect("valid"), bench.detector.workers()));
+    filter.set_withheld(true);
+    bench.detector.set_filters(target, vec![std::sync::Arc::clone(&filter)]);
+    flood(&mut bench, &mut random, 1, 0);
+    bench.events.clear();
+    flood(&mut bench, &mut random, 5, 0);
+    assert!(bench.events.is_empty(), "{:?}", bench.events);
+    assert!(filter.hits().0 == 0 && filter.passed().0 >= 100 * 10_000);
+    assert!(bench.detector.attacks()[&target].packets_per_second > 150_000, "it goes on");
+    flood(&mut bench, &mut random, 2, 10_000);
+    assert!(bench.events.iter().any(|(_, e)| matches!(e, Event::Residual(t) if *t == target)), "a second vector");
+    let bucket = bench.events.iter().find_map(|(_, e)| if let Event::BucketFull(_, b) = e { Some(b) } else { None });
+    assert!(bucket.expect("a bucket").samples.iter().all(|s| s.source_port == 53));
+}
+
+#[test]
 fn ten_million_ipv6_addresses_are_bounded_and_the_attack_is_found() {
     // Sources are not ours: they cost nothing. Destinations all over the network do, up to the limit.
     let mut config = carpet(&["2001:db8::/32"]);

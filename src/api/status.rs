@@ -180,8 +180,10 @@ pub struct MitigationStatus {
     pub rule: Option<serde_json::Value>,
     /// Peers it was sent to.
     pub sent_to: Vec<String>,
-    /// Traffic that matched since it came into force, where telemetry shows it.
+    /// Traffic that matched since it came into force, where telemetry shows it; of one that is not announced: none.
     pub hits: Option<Volume>,
+    /// Of one that is not announced: traffic that matched, which nobody has filtered.
+    pub would_have_hit: Option<Volume>,
     /// Traffic that an enforcer of this installation took by it.
     pub enforced: Option<Volume>,
 }

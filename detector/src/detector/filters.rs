@@ -19,6 +19,8 @@ impl Detector {
         attack.rates.filter_hits = filters_sum(&filters, Filter::hits);
         attack.rates.filter_passed = filters_sum(&filters, Filter::passed);
         attack.filters = filters;
+        attack.aside = None;
+        attack.take_aside(self.layout);
         // What is left has to cross the threshold anew.
         attack.over_since = None;
         let now = self.last.unwrap_or_default();

@@ -331,7 +331,13 @@ impl Model {
             } else {
                 format!("sent to {}", sent.join(" "))
             };
-            let hits = if m["hits"].is_null() { "-".to_owned() } else { rate(&m["hits"]["packets"]) };
+            let hits = if !m["hits"].is_null() {
+                rate(&m["hits"]["packets"])
+            } else if !m["would_have_hit"].is_null() {
+                format!("would: {}", rate(&m["would_have_hit"]["packets"]))
+            } else {
+                "-".to_owned()
+            };
             vec![text(&m["prefix"]), text(&m["kind"]), state, hits, text(&m["route"])]
         };
         let header = vec![("HOST", 0), ("KIND", 3), ("STATE", 1), ("HITS", 2), ("ROUTE", 0)];

@@ -162,6 +162,7 @@ fn mitigations(view: &View<'_>, category: &str, kinds: &[&str], arguments: &[Str
             |v: Option<crate::api::status::Volume>| v.map_or_else(|| "-".to_owned(), |h| h.packets.to_string());
         // What telemetry saw, and what an enforcer of this installation took.
         let hits = match m.enforced {
+            _ if m.dry_run.is_some() => format!("would have hit {}", packets(m.would_have_hit)),
             Some(_) => format!("{} ({} taken)", packets(m.hits), packets(m.enforced)),
             None => packets(m.hits),
         };
