@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .PHONY: help demo test bench lint pcaps deps-build deps-test build
 
 BUILD_PACKAGES := libpcap-dev gcc libc6-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) iproute2 tcpreplay softflowd pmacct gobgpd bird2 frr exabgp python3 procps nftables iptables tmux fastnetmon curl openssl python3-aiosmtpd fail2ban chromium python3-venv
+TEST_PACKAGES := $(BUILD_PACKAGES) tshark iproute2 tcpreplay softflowd pmacct gobgpd bird2 frr exabgp python3 procps nftables iptables tmux fastnetmon curl openssl python3-aiosmtpd fail2ban chromium python3-venv
 PCAP_PACKAGES := $(BUILD_PACKAGES) iproute2 tcpreplay softflowd pmacct wireshark-common
 BENCH_PACKAGES := $(TEST_PACKAGES) nfdump nfdump-sflow fastnetmon
 

@@ -77,13 +77,13 @@ impl DryRun {
             Self::FlowSpecDisabled => "dry run: set main gobgp_flow_spec_announces = true to announce FlowSpec rules",
             Self::GroupFlowSpecDisabled => "dry run: set enable_bgp_flow_spec = true in the host group to announce",
             Self::AlertOnly => "alert only: set mitigation = \"automatic\" in the host group to announce",
-            Self::AwaitingApproval => "waiting for approval: approve or delete it",
+            Self::AwaitingApproval => "waiting for approval: set approve ID, or delete it",
             Self::LooksOrdinary => {
-                "it looks like the host's ordinary traffic, only more of it (a flash crowd?): approve to act all the same"
+                "it looks like the host's ordinary traffic, only more of it (a flash crowd?): set approve ID to act all the same"
             }
             Self::BelowBlackholeLevel => {
                 "no rule helps, and less arrives than blackhole_pps or blackhole_mbps of the host group (default: 10 times \
-                 the threshold): approve to blackhole it"
+                 the threshold): set approve ID to blackhole the host all the same"
             }
             Self::Blackholed => "the host is blackholed by hand: delete the blackhole to resume its rules",
             Self::Breaker => {
@@ -303,6 +303,8 @@ impl Mitigation {
     pub fn ends(&self, ban_time: Duration) -> Option<Time> {
         match &self.order {
             Some(order) => order.expires.map(Time),
+            // An offer goes with its attack.
+            None if self.is_offered() => Some(self.since),
             None => Some(self.since.after(ban_time)),
         }
     }
