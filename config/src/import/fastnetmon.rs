@@ -349,6 +349,13 @@ fn import_group(builder: &mut Builder, name: &str, options: &[Option], both_dire
                     "alert-only after an import: remove enable_ban = false when you have seen what it would announce";
                 builder.map(option, Section::HostGroup, &[name, "enable_ban"], &off, Fate::Changed, note);
             }
+            "calculation_method" if option.value() == "total" => {
+                let note = "its thresholds are for the sum of its networks";
+                builder.map(option, Section::HostGroup, &[name, path], &option.values, Fate::Mapped, note);
+            }
+            "calculation_method" => {
+                builder.report(option, Fate::NotNeeded, "thresholds are per host unless it is total")
+            }
             "description" if !option.values.is_empty() => {
                 let text = [option.values.join(" ")];
                 builder.map(option, Section::HostGroup, &[name, "description"], &text, Fate::Mapped, "");
@@ -566,6 +573,25 @@ mod tests {
         assert_eq!(config.mitigation.remote_skiplist.len(), 1, "{}", imported.text);
         let silenced = config.detector.whitelist.iter().flat_map(|w| &w.networks).count();
         assert_eq!(silenced, 2, "{}", imported.text);
+    }
+
+    #[test]
+    fn a_group_whose_thresholds_are_for_its_sum_stays_one() {
+        let text = "name: all\ncalculation_method: total\nnetworks: 203.0.113.0/25 2001:db8::/48\nban_for_bandwidth: enable\n\
+                    threshold_mbps: 9000\nname: web\ncalculation_method: per_host\nnetworks: 203.0.113.0/28\n\
+                    ban_for_pps: enable\nthreshold_pps: 900\n";
+        let json = r#"[{"name": "all", "calculation_method": "total", "networks": ["203.0.113.0/25", "2001:db8::/48"],
+                        "ban_for_bandwidth": true, "threshold_mbps": 9000},
+                       {"name": "web", "calculation_method": "per_host", "networks": ["203.0.113.0/28"],
+                        "ban_for_pps": true, "threshold_pps": 900}]"#;
+        for groups in [text, json] {
+            let dumps = [("main", "networks_list 203.0.113.0/24 2001:db8::/32\n"), ("hostgroup", groups)]
+                .map(|(category, text)| (category.to_owned(), format!("{category}.txt"), text.to_owned()));
+            let imported = import(&Sources { dumps: dumps.into(), ..Sources::default() }).expect("dumps");
+            let config = crate::check(&imported.text).unwrap_or_else(|p| panic!("{p:?}\n{}", imported.text));
+            let is_total = |name: &str| config.detector.groups.iter().find(|g| g.name == name).map(|g| g.is_total);
+            assert_eq!((is_total("all"), is_total("web")), (Some(true), Some(false)), "{}", imported.text);
+        }
     }
 
     #[test]

@@ -141,7 +141,7 @@ const INSTEAD: &[(&str, &str)] = &[
     ("multihop", "sessions over several hops need no setting"),
     ("md5_auth", "md5_auth_password switches it on"),
     ("parent_name", "groups inherit from global only"),
-    ("calculation_method", "groups are per host"),
+    ("calculation_method", "calculation_method of the host group is the same"),
     ("plugin", "there are no plugins"),
     ("pcap", "use mirror = true"),
     ("mirror", "use mirror = true and interfaces"),
