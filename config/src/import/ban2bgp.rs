@@ -113,7 +113,7 @@ fn import_peer(builder: &mut Builder, name: &str, options: &[Option], main: &[Op
     ];
     for (key, value) in defaults {
         if let Some(value) = value.filter(|_| !builder.has(Section::Bgp, &[&peer, key])) {
-            let _ = builder.set(Section::Bgp, &[&peer, key], &words(&value));
+            builder.take_over(Section::Bgp, &[&peer, key], &words(&value));
         }
     }
     if keys().iter().any(|k| k.section == Section::Bgp && k.name == "announce_remote_bans") {

@@ -470,7 +470,7 @@ fn import_peer(builder: &mut Builder, name: &str, options: &[Option], main: &[Op
         let values = main.iter().find(|o| o.key == from).map(|o| o.values.clone()).unwrap_or_default();
         let is_unset = values.iter().all(|v| matches!(v.as_str(), "" | "0.0.0.0" | "::0" | "::"));
         if !is_unset && !builder.has(Section::Bgp, &[name, to]) {
-            let _ = builder.set(Section::Bgp, &[name, to], &values);
+            builder.take_over(Section::Bgp, &[name, to], &values);
         }
     }
     if !builder.has(Section::Bgp, &[name, "router_id"]) && find(options, "local_address").contains(':') {
@@ -573,6 +573,15 @@ mod tests {
         assert_eq!(config.mitigation.remote_skiplist.len(), 1, "{}", imported.text);
         let silenced = config.detector.whitelist.iter().flat_map(|w| &w.networks).count();
         assert_eq!(silenced, 2, "{}", imported.text);
+
+        // And of what a peer takes over from the main part.
+        let main = r#"{"gobgp_community_host": ["65001:668", "nonsense", "65001:669"]}"#;
+        let peer = r#"[{"name": "r1", "local_asn": 65001, "remote_asn": 65002, "remote_address": "192.0.2.1",
+            "local_address": "192.0.2.2"}]"#;
+        let dumps = [("main", main), ("bgp", peer)].map(|(c, t)| (c.to_owned(), format!("{c}.json"), t.to_owned()));
+        let imported = import(&Sources { dumps: dumps.to_vec(), ..Sources::default() }).expect("imports");
+        assert!(imported.text.contains(r#"communities = ["65001:668", "65001:669"]"#), "{}", imported.text);
+        assert!(fate(&imported, "bgp.r1.communities").1.contains("nonsense"));
     }
 
     #[test]

@@ -117,12 +117,9 @@ impl Builder {
         note: &str,
     ) {
         let target = [&[section.name()], path].concat().join(".");
-        // One bad entry of a list does not take the others with it.
-        let parts: Vec<&[String]> =
-            if values.len() > 1 && is_list_key(section, path) { values.chunks(1).collect() } else { vec![values] };
-        let errors: Vec<String> = parts.iter().filter_map(|part| self.set(section, path, part).err()).collect();
+        let (parts, errors) = self.set_each(section, path, values);
         let left_out = format!("left out: {}", errors.join("; "));
-        if errors.len() == parts.len() {
+        if errors.len() == parts {
             return self.report(option, Fate::NoEqual, left_out);
         }
         let fate = if errors.is_empty() { fate } else { Fate::Changed };
@@ -130,6 +127,22 @@ impl Builder {
         let notes: Vec<String> = notes.into_iter().filter(|n| !n.is_empty()).collect();
         let note = if notes.is_empty() { target } else { format!("{target}: {}", notes.join("; ")) };
         self.report(option, fate, note);
+    }
+
+    /// Writes a key that comes from somewhere else in the source, where it has been reported; what does not fit is reported here.
+    pub(crate) fn take_over(&mut self, section: Section, path: &[&str], values: &[String]) {
+        let key = [&[section.name()], path].concat().join(".");
+        for error in self.set_each(section, path, values).1 {
+            let option = Option { source: "(the result)".to_owned(), key: key.clone(), values: Vec::new() };
+            self.report(&option, Fate::NoEqual, format!("left out: {error}"));
+        }
+    }
+
+    /// Writes a key, a list entry by entry: a bad one does not take the others with it. In how many parts, and what did not fit.
+    fn set_each(&mut self, section: Section, path: &[&str], values: &[String]) -> (usize, Vec<String>) {
+        let parts: Vec<&[String]> =
+            if values.len() > 1 && is_list_key(section, path) { values.chunks(1).collect() } else { vec![values] };
+        (parts.len(), parts.into_iter().filter_map(|part| self.set(section, path, part).err()).collect())
     }
 
     /// Whether a key is written.
