@@ -143,7 +143,8 @@ fn telemetry_of_no_router_in_particular_is_filtered_once_any_router_holds_the_ru
 
 #[test]
 fn what_is_held_back_changes_no_count_and_is_neither_mined_again_nor_escalated() {
-    let dry: [(&str, fn(&mut mitigation::Config)); 3] = [
+    type Change = fn(&mut mitigation::Config);
+    let dry: [(&str, Change); 3] = [
         ("dry run", |config| config.enable_ban = false),
         ("approval", |config| config.groups.values_mut().for_each(|g| g.mode = mitigation::Mode::Approve)),
         ("no FlowSpec", |config| config.flow_spec_announces = false),

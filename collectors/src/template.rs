@@ -28,7 +28,7 @@ pub const MAX_DOMAINS: usize = 4096;
 pub const MAX_DOMAINS_PER_EXPORTER: usize = 256;
 /// Templates per domain at most.
 pub const MAX_TEMPLATES: usize = 2048;
-/// Fields of all templates together at most (32 bytes each, and [`Template::weight`] for what each template takes besides).
+/// Fields of all templates together at most (32 bytes each, and `Template::weight` for what each template takes besides).
 pub const MAX_FIELDS_IN_ALL: usize = 1 << 19;
 /// Samplers, interfaces and selection sequences per domain at most, each.
 pub const MAX_SAMPLERS: usize = 1024;

@@ -7,19 +7,19 @@
 //! * **Evidence**: under 1:N sampling a count is a Poisson variable, so one sample times N is not an attack. A CUSUM test on the
 //!   observations trips when their number would arise by chance with a probability of about 1e-9. Four alternatives run side
 //!   by side (1.25 to 10 times the threshold), so that small excesses are found as well as large ones at once. What lasts
-//!   is certain too when the excess is [`CERTAIN_DEVIATIONS`] standard deviations of all that was counted since it began.
+//!   is certain too when the excess is `CERTAIN_DEVIATIONS` standard deviations of all that was counted since it began.
 //!   Unsampled counts are exact: they deviate by nothing.
 //!
 //! # Observations that are not alike
 //! Exporters sample at different rates, and 500 packets of 64 octets are worth more than one of 1500. Of observations that stand
 //! for w units each, (sum w)^2 / (sum w^2) are as good as independent, so one stands for (sum w^2) / (sum w) units: over the whole
 //! window since the excess began, not a tick, since ticks may hold one exporter's alone (decision 37). The CUSUM sums are kept in
-//! units, and divided by that. One observation that stands for more than [`HEAVIEST`] of the threshold is taken for one of that:
+//! units, and divided by that. One observation that stands for more than `HEAVIEST` of the threshold is taken for one of that:
 //! a single absurd rate must not outweigh what all others tell for long.
 //!
 //! # Records that are late
 //! A flow record tells of traffic that has passed already. An exporter that sends a second's records at once does not show
-//! twenty times the rate for a twentieth of a second: [`Tally::reach`] says how far back the records of a tick go, and the
+//! twenty times the rate for a twentieth of a second: `Tally::reach` says how far back the records of a tick go, and the
 //! threshold is credited for that time too, as far as it has not been. A burst from a second exporter may tell of the same time
 //! again, so what is left of the credit is kept until as much time has passed as usually lies between bursts. Traffic that
 //! arrives without pauses gets no such credit, and an attack is seen with the first burst that holds enough of it: the

@@ -1,6 +1,6 @@
 //! `Scan`: once a second, every host that had traffic: averages, baselines, and IPv6 hosts that have gone quiet.
 //!
-//! Workers mark the hosts they write ([`crate::marks`]); the scan reads those and no others. The averages of all others fall
+//! Workers mark the hosts they write (`marks`); the scan reads those and no others. The averages of all others fall
 //! without being touched: an average is kept as it was when its host was last read, and falls when it is asked for.
 
 use std::time::Duration;

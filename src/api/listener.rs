@@ -1,7 +1,7 @@
 //! HTTP connections: plain or TLS 1.2 and 1.3, with bounds on how many, how slow and how large.
 //!
-//! Limits: [`MAX_CONNECTIONS`] connections, a TLS handshake and a request's head within [`PATIENCE`], 64 KiB of head, bodies of
-//! [`MAX_BODY`] bytes, an answer begun within [`DEADLINE`]. Beyond the connections a new one is closed at once.
+//! Limits: [`MAX_CONNECTIONS`] connections, a TLS handshake and a request's head within `PATIENCE`, 64 KiB of head, bodies of
+//! [`MAX_BODY`] bytes, an answer begun within `DEADLINE`. Beyond the connections a new one is closed at once.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -272,7 +272,7 @@ mod tests {
         }
         let kept = |i: u64| {
             let second = i * 7 % 512 * 10;
-            let direction = if i % 4 == 0 { Direction::Outgoing } else { Direction::Incoming };
+            let direction = if i.is_multiple_of(4) { Direction::Outgoing } else { Direction::Incoming };
             Ordinary::of(&sample(second, 443), direction, Time::from_seconds(second, 0))
         };
         let by_number = || {

@@ -1,7 +1,7 @@
 //! What acts at once, without `commit` (decision 3): one file per category.
 //!
 //! An action runs on the control thread, between two ticks, with the pipeline in its hands. Whether the caller may write was
-//! checked; whether he may act on just this, [`carry_out`] asks. What comes of it goes to the audit log.
+//! checked; whether he may act on just this, `carry_out` asks. What comes of it goes to the audit log.
 
 mod announcing;
 mod blackhole;
