@@ -90,7 +90,7 @@ impl DryRun {
                 "mass alarm: blackholes, diversions and wide rules wait; check exporters and sampling rates"
             }
             Self::Doubted => {
-                "waiting for approval: it rests on a sampling rate that the exporter contradicts, see show exporters; approve or delete it"
+                "waiting for approval: it rests on a sampling rate that the exporter contradicts, see show exporters; set approve ID, or delete it"
             }
             Self::Paced => "max_new_rules_per_second is reached: it follows",
             Self::Rail => "the present configuration forbids it: see networks_list and protected_networks",

@@ -62,8 +62,8 @@ impl Policy {
         }
     }
 
-    /// Judges anew whether what was offered for an attack still needs a person: not once so much has arrived for `blackhole_after`
-    /// that the ladder would have gone on by itself.
+    /// Judges anew whether what was offered for an attack still needs a person: a blackhole not once so much has arrived for
+    /// `blackhole_after` that the ladder would have gone on by itself, a diversion not once its traffic no longer looks ordinary.
     pub(super) fn judge_offers(&mut self, now: Time, attack: &Attack) {
         let group = self.config.group(&attack.group);
         let Some(case) = self.cases.get_mut(&attack.target) else { return };
@@ -76,9 +76,10 @@ impl Policy {
         let offered: Vec<Route> = case.mitigations.iter().filter(|m| m.is_offered()).map(|m| m.route.clone()).collect();
         for route in offered {
             // The rails and caps of now, not of when it was offered.
-            let opens = lasts && self.check_blackholes(&route).is_ok();
+            let allowed = self.check_blackholes(&route).is_ok();
             let Some(case) = self.cases.get_mut(&attack.target) else { return };
             let rung = group.ladder.get(case.rung).cloned().unwrap_or(Rung::Blackhole);
+            let opens = allowed && (lasts || rung == Rung::Divert);
             let gate = case.gate(attack, &group, &rung);
             let offered = case.mitigations.iter_mut().filter(|m| m.route == route);
             offered.for_each(|m| m.gate = gate.or(m.gate.filter(|_| !opens)));
@@ -230,7 +231,7 @@ impl Policy {
         if gone.is_empty() {
             return;
         }
-        if case.mitigations.iter().all(Mitigation::is_rule) {
+        if gone.iter().any(Mitigation::is_offered) {
             case.rung = 0;
         }
         decisions.extend(gone.iter().cloned().map(Decision::Removed));
@@ -487,6 +488,32 @@ mod tests {
             (attack.packets_per_second, attack.bytes_per_second) = (5_000, 1_000_000);
             assert!(step(&mut policy, 60, &[&attack]).is_empty());
         }
+    }
+
+    #[test]
+    fn a_diversion_that_looked_ordinary_is_announced_when_it_no_longer_does() {
+        let ladder = vec![Rung::FlowSpec(vec![crate::Action::Discard]), Rung::Divert];
+        let diversion = UnicastForm { next_hop_ipv4: Some([192, 0, 2, 9].into()), ..UnicastForm::default() };
+        let group = GroupPolicy { enable_ban: true, ladder, diversion, ..GroupPolicy::default() };
+        let (mut policy, attack) = without_rules(config_of(group), Verdict::LooksOrdinary, 2);
+        assert_eq!(step(&mut policy, 5, &[&attack]), [format!("added {ALL}")]);
+        assert!(wanted(&policy).is_empty(), "a person decides");
+        policy.propose_to(at(6), attack.target, Verdict::NoPattern, &[], None);
+        step(&mut policy, 7, &[&attack]);
+        assert_eq!(wanted(&policy), [ALL], "the level is that of blackholes");
+    }
+
+    #[test]
+    fn a_rule_that_ends_leaves_the_ladder_where_it_is() {
+        let limit = Rung::FlowSpec(vec![crate::Action::RateLimitBytes(1e6)]);
+        let ladder = vec![limit, Rung::FlowSpec(vec![crate::Action::Discard])];
+        let group = GroupPolicy { enable_ban: true, ladder, ..GroupPolicy::default() };
+        let (mut policy, attack) = defending(Config { unban_only_if_attack_finished: false, ..config_of(group) });
+        assert_eq!(step(&mut policy, 5, &[&attack])[0], "escalated from rate-limit to discard");
+        step(&mut policy, 60, &[&attack]);
+        assert!(wanted(&policy).is_empty(), "ban_time is over");
+        policy.propose(at(61), attack.target, &[proposal(HOST, 53)]);
+        assert_eq!(policy.of(attack.target)[0].announcement.text(), "discard", "a limit did not help");
     }
 
     #[test]
