@@ -17,7 +17,7 @@ const PEERS: [&str; 3] = ["gobgp", "bird", "frr"];
 fn config(sources: &str) -> String {
     let mut text = format!(
         "[main]\nnetworks_list = [\"203.0.113.0/24\", \"2001:db8::/32\"]\nenable_ban = true\nban_time = 2\n\
-         attack_end_delay = 2\nblackhole_after = 3\n{sources}\n\
+         attack_end_delay = 2\nblackhole_after = 3\non_shutdown = \"withdraw\"\n{sources}\n\
          [hostgroup.global]\nthreshold_pps = 3000\nblackhole_pps = 3000\n\n"
     );
     PEERS.iter().for_each(|p| text.push_str(&lab_peer(p)));
@@ -157,6 +157,7 @@ fn a_mirror_port_leads_to_the_same_rule_and_the_inseparable_to_blackholes() {
         );
     }
     drop(traffic);
+    // While the blackholes are still there: its end takes them back, as `on_shutdown` says.
     assert!(daemon.stop(), "ends when asked to");
     for peer in PEERS {
         wait_for(&format!("everything gone at {peer}"), 30, || lab.routes(peer, "ipv4").filter(Vec::is_empty));
