@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::Time;
 use detector::Routers;
 use mitigation::announce::bgp::{self, PeerStatus, Roster};
 use mitigation::announce::canary::Canary;
 use mitigation::bgp::session::State;
 use mitigation::{Config, Held, Peer, Route, Wanted};
 use tokio::sync::watch;
+use traffic::Time;
 
 use crate::api::status::Volume;
 use crate::clock;

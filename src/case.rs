@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use collectors::{Fields, IpVersion, Origin, Sample, Time};
-use detector::{Attack, Direction, Evidence, Match, Pattern, Prefix, Recorded, Target, Unit};
+use detector::{Attack, Evidence, Match, Pattern, Recorded, Unit};
 use mitigation::bgp::nlri;
 use mitigation::miner::{self, Capabilities};
 use serde::{Deserialize, Serialize};
+use traffic::{Direction, Fields, IpVersion, Origin, Prefix, Sample, Target, Time};
 
 /// The version this program writes, and the only one it reads.
 pub const VERSION: u32 = 1;
@@ -162,8 +162,8 @@ impl Row {
         reason = "what was narrow when it was written; a forged file says what it likes"
     )]
     pub(crate) fn sample(&self) -> Option<Sample> {
-        let (version, source) = collectors::sample::address_bits(self.source);
-        let (other, destination) = collectors::sample::address_bits(self.destination);
+        let (version, source) = traffic::sample::address_bits(self.source);
+        let (other, destination) = traffic::sample::address_bits(self.destination);
         if version != other {
             return None;
         }

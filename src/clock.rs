@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use collectors::Time;
+use traffic::Time;
 
 /// The system's time is taken to have been set when it is off by this much or more.
 const STEP: Duration = Duration::from_millis(100);

@@ -7,7 +7,6 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use collectors::Time;
 use config::Config;
 use detector::Meter;
 use mitigation::announce::bgp::{Feed, Peers};
@@ -15,6 +14,7 @@ use mitigation::announce::exabgp;
 use mitigation::rails::{Rails, Space};
 use mitigation::{Classes, OnShutdown, Order, Route, Wanted};
 use tokio::sync::{mpsc as queue, oneshot, watch};
+use traffic::Time;
 
 use crate::announcers::Announcers;
 use crate::api::site::Ask;

@@ -9,16 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use collectors::Time;
 use collectors::capture::{Datagrams, Reader};
 use detector::{Condition, Pattern, Ranges};
 use mitigation::announce::router::{self, Router};
 use mitigation::{Action, Route};
 use tokio::sync::mpsc;
+use traffic::Time;
 
-use crate::clock;
-use crate::daemon;
 use crate::report::{Entry, Report};
+use crate::{clock, daemon};
 
 /// What the router must hold in the end.
 const VICTIM: &str = "203.0.113.9/32";

@@ -1,7 +1,7 @@
 //! Parts of the status, from what the stages say about themselves.
 
-use collectors::Time;
 use mitigation::announce::bgp::PeerStatus;
+use traffic::Time;
 
 use crate::api::status::{AttackStatus, PeerStatus as SessionStatus, Source};
 use crate::clock;

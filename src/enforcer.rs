@@ -65,7 +65,7 @@ struct Shared(Arc<Mutex<Published>>);
 #[derive(Debug, Default)]
 struct Published {
     status: Arc<EnforcerStatus>,
-    at: collectors::Time,
+    at: traffic::Time,
     is_asked: bool,
 }
 

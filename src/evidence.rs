@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use collectors::capture::Writer;
-use collectors::{IpVersion, Sample};
+use traffic::{IpVersion, Sample};
 
 use crate::case::Case;
 use crate::history::archive::PastAttack;
@@ -75,14 +75,14 @@ fn packet(sample: &Sample) -> Vec<u8> {
         IpVersion::V6 => ipv6(sample),
     };
     // A later fragment has no transport header.
-    if sample.fragment & collectors::sample::fragment::IS == 0 {
+    if sample.fragment & traffic::sample::fragment::IS == 0 {
         octets.extend(transport(sample));
     }
     octets
 }
 
 fn ipv4(sample: &Sample) -> Vec<u8> {
-    use collectors::sample::fragment;
+    use traffic::sample::fragment;
     let mut octets = vec![0x45, sample.dscp << 2];
     octets.extend(sample.length.to_be_bytes());
     let (first, later) = (sample.fragment & fragment::FIRST != 0, sample.fragment & fragment::IS != 0);
@@ -128,11 +128,11 @@ fn transport(sample: &Sample) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use collectors::{Origin, Time};
+    use traffic::{Origin, Time};
 
     fn sample(version: IpVersion, protocol: u8, length: u16) -> Sample {
         let mut sample = Sample::empty(Time(1_764_000_000_123_456_789), version, Origin::Packet);
-        let address = |text: &str| collectors::sample::address_bits(text.parse().expect("an address")).1;
+        let address = |text: &str| traffic::sample::address_bits(text.parse().expect("an address")).1;
         (sample.source, sample.destination) = match version {
             IpVersion::V4 => (address("198.51.100.7"), address("203.0.113.9")),
             IpVersion::V6 => (address("2001:db8::7"), address("2001:db8::9")),

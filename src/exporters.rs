@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use collectors::{Exporters, Health, Time};
+use collectors::{Exporters, Health};
 use mitigation::Peer;
+use traffic::Time;
 
 use crate::api::status::ExporterStatus;
 use crate::clock;

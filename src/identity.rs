@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn host(n: u32) -> Route {
-        Route::Unicast(detector::Prefix::host(std::net::Ipv4Addr::from(0xcb00_7100 + n).into()))
+        Route::Unicast(traffic::Prefix::host(std::net::Ipv4Addr::from(0xcb00_7100 + n).into()))
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use collectors::Time;
 use detector::{Detector, Memory};
+use traffic::Time;
 
 const FILE: &str = "baselines";
 /// Written this often, at most 60 MB.

@@ -12,7 +12,7 @@
 //! | folder | what |
 //! |---|---|
 //! | `collectors/` | [`collectors::Decoder`], packet headers, capture files, worker threads |
-//! | `detector/` | [`detector::Target`], [`detector::Pattern`], counters, evidence, buckets; no I/O |
+//! | `detector/` | [`traffic::Target`], [`detector::Pattern`], counters, evidence, buckets; no I/O |
 //! | `mitigation/` | [`mitigation::miner`], [`mitigation::Policy`], [`mitigation::bgp`], announcers, [`mitigation::enforce`] |
 //! | `config/` | the file: one table of keys, every problem at once |
 //! | `src/` | [`pipeline::Pipeline`] joins the stages; [`daemon`] and [`replay`] drive it |
@@ -20,7 +20,7 @@
 //! The crate graph is a line, `floodwall -> config -> mitigation -> detector -> collectors`: a stage knows only what it takes from.
 //!
 //! # Life of a packet
-//! A worker thread receives a datagram (or a mirrored frame), decodes it into a small batch of [`collectors::Sample`]s and gives
+//! A worker thread receives a datagram (or a mirrored frame), decodes it into a small batch of [`traffic::Sample`]s and gives
 //! that to its [`detector::Meter`]: find the own host, add to its line in this worker's shard, keep the sample in the look-back
 //! ring. No lock, allocation, log or clock per sample.
 //!

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use collectors::Time;
-use detector::{Attack, Detector, Target};
+use detector::{Attack, Detector};
 use mitigation::miner::Baseline;
+use traffic::{Target, Time};
 
 /// Targets that are kept at most, some 200 KiB each; beyond that each bucket's is prepared when it is mined.
 const MAX_PREPARED: usize = 256;

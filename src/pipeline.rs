@@ -6,14 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use collectors::{Sample, Time};
-use detector::{
-    Attack, Bucket, Class, Detector, Event, Filter, Match, Measure, Memory, Meter, Prefix, Routers, Target, Unit,
-};
-use mitigation::miner;
+use detector::{Attack, Bucket, Class, Detector, Event, Filter, Match, Measure, Memory, Meter, Routers, Unit};
 use mitigation::policy::audience::{Audience, audiences};
 use mitigation::policy::state::Records;
-use mitigation::{Decision, FlowSpec, Held, Mitigation, Order, OrderError, Policy, Proposal, Route, Wanted};
+use mitigation::{Decision, FlowSpec, Held, Mitigation, Order, OrderError, Policy, Proposal, Route, Wanted, miner};
+use traffic::{Prefix, Sample, Target, Time};
 
 use crate::case::Case;
 use crate::identity;

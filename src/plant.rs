@@ -7,11 +7,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use collectors::{Sample, Sink, Time, Workers};
+use collectors::{Sink, Workers};
 use config::Config;
 use detector::Meter;
 use mitigation::announce::bgp::Peers;
 use tokio::sync::oneshot;
+use traffic::{Sample, Time};
 
 use crate::api::Http;
 use crate::clock;

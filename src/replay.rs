@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use collectors::{Content, Decoder, Exporters, Recording, Sample, Statistics, Time};
+use collectors::{Content, Decoder, Exporters, Recording, Statistics};
 use config::Config;
 use detector::Meter;
 use serde::Serialize;
+use traffic::{Sample, Time};
 
 use crate::pipeline::{Pipeline, Request};
 use crate::report::Entry;

@@ -1,9 +1,9 @@
 //! [`Report`]: what happened, as an operator wants to read it: the log, the replay's output and the demo's timeline.
 
-use collectors::Time;
-use detector::{Attack, Bucket, Composition, Evidence, Prefix, Target, Unit, rate_text};
+use detector::{Attack, Bucket, Composition, Evidence, Unit, rate_text};
 use mitigation::{Decision, DryRun, Mitigation, Order, Refusal, Route};
 use serde::Serialize;
+use traffic::{Prefix, Target, Time};
 
 use crate::clock;
 

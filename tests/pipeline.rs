@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use collectors::{Fields, Origin, Sample, Time};
-use detector::{Class, Direction, HostGroup, Measure, Meter, Prefix, Routers, Unit};
+use detector::{Class, HostGroup, Measure, Meter, Routers, Unit};
 use floodwall::pipeline::{Pipeline, Request};
 use mitigation::{GroupPolicy, Mitigation, Route};
+use traffic::{Direction, Fields, Origin, Prefix, Sample, Time};
 
 const TICK: Duration = Duration::from_millis(50);
 

@@ -11,7 +11,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::Time;
 use mitigation::announce::bgp::{Clock, Feed, PeerStatus, Peers};
 use mitigation::bgp::attribute;
 use mitigation::bgp::message::HEADER;
@@ -21,6 +20,7 @@ use mitigation::{Action, Announcement, Config, ConnectionMode, Origin, Peer, Rou
 use serde_json::Value;
 use support::{Folder, Namespace, has_lab, shared, stopwatch, wait_for};
 use tokio::sync::watch;
+use traffic::Time;
 
 const INSIDE: &str = "FLOODWALL_TEST_INSIDE";
 const PROGRAMS: [&str; 10] = ["gobgpd", "gobgp", "bird", "birdc", "exabgp", "bgpd", "vtysh", "ip", "nft", "ss"];

@@ -4,9 +4,10 @@
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
+use collectors::Decoder;
 use collectors::packet::{LinkType, parse};
-use collectors::{Decoder, Time};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use traffic::Time;
 
 /// Element and length of the fields of a usual router template.
 const FIELDS: [(u16, u16); 20] = [

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use pcap_parser::traits::PcapReaderIterator;
 use pcap_parser::{Block, PcapBlockOwned, PcapError, create_reader};
+use traffic::Time;
+use traffic::sample::{address_of, fragment};
 
 use crate::packet::{self, LinkType};
-use crate::sample::{Time, address_of, fragment};
 
 /// Largest frame that is read; larger ones end the file with an error.
 const BUFFER: usize = 1 << 20;
@@ -274,7 +275,7 @@ impl Datagrams {
     pub fn extract(&mut self, link: LinkType, frame: &Frame) -> Option<Datagram> {
         let packet = packet::ip_packet(link, &frame.data).ok()?;
         let sample = packet::parse_ip(frame.time, packet.data, frame.original_length).ok()?;
-        if sample.protocol != crate::sample::protocol::UDP {
+        if sample.protocol != traffic::sample::protocol::UDP {
             return None;
         }
         let (header, identification, offset) = udp_position(packet.data)?;

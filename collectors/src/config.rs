@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::sample::{IpVersion, address_bits};
+use traffic::IpVersion;
+use traffic::sample::address_bits;
+
 use crate::tunnel::Encapsulation;
 
 /// Sampling rates that the operator sets, by exporter; they win over what the exporter announces.

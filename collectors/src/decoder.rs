@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use traffic::{Sample, Time};
+
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, Exporters, Mark};
 use crate::ipfix::{self, Message};
 use crate::pending::Playback;
-use crate::sample::{Sample, Time};
 use crate::template::Views;
 use crate::{netflow5, sflow};
 

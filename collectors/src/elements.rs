@@ -1,6 +1,6 @@
 //! The table from information elements (IANA ipfix registry, RFC 3954 section 8, RFC 5103) to what a record can say.
 
-use crate::sample::IpVersion;
+use traffic::IpVersion;
 
 /// What a field of a record says. The order is that of [`Places`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

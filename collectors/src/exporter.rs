@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use traffic::Time;
+
 use crate::config::{ExporterSettings, Vantage};
 use crate::error::{Aside, Reason, Statistics};
 use crate::roster::{Member, Roster, Standing};
-use crate::sample::Time;
 use crate::sequence::Order;
 use crate::template::Templates;
 

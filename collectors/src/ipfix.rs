@@ -5,13 +5,14 @@
 
 use std::sync::{Arc, PoisonError};
 
+use traffic::{Sample, Time};
+
 use crate::elements::{Field, Places, REACH, Record};
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::pending::Playback;
 use crate::plan::{Declared, MAX_FIELDS, Template};
 use crate::record::{self, Context};
-use crate::sample::{Sample, Time};
 use crate::sequence::Unit;
 use crate::span::Exported;
 use crate::template::{DomainKey, Sampler, Snapshot, Templates, View, Views};

@@ -8,10 +8,11 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use traffic::{Sample, Time};
+
 use crate::config::Interface;
 use crate::error::{Reason, Statistics};
 use crate::packet::{LinkType, PacketError};
-use crate::sample::{Sample, Time};
 use crate::sys::{self, Ring, RingOptions, filter};
 use crate::tunnel;
 use crate::worker::{Every, PUBLISH, Rest, Shared, Sink, StartError, WAIT};

@@ -6,11 +6,12 @@
 
 use std::sync::{LazyLock, PoisonError};
 
+use traffic::{Sample, Time};
+
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::plan::Template;
 use crate::record::{self, Context};
-use crate::sample::{Sample, Time};
 use crate::sequence::Unit;
 use crate::span::Exported;
 use crate::template::{DomainKey, Sampling, Templates, Views};

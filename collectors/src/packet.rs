@@ -5,7 +5,8 @@
 //!
 //! The outer IP header is what routers match, so it is what counts (decision 12); tunnels are not opened.
 
-use crate::sample::{Fields, IpVersion, Origin, Sample, Time, fragment, protocol};
+use traffic::sample::{fragment, protocol};
+use traffic::{Fields, IpVersion, Origin, Sample, Time};
 
 /// Link layer types of capture files (tcpdump.org/linktypes) that are understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

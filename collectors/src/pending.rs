@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::sample::{Sample, Time};
+use traffic::{Sample, Time};
+
 use crate::template::DomainKey;
 
 /// Octets that wait at most, in all.

@@ -6,9 +6,11 @@
 //! records have to be weighed against each other, go the general way ([`crate::record::emit`]), which is the definition: both give
 //! the same samples.
 
+use traffic::sample::protocol;
+use traffic::{Fields, IpVersion, Origin, Sample};
+
 use crate::elements::{Field, Place, Places, Set, number};
 use crate::record::{Context, Tally, are_totals, is_dropped_status, scaled};
-use crate::sample::{Fields, IpVersion, Origin, Sample, protocol};
 use crate::span::Span;
 
 /// Fields that a plain record may have.
@@ -277,13 +279,13 @@ impl Plain {
 mod tests {
     use std::net::IpAddr;
 
+    use traffic::Time;
+
     use super::*;
     use crate::error::Statistics;
-    use crate::exporter::Exporters;
-    use crate::exporter::RateSource;
+    use crate::exporter::{Exporters, RateSource};
     use crate::plan::{Declared, Template};
     use crate::record;
-    use crate::sample::Time;
     use crate::span::Exported;
     use crate::template::Sampling;
 

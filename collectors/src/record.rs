@@ -5,6 +5,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use traffic::sample::{MOST_UNITS, protocol};
+use traffic::{Fields, IpVersion, Origin, Sample, Time};
+
 use crate::config::Vantage;
 use crate::elements::{Field, Places, REACH, Record, Set};
 use crate::error::{Aside, Reason, Statistics};
@@ -12,7 +15,6 @@ use crate::exporter::{Exporter, RateSource};
 use crate::packet::{self, LinkType};
 use crate::plan::Template;
 use crate::reports::{self, Reports, flow_key};
-use crate::sample::{Fields, IpVersion, MOST_UNITS, Origin, Sample, Time, protocol};
 use crate::span::{Exported, Span};
 use crate::template::{Named, Sampling};
 use crate::totals::{Growth, Totals};
@@ -573,7 +575,7 @@ impl Counters {
 }
 
 const fn fragment_bits(later: bool, more: bool) -> u8 {
-    use crate::sample::fragment::{FIRST, IS, LAST};
+    use traffic::sample::fragment::{FIRST, IS, LAST};
     match (later, more) {
         (false, false) => 0,
         (false, true) => FIRST,

@@ -5,11 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
+use traffic::{Sample, Time};
+
 use crate::capture::{CaptureError, Datagrams, Frame, Reader};
 use crate::decoder::{Decoder, is_export};
 use crate::error::{Reason, Statistics};
 use crate::packet::{self, PacketError};
-use crate::sample::{Sample, Time};
 
 /// What a capture holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

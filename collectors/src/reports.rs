@@ -13,7 +13,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::sample::{Sample, Time};
+use traffic::{Sample, Time};
+
 use crate::span::Span;
 
 /// Flows followed per domain at most (4 KiB); taken when the first one is to be followed.
@@ -153,8 +154,9 @@ pub(crate) fn flow_key(sample: &Sample) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use traffic::{IpVersion, Origin};
+
     use super::*;
-    use crate::sample::{IpVersion, Origin};
 
     /// A flow by its destination.
     fn flow(number: u32) -> Sample {

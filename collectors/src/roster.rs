@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
-
-use crate::sample::Time;
+use traffic::Time;
 
 /// Seconds with usable data after which a member is settled.
 const SETTLED: u32 = 10;

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
+use traffic::{Fields, IpVersion, Origin, Sample, Time};
+
 use crate::config::Vantage;
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Contradiction, Exporter, RateSource};
 use crate::packet::{self, LinkType};
-use crate::sample::{Fields, IpVersion, Origin, Sample, Time};
 use crate::sequence::Unit;
 use crate::template::{DomainKey, Templates, Views};
 

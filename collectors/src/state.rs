@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use traffic::Time;
 
 use crate::plan::{Declared, MAX_FIELDS, Template};
-use crate::sample::Time;
 use crate::template::{Domain, DomainKey, MAX_SAMPLERS, MAX_TEMPLATES, Sampler, Templates};
 
 /// Version of the document.

@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use traffic::Time;
 
 use crate::pending::Pending;
 use crate::plan::Template;
 use crate::reports::Reports;
 use crate::roster::{Member, Roster, Standing};
-use crate::sample::Time;
 use crate::sequence::Sequence;
 use crate::totals::Totals;
 

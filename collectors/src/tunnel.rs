@@ -3,8 +3,9 @@
 //! Routers match outer headers, so tunnels of customers are never opened (decision 12). What is opened is the envelope that the
 //! mirror itself puts around every frame, when an operator says that it does.
 
+use traffic::{Sample, Time};
+
 use crate::packet::{self, LinkType, PacketError};
-use crate::sample::{Sample, Time};
 
 /// The envelope of mirrored frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -4,21 +4,21 @@
 //! starts. A worker waits at most 20 ms for traffic, so that its sink can serve the control thread; 50 ms when nothing has come
 //! for two seconds: its sink then remembers nothing that a fresh alarm could be in a hurry for.
 
-use std::fmt;
-use std::io;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::{fmt, io};
+
+use traffic::{Sample, Time};
 
 use crate::config::{Config, Listener};
 use crate::decoder::Decoder;
 use crate::error::Statistics;
 use crate::exporter::Exporters;
 use crate::mirror::{self, Capture, Port};
-use crate::sample::{Sample, Time};
 use crate::template::Templates;
 use crate::{state, sys};
 

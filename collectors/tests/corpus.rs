@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use collectors::{Content, Decoder, IpVersion, Recording, Sample, Statistics};
+use collectors::{Content, Decoder, Recording, Statistics};
 use serde_json::Value;
+use traffic::{IpVersion, Sample};
 
 /// Files whose judgement differs from ours, and why ours stands.
 const ARGUED: [(&str, &str); 8] = [

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use collectors::capture::{Datagrams, Reader};
 use collectors::decoder::is_export;
-use collectors::{Decoder, Statistics, Time};
+use collectors::{Decoder, Statistics};
 use netflow_parser::variable_versions::ipfix::lookup::{IANAIPFixField, IPFixField};
 use netflow_parser::variable_versions::{ipfix, v9};
 use netflow_parser::{FieldValue, NetflowPacket, RouterScopedParser, V9Field};
+use traffic::Time;
 
 /// A UDP payload of a capture: when, from whom, what.
 type Payload = (Time, IpAddr, Vec<u8>);

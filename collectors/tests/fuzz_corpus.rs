@@ -45,7 +45,8 @@ fn capture_files_hold() {
 /// Protocol, source port, IP bytes of a seed of the packet fuzzer.
 fn packet(name: &str) -> (u8, u16, u64) {
     use collectors::packet::LinkType;
-    use collectors::{Encapsulation, Time, tunnel};
+    use collectors::{Encapsulation, tunnel};
+    use traffic::Time;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/packet").join(name);
     let input = fs::read(path).expect("the corpus is committed");
     let link =

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use collectors::config::Exporters as Settings;
 use collectors::exporter::MAX_EXPORTERS;
 use collectors::template::MAX_DOMAINS;
-use collectors::{Block, Decoder, Exporters, Sample, Time};
+use collectors::{Block, Decoder, Exporters};
+use traffic::{Sample, Time};
 
 fn honest() -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))

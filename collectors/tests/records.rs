@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use collectors::{Content, Decoder, Recording, Sample, Time, Volume};
+use collectors::{Content, Decoder, Recording, Volume};
+use traffic::{Sample, Time};
 
 /// Element, length, value.
 type Value = (u16, u16, u64);

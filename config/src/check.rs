@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use collectors::{Block, ExporterSettings, Interface, Listener};
 use detector::config::MAX_TOTAL_GROUPS;
-use detector::{
-    BucketLimits, Class, Direction, HostGroup, Learning, Measure, Networks, Routers, Scope, Thresholds, Unit,
-};
+use detector::{BucketLimits, Class, HostGroup, Learning, Measure, Routers, Scope, Thresholds, Unit};
 use mitigation::miner::Capabilities;
 use mitigation::{Action, Classes, Family, FlowSpecOptions, GroupPolicy, Peer};
 use toml_edit::{Document, Item, Table};
+use traffic::{Direction, Networks};
 
 use crate::Config;
 use crate::draft::{Bgp, Draft, Group, Main};
@@ -367,7 +366,7 @@ fn compose_detector(draft: &Draft, networks: &Networks, report: &mut Report) -> 
         let text = format!("at most {MAX_TOTAL_GROUPS} groups can have calculation_method = \"total\"");
         report.add("hostgroup", text);
     }
-    let mut owners: BTreeMap<detector::Prefix, String> = BTreeMap::new();
+    let mut owners: BTreeMap<traffic::Prefix, String> = BTreeMap::new();
     for (name, group) in draft.groups.iter().filter(|(name, _)| *name != "global") {
         let path = format!("hostgroup.{name}.networks");
         if group.networks.is_empty() {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use collectors::Time;
-use detector::{Direction, Measure, Prefix, Ranges, Scope, Unit};
+use detector::{Measure, Ranges, Scope, Unit};
 use mitigation::{Action, Community, LargeCommunity};
+use traffic::{Direction, Prefix, Time};
 
 use crate::schema::announcing::{Ladder, Safety, Transport};
 

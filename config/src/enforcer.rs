@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use detector::Prefix;
 use mitigation::bgp::adj_rib_in::{Accept, Allowed};
 use mitigation::enforce::ruleset::Hook;
 use mitigation::enforce::{self, AclConfig, BackEndConfig, Redirect, Source};
+use traffic::Prefix;
 
 use crate::check::Report;
 use crate::draft::Draft;

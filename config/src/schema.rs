@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use detector::{Class, Direction, Measure, Prefix, Unit};
+use detector::{Class, Measure, Unit};
 use mitigation::{Community, LargeCommunity};
+use traffic::{Direction, Prefix};
 
 use crate::draft::{Bgp, Draft, Group, Main};
 
@@ -173,7 +174,7 @@ impl Value {
 fn prefixes(value: &Value) -> Result<Vec<Prefix>, String> {
     let mut found = Vec::new();
     for text in value.list()? {
-        let prefix: Prefix = text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?;
+        let prefix: Prefix = text.parse().map_err(|e: traffic::target::PrefixError| e.to_string())?;
         let written: Option<IpAddr> = text.split('/').next().and_then(|a| a.trim().parse().ok());
         if written != Some(prefix.address()) {
             return Err(format!(

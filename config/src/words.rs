@@ -300,7 +300,7 @@ fn is_same(old: &toml_edit::Value, new: &toml_edit::Value) -> bool {
         Ok(Value::List(_)) | Err(_) => None,
     };
     let (Some(old), Some(new)) = (plain(old), plain(new)) else { return false };
-    let prefix = |text: &str| text.parse::<detector::Prefix>().ok();
+    let prefix = |text: &str| text.parse::<traffic::Prefix>().ok();
     old == new || prefix(&old).is_some_and(|p| prefix(&new) == Some(p))
 }
 

@@ -5,9 +5,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use collectors::{Fields, IpVersion, Origin, Sample, Time};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use detector::{Class, Config, Detector, Direction, HostGroup, Measure, Thresholds, Unit};
+use detector::{Class, Config, Detector, HostGroup, Measure, Thresholds, Unit};
+use traffic::{Direction, Fields, IpVersion, Origin, Sample, Time};
 
 /// A sample to each of the hosts, in batches.
 fn to_all(hosts: u64) -> Vec<Vec<Sample>> {

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use collectors::{Origin, Sample, Time};
+use traffic::{Direction, Origin, Sample, Target, Time};
 
 use crate::config::{BucketLimits, Measure, Unit};
 use crate::counters::{Counts, Layout};
 use crate::meter::Filter;
 use crate::prefixes::Scope;
 use crate::rate::Evidence;
-use crate::target::{Direction, Target};
 use crate::tops::Tops;
 
 /// A sample of an attack's traffic, in both directions; the alarmed one decides when it is full (decision 10).

@@ -13,13 +13,12 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::{Fields, IpVersion, Origin, Sample, Time};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use traffic::{Direction, Fields, IpVersion, Origin, Prefix, Sample, Target, Time};
 
 use crate::config::{HostGroup, Learning, Unit};
 use crate::prefixes::Scope;
-use crate::target::{Direction, Prefix, Target};
 
 use reservoir::{Ages, Dice, Reservoir};
 

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use collectors::Time;
+use traffic::{Direction, Time};
 
 use crate::config::{Measure, Thresholds, Unit};
 use crate::counters::Counts;
 use crate::rate::{EXACT, Evidence, Level, OBSERVATION_BYTES, Recorded, Tally};
-use crate::target::Direction;
 
 /// One threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use collectors::Time;
+use traffic::{Direction, Prefix, Time};
 
 use crate::pattern::Pattern;
-use crate::target::{Direction, Prefix};
 
 /// A class of traffic with thresholds of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]

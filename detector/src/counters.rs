@@ -8,16 +8,15 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use collectors::sample::{protocol, tcp_flags};
 use collectors::sys::{HugeSlice, prefetch};
-use collectors::{Origin, Sample};
+use traffic::sample::{protocol, tcp_flags};
+use traffic::{Direction, Origin, Sample};
 
 use crate::config::{Class, TrafficRule, Unit};
 use crate::hosts::{CellId, HostId};
 use crate::marks::{self, Beat, Marks, Places};
 use crate::pattern::Match;
 use crate::spills::Spills;
-use crate::target::Direction;
 
 /// Set in a line or cell while its samples are captured.
 pub(crate) const WATCH_CAPTURE: u16 = 1;
@@ -357,7 +356,7 @@ pub(crate) struct CellLine {
     pub(crate) watch: AtomicU16,
     /// The tick in which it was last written.
     touched: AtomicU32,
-    /// Of its hosts, in [`crate::networks::Membership::kinds`].
+    /// Of its hosts, in [`crate::membership::Membership::kinds`].
     pub(crate) kind: u32,
     columns: Box<[AtomicU64]>,
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use collectors::Time;
+use traffic::{Direction, Networks, Prefix, Target, Time};
 
 use crate::attack::{Attack, Bucket, Crossing, Event, Phase, Rates};
 use crate::baseline::{Baselines, Memory};
@@ -20,12 +20,11 @@ use crate::exporters::Exporters;
 use crate::hosts::{HostId, Hosts, Lookup};
 use crate::life::{self, Ended};
 use crate::marks;
+use crate::membership::Membership;
 use crate::meter::{Command, Meter, MeterConfig, Pulse, Remote, Whitelist};
-use crate::networks::{Membership, Networks};
 use crate::prefixes::{Crossed, Explained, Prefixes, Scope};
 use crate::scan::Scan;
 use crate::survey::{self, Survey};
-use crate::target::{Direction, Prefix, Target};
 use crate::tracks::Tracks;
 
 mod capture;
@@ -777,7 +776,7 @@ fn meter_config(config: &Config, hosts: &Hosts, workers: usize) -> MeterConfig {
         let per_tick = per_second.map(|v| v.saturating_mul(TICK_MS) / 1250 / workers as u64);
         per_tick.map_or(u32::MAX, |v| u32::try_from(v.max(1)).unwrap_or(u32::MAX))
     };
-    let trip = |kind: &crate::networks::Kind| {
+    let trip = |kind: &crate::membership::Kind| {
         let thresholds = &config.groups[kind.group].thresholds;
         Trip {
             packets: share(smallest(thresholds, false)),

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use collectors::{Sample, Time};
+use traffic::{Sample, Time};
 
 use crate::attack::{Attack, Event};
 
@@ -186,7 +186,7 @@ impl Exporters {
 
 #[cfg(test)]
 mod tests {
-    use collectors::{IpVersion, Origin};
+    use traffic::{IpVersion, Origin};
 
     use super::*;
 

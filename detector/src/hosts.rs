@@ -13,11 +13,10 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use collectors::IpVersion;
+use traffic::{IpVersion, Networks, Prefix};
 
-use crate::networks::{Membership, Networks};
+use crate::membership::Membership;
 use crate::table::Table;
-use crate::target::Prefix;
 
 /// Index of a host's counters: slab times 256 plus the place in the slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

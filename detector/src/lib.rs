@@ -1,4 +1,4 @@
-//! [`Sample`](collectors::Sample)s to attacks, without I/O: networks, counters, thresholds, evidence, buckets.
+//! [`Sample`](traffic::Sample)s to attacks, without I/O: networks, counters, thresholds, evidence, buckets.
 //!
 //! Every place that compares traffic with an operator's word uses [`Target`] (prefix and direction) and [`Pattern`]
 //! (conjunction of conditions on header fields). This crate knows no announcement and no configuration file.
@@ -13,8 +13,8 @@ mod exporters;
 pub mod hosts;
 mod life;
 mod marks;
+pub mod membership;
 pub mod meter;
-pub mod networks;
 pub mod pattern;
 pub mod prefixes;
 pub mod rate;
@@ -24,7 +24,6 @@ mod spills;
 pub mod spread;
 pub mod survey;
 mod table;
-pub mod target;
 pub mod tops;
 pub mod tracks;
 
@@ -35,11 +34,10 @@ pub use config::{
 };
 pub use detector::{Detector, Reconfigured, Statistics};
 pub use hosts::{HostId, Hosts, Lookup};
+pub use membership::Membership;
 pub use meter::{Filter, Meter};
-pub use networks::{Membership, Networks};
 pub use pattern::{BitTest, Bits, Condition, Match, Pattern, PatternError, Ranges};
 pub use prefixes::Scope;
 pub use rate::{Evidence, Recorded, lower_bound};
 pub use routers::Routers;
-pub use target::{Direction, Prefix, Target};
 pub use tops::{Composition, Share, Tops};

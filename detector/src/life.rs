@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::Time;
+use traffic::{Target, Time};
 
 use crate::attack::{Attack, Phase};
 use crate::config::{Config, Unit};
 use crate::counters::Counts;
 use crate::meter::Filter;
-use crate::target::Target;
 
 /// An attack fades below this share of its threshold.
 const CLEAR_SHARE: f64 = 0.7;

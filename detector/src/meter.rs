@@ -9,18 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use collectors::sys::prefetch;
-use collectors::{IpVersion, Sample, Time};
 use rtrb::{Consumer, Producer, RingBuffer};
+use traffic::{Direction, IpVersion, Networks, Sample, Target, Time};
 
 use crate::config::TrafficRule;
 use crate::counters::{CellLine, Counts, Hot, Line, Shard, Side, Trip, WATCH_CAPTURE, WATCH_FILTERS, bump};
 use crate::hosts::{CellId, HostId, Hosts, Lookup};
 use crate::marks::Beat;
-use crate::networks::Networks;
 use crate::pattern::{Match, Pattern};
 use crate::routers::{Routers, SharedRouters};
 use crate::spread::Spread;
-use crate::target::{Direction, Target};
 
 /// Samples on their way to the control thread, per worker; more are dropped and counted.
 const CAPTURE_RING: usize = 1 << 13;
@@ -192,7 +190,7 @@ impl Whitelist {
             Direction::Incoming => (sample.destination, sample.source),
             Direction::Outgoing => (sample.source, sample.destination),
         };
-        let among = |list: &[crate::target::Prefix], bits: u128| {
+        let among = |list: &[traffic::Prefix], bits: u128| {
             list.is_empty() || list.iter().any(|p| p.contains_bits(sample.version, bits))
         };
         self.remote[direction as usize].find(sample.version, remote).is_some()

@@ -11,10 +11,8 @@
 
 use std::fmt;
 
-use collectors::sample::protocol;
-use collectors::{Fields, IpVersion, Sample};
-
-use crate::target::Prefix;
+use traffic::sample::protocol;
+use traffic::{Fields, IpVersion, Prefix, Sample};
 
 /// Whether a sample matches: flow records do not carry every field exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

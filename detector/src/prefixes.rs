@@ -8,13 +8,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use collectors::{IpVersion, Time};
+use traffic::{Direction, IpVersion, Prefix, Target, Time};
 
 use crate::checks::{Check, Checks, Levels, Passed};
 use crate::config::{Config, Unit};
 use crate::counters::{Counts, Layout, Shard};
 use crate::hosts::{CellId, Hosts};
-use crate::target::{Direction, Prefix, Target};
 
 /// Prefixes that are watched at once, at most; hosts beyond are counted in their networks only.
 const MAX_NODES: usize = 1 << 17;

@@ -27,7 +27,7 @@
 
 use std::time::Duration;
 
-use collectors::Time;
+use traffic::Time;
 
 /// Alternatives of the CUSUM test, as multiples of the threshold, and their natural logarithms.
 const ALTERNATIVES: [(f64, f64); 4] = [

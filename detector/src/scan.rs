@@ -5,15 +5,14 @@
 
 use std::time::Duration;
 
-use collectors::Time;
 use collectors::sys::prefetch;
+use traffic::{Prefix, Time};
 
 use crate::baseline::{Baselines, HostSecond};
 use crate::config::Config;
 use crate::counters::{Shard, Totals};
 use crate::hosts::{HostId, Hosts};
 use crate::marks::{self, Places, host_at};
-use crate::target::Prefix;
 
 /// Rates that go into histograms per second, at most; of more hosts, every n-th.
 const LEARNED: u64 = 2000;

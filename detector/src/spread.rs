@@ -7,10 +7,9 @@
 
 use std::collections::VecDeque;
 
-use collectors::{Sample, Time};
+use traffic::{Direction, Sample, Time};
 
 use crate::hosts::{CellId, HostId};
-use crate::target::Direction;
 
 /// Records being spread at once, per worker. When all places are taken, only the first slice of a record is counted and the
 /// rest is dropped from the rates: too low a rate for a while is the safe side of a false alarm.
@@ -107,7 +106,7 @@ impl Spread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use collectors::{IpVersion, Origin};
+    use traffic::{IpVersion, Origin};
 
     #[test]
     fn a_ten_second_record_is_counted_over_ten_seconds_and_loses_little() {

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use collectors::IpVersion;
+use traffic::{Direction, IpVersion, Prefix};
 
 use crate::config::Unit;
 use crate::hosts::{HostId, Hosts};
 use crate::scan::{Average, Scan};
-use crate::target::{Direction, Prefix};
 
 /// Averages below this, per second, are not among the largest.
 const LEAST: f32 = 1.0;
@@ -163,7 +162,7 @@ impl<'a> Sums<'a> {
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
 mod tests {
-    use collectors::{Origin, Sample, Time};
+    use traffic::{Origin, Sample, Time};
 
     use super::*;
     use crate::{Config, Detector, HostGroup};

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use collectors::sample::address_of;
-use collectors::{IpVersion, Sample};
-
-use crate::target::Direction;
+use traffic::sample::address_of;
+use traffic::{Direction, IpVersion, Sample};
 
 /// Values counted per field at most; when more come, the least is given up and its count inherited, so that large ones are
 /// never lost (the space-saving method of Metwally, Agrawal and El Abbadi).

@@ -1,6 +1,6 @@
 //! `Tracks`: the hosts that the control thread looks at: those that passed their trip count lately.
 
-use collectors::Time;
+use traffic::Time;
 
 use crate::checks::{Checks, Levels};
 use crate::counters::{Counts, Layout};

@@ -5,8 +5,8 @@ mod bench;
 use std::sync::Arc;
 
 use bench::{Bench, PPS, config, p, packet, victim};
-use collectors::{IpVersion, Origin, Sample, Time};
-use detector::{Class, Condition, Direction, Event, Filter, Pattern, Ranges, Target, Unit};
+use detector::{Class, Condition, Event, Filter, Pattern, Ranges, Unit};
+use traffic::{Direction, IpVersion, Origin, Sample, Target, Time};
 
 #[test]
 fn a_flood_raises_one_alarm_fills_its_bucket_and_ends() {

@@ -5,12 +5,11 @@ mod support;
 
 use std::time::Duration;
 
-use collectors::{Origin, Sample};
 use detector::{
-    Class, Condition, Config, Direction, Event, HostGroup, Pattern, Prefix, Ranges, Scope, Thresholds, TrafficRule,
-    Unit, Whitelisted,
+    Class, Condition, Config, Event, HostGroup, Pattern, Ranges, Scope, Thresholds, TrafficRule, Unit, Whitelisted,
 };
 use support::{Bench, Random, config, incoming, p, packet, pps, thresholds, times};
+use traffic::{Direction, Origin, Prefix, Sample};
 
 const TICK: Duration = Duration::from_millis(50);
 
@@ -30,7 +29,7 @@ fn spread(over: &str, per_tick: u64, random: &mut Random) -> Vec<Sample> {
         .map(|_| {
             let low = u128::from(random.next()) << 64 | u128::from(random.next());
             let host = if host_bits == 0 { 0 } else { low & (u128::MAX >> (128 - u32::from(host_bits))) };
-            let source = if prefix.version() == collectors::IpVersion::V4 { "198.51.100.7" } else { "2001:db9::7" };
+            let source = if prefix.version() == traffic::IpVersion::V4 { "198.51.100.7" } else { "2001:db9::7" };
             let mut sample = packet(source, over.split('/').next().expect("an address"), 17, (123, 80), 468);
             sample.destination = prefix.bits() | host << shift;
             sample
@@ -44,11 +43,11 @@ fn background(over: &str, per_tick: u64, random: &mut Random) -> Vec<Sample> {
 }
 
 /// The alarms of a flood of `pps` over a prefix in ten seconds, beside a twentieth of ordinary traffic all over.
-fn alarms_of(networks: &str, over: &str, pps: u64) -> Vec<detector::Target> {
+fn alarms_of(networks: &str, over: &str, pps: u64) -> Vec<traffic::Target> {
     let mut bench = Bench::new(carpet(&[networks]), 2, TICK);
     let mut random = Random(3);
     // Addresses all over an IPv6 network would be a scan, which uses up the counters of its longest prefixes.
-    let ordinary = if p(networks).version() == collectors::IpVersion::V6 { over } else { networks };
+    let ordinary = if p(networks).version() == traffic::IpVersion::V6 { over } else { networks };
     for _ in 0..60 {
         let calm = background(ordinary, pps / 400, &mut random);
         bench.tick(&calm);
@@ -267,7 +266,7 @@ fn host_groups_inherit_and_the_longest_prefix_decides_in_both_versions_and_direc
     bench.seconds(5.0, &samples);
     let mut alarms = bench.alarms();
     alarms.sort();
-    let outgoing = detector::Target { prefix: p("10.0.7.10"), direction: Direction::Outgoing };
+    let outgoing = traffic::Target { prefix: p("10.0.7.10"), direction: Direction::Outgoing };
     let mut expected = vec![incoming("10.0.7.9"), incoming("2001:db8:1::5"), outgoing];
     expected.sort();
     assert_eq!(alarms, expected);

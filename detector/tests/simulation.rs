@@ -15,9 +15,9 @@ mod support;
 
 use std::time::Duration;
 
-use collectors::{Sample, Time};
-use detector::{Class, Direction, Event, Target, Unit};
+use detector::{Class, Event, Unit};
 use support::{Bench, Random, config, p, packet, pps, thresholds, times};
+use traffic::{Direction, Sample, Target, Time};
 
 const THRESHOLD: f64 = 20_000.0;
 const HOSTS: u64 = 100_000;

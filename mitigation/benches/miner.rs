@@ -7,13 +7,13 @@
 
 use std::hint::black_box;
 
-use collectors::{IpVersion, Sample};
 use criterion::{Criterion, criterion_group, criterion_main};
 use mitigation::miner::{Baseline, Capabilities, Request, mine};
+use traffic::{IpVersion, Sample};
 
-#[path = "../tests/support/traffic.rs"]
-mod traffic;
-use traffic::{ATTACKS, ORDINARY, Random, mix, target};
+#[path = "../tests/support/mixes.rs"]
+mod mixes;
+use mixes::{ATTACKS, ORDINARY, Random, mix, target};
 
 /// Bucket and baseline sizes.
 const SIZES: [(usize, usize); 4] = [(20, 640), (500, 640), (10_000, 640), (500, 0)];

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use detector::{Pattern, Prefix};
+use detector::Pattern;
+use traffic::Prefix;
 
 use crate::flowspec::{Action, actions_text};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use detector::Prefix;
+use traffic::Prefix;
 
 use crate::announcement::{Community, ExtendedCommunity, LargeCommunity};
 use crate::bgp::profile::Profile;

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use collectors::IpVersion;
-use detector::{Bits, Condition, Networks, Pattern, Prefix, Ranges};
+use detector::{Bits, Condition, Pattern, Ranges};
+use traffic::{IpVersion, Networks, Prefix};
 
 use crate::announcement::{Announcement, Community, Origin, Route};
 use crate::config::{Classes, Config};

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use collectors::{Content, Decoder, Recording, Sample};
-use detector::{Direction, Match, Prefix, Target};
+use collectors::{Content, Decoder, Recording};
+use detector::Match;
 use mitigation::miner::{Capabilities, Outcome, Request, mine};
 use serde_json::Value;
+use traffic::{Direction, Prefix, Sample, Target};
 
 fn corpus() -> PathBuf {
     let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use collectors::IpVersion;
-use detector::{BitTest, Bits, Condition, Pattern, Prefix, Ranges};
+use detector::{BitTest, Bits, Condition, Pattern, Ranges};
 use mitigation::bgp::attribute::{self, Sender};
 use mitigation::bgp::message::HEADER;
 use mitigation::{Action, Announcement, Community, Family, LargeCommunity, Route};
 use rustbgpd_wire::attribute::{decode_path_attributes, encode_path_attributes};
 use serde_json::Value;
+use traffic::{IpVersion, Prefix};
 
 /// Defects of rustbgpd-wire 0.27: (a) it takes an IPv6 prefix with an offset for the whole prefix; (b) a FlowSpec next hop is an
 /// error that would reset the session, though RFC 8955 section 4 says to ignore it.

@@ -1,15 +1,15 @@
 //! Properties of the miner, on made-up traffic of all kinds.
 #![allow(clippy::cast_possible_truncation, reason = "octets of an NLRI and shares of small counts")]
 
-use collectors::{IpVersion, Sample};
-use detector::{Direction, Match, Pattern};
+use detector::{Match, Pattern};
 use mitigation::bgp::nlri;
 use mitigation::miner::{Baseline, Capabilities, Outcome, Request, Verdict, entries, mine};
 use proptest::prelude::*;
+use traffic::{Direction, IpVersion, Sample};
 
-#[path = "support/traffic.rs"]
-mod traffic;
-use traffic::{ATTACKS, ORDINARY, Random, mix, target};
+#[path = "support/mixes.rs"]
+mod mixes;
+use mixes::{ATTACKS, ORDINARY, Random, mix, target};
 
 /// An attack on a host: what the miner gets.
 #[derive(Debug, Clone)]
@@ -232,11 +232,11 @@ fn attacks_that_headers_tell_apart_are_covered_and_ordinary_traffic_is_spared() 
         }
         for version in [IpVersion::V4, IpVersion::V6] {
             let mut random = Random::new(7);
-            let sample = mix(version, &mut random, 500, 95, attack, traffic::web);
-            let baseline = mix(version, &mut random, 512, 0, attack, traffic::web);
+            let sample = mix(version, &mut random, 500, 95, attack, mixes::web);
+            let baseline = mix(version, &mut random, 512, 0, attack, mixes::web);
             let outcome = mined(&Case { version, sample, baseline }, true, Capabilities::default(), 10);
-            let fresh_attack = mix(version, &mut random, 4000, 100, attack, traffic::web);
-            let fresh_ordinary = mix(version, &mut random, 4000, 0, attack, traffic::web);
+            let fresh_attack = mix(version, &mut random, 4000, 100, attack, mixes::web);
+            let fresh_ordinary = mix(version, &mut random, 4000, 0, attack, mixes::web);
             let hit = |samples: &[Sample]| {
                 let any = |s: &&Sample| outcome.rules.iter().any(|r| r.pattern.matches(s) == Match::Yes);
                 samples.iter().filter(any).count() as f64 / samples.len() as f64
@@ -252,7 +252,7 @@ fn attacks_that_headers_tell_apart_are_covered_and_ordinary_traffic_is_spared() 
 fn a_flood_that_looks_ordinary_is_told_apart_by_where_ordinary_traffic_comes_from() {
     const NETWORKS: [u128; 4] = [0x0c22, 0x4e51, 0x97a0, 0xc3b4];
     let version = IpVersion::V4;
-    let of = |name: &str, kinds: &[(&str, traffic::Kind)]| {
+    let of = |name: &str, kinds: &[(&str, mixes::Kind)]| {
         kinds.iter().find(|k| k.0 == name).map(|k| k.1).expect("known traffic")
     };
     let (ack, web) = (of("ack", &ATTACKS), of("web", &ORDINARY));
@@ -286,14 +286,14 @@ fn a_flood_that_looks_ordinary_is_told_apart_by_where_ordinary_traffic_comes_fro
 /// Victims all over an alarmed prefix: what differs in the victim alone is one rule, and no rule reaches beyond the alarm.
 #[test]
 fn several_victims_of_an_alarmed_prefix_take_one_rule() {
-    let alarmed: detector::Prefix = "203.0.113.0/24".parse().expect("literal");
+    let alarmed: traffic::Prefix = "203.0.113.0/24".parse().expect("literal");
     let hosts = |mut samples: Vec<Sample>, hosts: &[u128]| {
         for (at, sample) in samples.iter_mut().enumerate() {
             sample.destination = alarmed.bits() | hosts[at % hosts.len()] << 96;
         }
         samples
     };
-    let of = |name: &str, kinds: &[(&str, traffic::Kind)]| kinds.iter().find(|k| k.0 == name).map(|k| k.1);
+    let of = |name: &str, kinds: &[(&str, mixes::Kind)]| kinds.iter().find(|k| k.0 == name).map(|k| k.1);
     let (ntp, web) = (of("ntp", &ATTACKS).expect("known"), of("web", &ORDINARY).expect("known"));
     let mut random = Random::new(11);
     let everywhere: Vec<u128> = (1..255).collect();
@@ -301,7 +301,7 @@ fn several_victims_of_an_alarmed_prefix_take_one_rule() {
     let victims = [3, 4, 9, 77, 130, 131, 200, 251];
     let attack = hosts(mix(IpVersion::V4, &mut random, 480, 100, ntp, web), &victims);
     let rest = hosts(mix(IpVersion::V4, &mut random, 20, 0, ntp, web), &everywhere);
-    let target = detector::Target { prefix: alarmed, direction: Direction::Incoming };
+    let target = traffic::Target { prefix: alarmed, direction: Direction::Incoming };
     let prepared = Baseline::new(target, baseline);
     let outcome = mine(&Request {
         target,
@@ -327,7 +327,7 @@ fn several_victims_of_an_alarmed_prefix_take_one_rule() {
 /// which the ladder decides about.
 #[test]
 fn a_destination_alone_is_no_rule() {
-    let alarmed: detector::Prefix = "203.0.113.0/24".parse().expect("literal");
+    let alarmed: traffic::Prefix = "203.0.113.0/24".parse().expect("literal");
     let web = ORDINARY.iter().find(|k| k.0 == "web").expect("known").1;
     let mut random = Random::new(12);
     let mut to = |count: usize, host: Option<u128>| {
@@ -338,7 +338,7 @@ fn a_destination_alone_is_no_rule() {
         samples
     };
     let (baseline, sample) = (to(2000, None), [to(480, Some(77)), to(20, None)].concat());
-    let target = detector::Target { prefix: alarmed, direction: Direction::Incoming };
+    let target = traffic::Target { prefix: alarmed, direction: Direction::Incoming };
     let outcome = mine(&Request {
         target,
         sample: &sample,

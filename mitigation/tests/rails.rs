@@ -7,8 +7,7 @@ mod order;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use collectors::{IpVersion, Time};
-use detector::{BitTest, Bits, Condition, Direction, Pattern, Prefix, Ranges, Target};
+use detector::{BitTest, Bits, Condition, Pattern, Ranges};
 use mitigation::bgp::adj_rib_out::AdjRibOut;
 use mitigation::bgp::attribute::{self, Attributes, Sender};
 use mitigation::bgp::message::HEADER;
@@ -19,6 +18,7 @@ use mitigation::{
     Action, Classes, Community, Config, Family, FlowSpec, FlowSpecOptions, GroupPolicy, Held, Order, Peer, Policy,
     Proposal, Route, Rung,
 };
+use traffic::{Direction, IpVersion, Prefix, Target, Time};
 
 struct Random(u64);
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::Time;
-use detector::{Condition, Pattern, Prefix, Ranges};
+use detector::{Condition, Pattern, Ranges};
 use mitigation::announce::bgp::{Clock, Feed, Peers};
 use mitigation::announce::router;
 use mitigation::bgp::session::State;
 use mitigation::{Action, Announcement, Community, Config, Peer, Route, Wanted};
 use tokio::sync::watch;
+use traffic::{Prefix, Time};
 
 fn clock() -> Clock {
     let start = tokio::time::Instant::now();

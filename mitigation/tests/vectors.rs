@@ -5,13 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use collectors::{IpVersion, Time};
 use mitigation::bgp::attribute::{self, Sender};
 use mitigation::bgp::message::{self, HEADER, Message, Open};
 use mitigation::bgp::nlri;
 use mitigation::bgp::session::{Event, Output, Session, SessionConfig, Side};
 use mitigation::{Action, Announcement, Community, ConnectionMode, Family, Route};
 use serde_json::Value;
+use traffic::{IpVersion, Time};
 
 fn shared(file: &str) -> Option<Value> {
     let peers = std::env::var_os("FLOODWALL_CORPUS")

@@ -16,9 +16,8 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use collectors::Time;
-use detector::Prefix;
 use ring::rand::SecureRandom;
+use traffic::{Prefix, Time};
 
 use super::listener::Peer;
 use super::refusal::Refusal;

@@ -15,10 +15,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use config::api::BanForm;
-use detector::Prefix;
-use detector::target::PrefixError;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use traffic::Prefix;
+use traffic::target::PrefixError;
 
 use super::auth::Access;
 use super::refusal::{Input, Refusal};

@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
-use collectors::Time;
 use config::api::Ban2Bgp;
-use detector::Prefix;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use traffic::{Prefix, Time};
 
 use super::auth::{Access, Guard};
 use super::refusal::Refusal;

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use collectors::{Content, Decoder, IpVersion, Recording, Sample, Statistics, Volume};
+use collectors::{Content, Decoder, Recording, Statistics, Volume};
 use serde::Serialize;
+use traffic::{IpVersion, Sample};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -9,11 +9,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use collectors::Time;
 use config::Config;
-use detector::{Class, Direction, Measure, Networks, Prefix, Unit};
+use detector::{Class, Measure, Unit};
 use serde::Serialize;
 use serde_json::Value;
+use traffic::{Direction, Networks, Prefix, Time};
 
 use crate::clock;
 use crate::control::client::Client;
@@ -248,7 +248,7 @@ fn datagram(canary: Ipv4Addr, sequence: u32) -> Vec<u8> {
         record[20..24].copy_from_slice(&(RECORD_PACKETS * PACKET_BYTES).to_be_bytes());
         record[32..34].copy_from_slice(&53u16.to_be_bytes());
         record[34..36].copy_from_slice(&(20_000 + i).to_be_bytes());
-        record[38] = collectors::sample::protocol::UDP;
+        record[38] = traffic::sample::protocol::UDP;
         bytes.extend(record);
     }
     bytes

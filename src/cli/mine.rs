@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
-use collectors::{Content, Decoder, IpVersion, Recording, Sample};
-use detector::{Condition, Direction, Prefix, Target};
+use collectors::{Content, Decoder, Recording};
+use detector::Condition;
 use mitigation::bgp::nlri;
 use mitigation::miner::{self, Candidate, Capabilities, Outcome};
 use mitigation::{Action, FlowSpec, flowspec};
 use serde::Serialize;
+use traffic::{Direction, IpVersion, Prefix, Sample, Target};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

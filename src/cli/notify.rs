@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use collectors::{Origin, Sample, Time};
 use config::notify::{Channel, Event};
-use detector::{Direction, Evidence, Prefix, Target};
+use detector::Evidence;
 use mitigation::DryRun;
 use serde::Serialize;
+use traffic::{Direction, Origin, Prefix, Sample, Target, Time};
 
 use crate::clock;
 use crate::notify::{Facts, Message, deliver};

@@ -398,7 +398,8 @@ fn bird(s: &Site) -> String {
 
 /// What the telemetry's settings cost until an alarm, for the lowest packet threshold in force.
 fn cost(config: &Config, site: &Site) -> String {
-    use detector::{Class, Direction, Measure, Unit};
+    use detector::{Class, Measure, Unit};
+    use traffic::Direction;
     /// Observations that an alarm needs at least, so that chance alone does not raise it.
     const EVIDENCE: f64 = 25.0;
     let id = (Direction::Incoming, Measure { class: Class::Total, unit: Unit::Packets });

@@ -4,10 +4,10 @@
 //! which, whether it comes as JSON, in FastNetMon's paths or in ban2bgp's. A token with prefixes acts on these alone: [`subject`] is
 //! the one table that says what an order acts on, and it looks at the parsed order, never at words.
 
-use detector::Prefix;
 use mitigation::rails::{Class, Space};
 use mitigation::{Policy, Route};
 use serde::{Deserialize, Serialize};
+use traffic::Prefix;
 
 use super::{Caller, Failure, Request, act};
 use crate::pipeline::Request as Order;
@@ -273,7 +273,7 @@ mod tests {
             ..mitigation::Config::default()
         };
         let mut policy = Policy::new(config);
-        let now = collectors::Time::from_seconds(1_000, 0);
+        let now = traffic::Time::from_seconds(1_000, 0);
         let token = |name: &str, net: Option<&str>| Caller {
             user: format!("{TOKEN}{name}"),
             is_token: true,

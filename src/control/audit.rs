@@ -5,8 +5,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use collectors::Time;
 use serde::{Deserialize, Serialize};
+use traffic::Time;
 
 use super::{Caller, Outcome, Request};
 

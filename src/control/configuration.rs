@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use collectors::Time;
 use config::candidate::{Candidate, compare, differences};
 use config::words::{Change, Verb};
 use config::{Config, Problem};
 use serde_json::{Value, json};
+use traffic::Time;
 
 use super::history::{Commit, History, replace_file};
 use super::{Answer, Caller, Failure, Outcome, Request, settings, table};

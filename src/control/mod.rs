@@ -30,9 +30,9 @@ pub mod words;
 use std::path::PathBuf;
 
 use config::words::Verb;
-use detector::Prefix;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use traffic::Prefix;
 
 /// Where the socket is unless `--socket` or `FLOODWALL_SOCKET` says otherwise (decision 17).
 pub const DEFAULT_SOCKET: &str = "/run/floodwall/control.sock";

@@ -6,11 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use collectors::Time;
-use detector::Prefix;
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use traffic::{Prefix, Time};
 
 use super::access::Scope;
 use super::{Answer, Caller, Outcome, act, table};
@@ -212,7 +211,7 @@ fn parse(words: &[String]) -> Result<(Vec<Scope>, Vec<Prefix>), String> {
             }
             "prefixes" | "prefix" => {
                 prefixes = items()
-                    .map(|text| text.parse().map_err(|e: detector::target::PrefixError| e.to_string()))
+                    .map(|text| text.parse().map_err(|e: traffic::target::PrefixError| e.to_string()))
                     .collect::<Result<_, _>>()?;
             }
             _ => {

@@ -16,12 +16,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use collectors::Time;
 use config::export::{Export, Graphite, Influx};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use traffic::Time;
 
 use crate::api::status::Volume;
 use crate::clock;

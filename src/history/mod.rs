@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use collectors::Time;
+use traffic::Time;
 
 use crate::api::Shared;
 use crate::report::Entry;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use detector::scan::Average;
 use detector::survey::{Rank, Survey, Wanted};
-use detector::{Detector, Direction, Unit};
+use detector::{Detector, Unit};
+use traffic::Direction;
 
 use super::writer::{Rates, series_of};
 

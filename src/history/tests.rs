@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use collectors::Time;
+use traffic::Time;
 
 use super::archive::Archive;
-use super::database;
 use super::writer::{Writer, attack_id, series_of};
-use super::{Retention, Trouble};
+use super::{Retention, Trouble, database};
 use crate::report::{Entry, Report};
 
 struct Folder(PathBuf);
@@ -52,8 +51,8 @@ fn at(second: i64) -> Time {
     Time::from_seconds(u64::try_from(second).expect("positive"), 0)
 }
 
-fn target() -> detector::Target {
-    detector::Target { prefix: "203.0.113.9/32".parse().expect("a prefix"), direction: detector::Direction::Incoming }
+fn target() -> traffic::Target {
+    traffic::Target { prefix: "203.0.113.9/32".parse().expect("a prefix"), direction: traffic::Direction::Incoming }
 }
 
 fn alarm() -> Report {

@@ -1,14 +1,13 @@
 //! [`Writer`]: the one that writes. Series are averaged into tiers as they come, so that old and coarse points cost nothing to make.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use collectors::Time;
 use rusqlite::{Connection, params};
 use serde_json::Value;
+use traffic::Time;
 
 use super::database::{TIERS, Tier};
 use super::{Retention, Trouble};

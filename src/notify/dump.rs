@@ -1,8 +1,8 @@
 //! A sample of an attack in FastNetMon's forms: text lines, objects, and rates of its traffic classes.
 
-use collectors::{Fields, Sample, Time, sample::fragment};
-use detector::Direction;
 use serde_json::{Value, json};
+use traffic::sample::fragment;
+use traffic::{Direction, Fields, Sample, Time};
 
 use crate::case::Case;
 
@@ -21,9 +21,9 @@ pub(super) struct Shares {
 
 /// The samples of the attacked direction.
 pub(super) fn samples(case: &Case) -> Vec<Sample> {
-    let Ok(prefix) = case.prefix.parse::<detector::Prefix>() else { return Vec::new() };
+    let Ok(prefix) = case.prefix.parse::<traffic::Prefix>() else { return Vec::new() };
     let direction = if case.direction == "incoming" { Direction::Incoming } else { Direction::Outgoing };
-    let target = detector::Target { prefix, direction };
+    let target = traffic::Target { prefix, direction };
     case.mining.sample.iter().filter_map(crate::case::Row::sample).filter(|s| target.covers(s)).collect()
 }
 

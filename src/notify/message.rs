@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use collectors::Sample;
 use config::notify::{Event, Template};
-use detector::{Prefix, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use traffic::{Prefix, Sample, Target};
 
 use super::Facts;
 use super::dump::{self, Shares};

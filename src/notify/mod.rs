@@ -29,9 +29,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use collectors::Time;
 use config::notify::Channel;
 use tokio::sync::mpsc;
+use traffic::Time;
 
 use crate::api::status::{AttackStatus, MitigationStatus};
 use crate::case::Case;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::Time;
 use config::notify::{Channel, Event, Kind};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use traffic::Time;
 
 use super::deliver::{self, Failure};
 use super::outbox::{MAX_TOLD, MAX_WAITING, Outbox};

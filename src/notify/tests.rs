@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use config::notify::{Channel, Event, Format, Kind};
-use detector::{Direction, Prefix, Target};
+use traffic::{Direction, Prefix, Target};
 
 use super::{Facts, Message, Notifier, deliver};
 use crate::clock;

@@ -13,8 +13,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use collectors::Time;
 use collectors::capture::Writer;
+use traffic::Time;
 
 /// Octets of a frame that are kept.
 const SNAP: usize = 128;

@@ -8,7 +8,8 @@ use collectors::capture::{Datagrams, Reader};
 use collectors::exporter::MAX_EXPORTERS;
 use collectors::packet::LinkType;
 use collectors::template::MAX_DOMAINS;
-use collectors::{Decoder, Encapsulation, Fields, Sample, Time, tunnel};
+use collectors::{Decoder, Encapsulation, tunnel};
+use traffic::{Fields, Sample, Time};
 
 const START: Time = Time(1_700_000_000_000_000_000);
 

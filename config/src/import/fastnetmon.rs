@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use detector::{Direction, Unit};
+use detector::Unit;
+use traffic::Direction;
 
 use super::{Builder, Fate, Imported, Option, advice};
 use crate::schema::{Section, keys, measures, switch_key};
@@ -83,7 +84,7 @@ fn import_list(builder: &mut Builder, name: &str, text: &str, list: &str) {
 
 /// A prefix without bits behind its length; other texts as they are.
 fn whole(prefix: &str) -> String {
-    prefix.parse::<detector::Prefix>().map_or_else(|_| prefix.to_owned(), |p| p.to_string())
+    prefix.parse::<traffic::Prefix>().map_or_else(|_| prefix.to_owned(), |p| p.to_string())
 }
 
 /// `key = value` lines; host groups and their options are told apart by name.

@@ -1,8 +1,8 @@
 //! Keys of detection beyond the thresholds of hosts: sums, traffic rules, the whitelist.
 
-use collectors::Time;
-use collectors::sample::{fragment, protocol, tcp_flags};
-use detector::{Class, Direction, Measure, Ranges, Scope, Unit};
+use detector::{Class, Measure, Ranges, Scope, Unit};
+use traffic::sample::{fragment, protocol, tcp_flags};
+use traffic::{Direction, Time};
 
 use super::{Key, Section, Value, group, key, prefixes};
 use crate::draft::{Draft, Traffic, Whitelist};

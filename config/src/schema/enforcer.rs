@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use detector::Prefix;
 use mitigation::bgp::adj_rib_in::Allowed;
+use traffic::Prefix;
 
 use super::{Key, Section, Value, key, prefixes};
 use crate::draft::Draft;

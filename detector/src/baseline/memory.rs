@@ -6,13 +6,12 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use collectors::{IpVersion, Time};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use traffic::{IpVersion, Prefix, Time};
 
 use super::reservoir::{Reservoir, Stored};
 use super::{ALL_HOURS, Baselines, Key, LARGEST_RATE, MAX_HISTOGRAMS, MAX_RESERVOIRS, MAX_SUMS, Subject};
-use crate::target::Prefix;
 
 const HEAD: &[u8] = b"floodwall baselines 1\n";
 /// Octets of an entry at most; a host's has some 40,000, a group's twice as many.
@@ -194,13 +193,14 @@ impl Baselines {
 
 #[cfg(test)]
 mod tests {
+    use traffic::{Direction, Target};
+
     use super::super::reservoir::MOST;
     use super::super::tests::{p, sample};
     use super::super::{HostSecond, Ordinary};
     use super::*;
     use crate::config::{HostGroup, Learning, Unit};
     use crate::prefixes::Scope;
-    use crate::target::{Direction, Target};
 
     fn learned() -> Baselines {
         let mut baselines = Baselines::new(Learning::default(), 1);

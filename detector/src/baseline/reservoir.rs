@@ -7,11 +7,10 @@
 //! have about as many each, whatever the rate of learning. Until [`OLD`] are kept, a slot may keep what is still wanting: so there
 //! always are that many, or all that there were, older than `baseline_forget` and a slot, which is a tenth of it.
 
-use collectors::{IpVersion, Time};
 use serde::{Deserialize, Serialize};
+use traffic::{Direction, IpVersion, Time};
 
 use super::{Ordinary, seconds_of};
-use crate::target::Direction;
 
 /// Samples per direction that are kept beyond `baseline_forget`; 256 are promised, and an attack may begin some seconds before
 /// it is noticed.

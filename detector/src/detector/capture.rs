@@ -2,14 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use collectors::{Sample, Time};
+use traffic::{Direction, Prefix, Sample, Target, Time};
 
 use super::{Detector, SCARCE, other};
 use crate::attack::{Bucket, Event, MAX_RECORDS, Phase};
 use crate::counters::{WATCH_CAPTURE, WATCH_FILTERS};
 use crate::exporters::Exporters;
 use crate::meter::Command;
-use crate::target::{Direction, Prefix, Target};
 
 impl Detector {
     /// Asks every worker for what it remembers of the target and for what comes.

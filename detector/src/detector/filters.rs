@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use collectors::Time;
+use traffic::{Direction, Target, Time};
 
 use super::{Detector, LONGEST_SETTLING, Settling};
 use crate::counters::WATCH_FILTERS;
 use crate::hosts::HostId;
 use crate::life::filters_sum;
 use crate::meter::{Command, Filter, Remote};
-use crate::target::{Direction, Target};
 
 impl Detector {
     /// Puts filters into force for a target in place of its earlier ones: what they match is no longer counted for it.

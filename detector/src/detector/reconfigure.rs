@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::Time;
+use traffic::{Networks, Target, Time};
 
 use super::{Detector, Scan, meter_config, whitelist};
 use crate::attack::Event;
@@ -16,10 +16,9 @@ use crate::checks::Checks;
 use crate::config::{Config, HostGroup};
 use crate::counters::{Counts, Layout, Shard};
 use crate::hosts::Hosts;
+use crate::membership::Membership;
 use crate::meter::{Command, Meter};
-use crate::networks::{Membership, Networks};
 use crate::prefixes::{Prefixes, Scope};
-use crate::target::Target;
 use crate::tracks::Tracks;
 
 /// How long workers may take to leave a shard.
@@ -173,7 +172,7 @@ impl Detector {
 
 /// Whether hosts and cells keep their indices, and counters their columns.
 fn same_layout(old: &Config, new: &Config) -> bool {
-    let networks = |config: &Config| -> Vec<(bool, Vec<crate::Prefix>)> {
+    let networks = |config: &Config| -> Vec<(bool, Vec<traffic::Prefix>)> {
         config.groups.iter().map(|g| (g.is_total, g.networks.clone())).collect()
     };
     old.networks == new.networks

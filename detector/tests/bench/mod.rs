@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use collectors::{Fields, Origin, Sample, Time};
-use detector::{Class, Config, Detector, Direction, Event, HostGroup, Measure, Meter, Prefix, Target, Unit};
+use detector::{Class, Config, Detector, Event, HostGroup, Measure, Meter, Unit};
+use traffic::{Direction, Fields, Origin, Prefix, Sample, Target, Time};
 
 pub const TICK: Duration = Duration::from_millis(100);
 

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use collectors::{Fields, Origin, Sample, Time};
-use detector::{
-    Class, Config, Detector, Direction, Event, HostGroup, Measure, Meter, Prefix, Target, Thresholds, Unit,
-};
+use detector::{Class, Config, Detector, Event, HostGroup, Measure, Meter, Thresholds, Unit};
+use traffic::{Direction, Fields, Origin, Prefix, Sample, Target, Time};
 
 pub fn p(text: &str) -> Prefix {
     text.parse().expect("literal prefix")

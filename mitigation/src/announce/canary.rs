@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::Time;
+use traffic::Time;
 
 use crate::announcement::{Announcement, Route, Wanted};
 

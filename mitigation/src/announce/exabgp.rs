@@ -9,11 +9,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::IpVersion;
 use detector::{Bits, Condition, Pattern, Ranges};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
+use traffic::IpVersion;
 
 use crate::announcement::{Announcement, Route, Wanted};
 use crate::bgp::profile::{Kind, Profile};

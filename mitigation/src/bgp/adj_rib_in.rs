@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::{IpVersion, Time};
-use detector::{Condition, Pattern, Prefix};
+use detector::{Condition, Pattern};
+use traffic::{IpVersion, Prefix, Time};
 
 use super::attribute::{Attributes, Update};
 use super::nlri::{self, FlowNlri, NlriError};

@@ -11,8 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use collectors::IpVersion;
-use detector::Prefix;
+use traffic::{IpVersion, Prefix};
 
 use super::attribute::{self, EncodeError, Sender};
 use super::message::{self, HEADER, MAX_MESSAGE, Refresh};

@@ -3,8 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use collectors::IpVersion;
-use detector::Prefix;
+use traffic::{IpVersion, Prefix};
 
 use super::message::{MAX_MESSAGE, Notification, frame};
 use super::nlri::{self, FlowNlri, NlriError};

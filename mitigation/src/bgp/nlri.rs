@@ -6,9 +6,9 @@
 //! The codec writes whatever the standards allow, up to 4095 octets; what a router is not sent is settled by its
 //! [`super::profile::Profile`].
 
-use collectors::IpVersion;
 use detector::pattern::MAX_RANGES;
-use detector::{BitTest, Bits, Condition, Pattern, Prefix, Ranges};
+use detector::{BitTest, Bits, Condition, Pattern, Ranges};
+use traffic::{IpVersion, Prefix};
 
 /// Longest NLRI that is sent to routers: several reset or switch off the family at 240 octets, where the length takes two.
 pub const MAX_SENT: usize = 239;

@@ -4,8 +4,8 @@
 
 use std::cmp::Ordering;
 
-use collectors::IpVersion;
 use detector::{Bits, Condition, Pattern, Ranges};
+use traffic::IpVersion;
 
 use super::adj_rib_in::Precedence;
 use super::nlri::{self, FlowNlri, Spelling};

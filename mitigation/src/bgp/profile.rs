@@ -7,8 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use collectors::IpVersion;
 use detector::{BitTest, Bits, Condition, Pattern, Ranges};
+use traffic::IpVersion;
 
 use super::nlri::{self, MAX_SENT, NlriError, Spelling};
 use crate::flowspec::Action;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use collectors::{IpVersion, Time};
+use traffic::{IpVersion, Time};
 
 use super::attribute::{self, Receiver, Update};
 use super::message::{self, GracefulRestart, Message, Notification, Open, Refresh};

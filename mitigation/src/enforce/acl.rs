@@ -9,16 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
 use std::path::PathBuf;
+use std::{fs, io};
 
-use detector::Prefix;
+use traffic::Prefix;
 
 use super::config::AclConfig;
-use super::iptables;
-use super::process;
 use super::ruleset::Rule;
+use super::{iptables, process};
 
 /// Digits of a file's number: 100,000 files sort as text.
 const DIGITS: usize = 5;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use detector::Prefix;
+use traffic::Prefix;
 
 use super::ruleset::Hook;
 use crate::bgp::adj_rib_in::Accept;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 
-use collectors::Time;
+use traffic::Time;
 
 use super::acl::Acl;
 use super::config::{BackEndConfig, Config};

@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use collectors::{IpVersion, Time};
-use detector::Prefix;
 use serde_json::Value;
+use traffic::{IpVersion, Prefix, Time};
 
 use super::config::{Config, Source};
 use super::sources::{SourceStatus, Tables};

@@ -10,8 +10,8 @@
 //! * The length is the IP total length; for IPv6 the payload length and 40.
 //! * Fragment bits are classes of packets: whole, first, middle, last, each of IPv4 with and without DF.
 
-use collectors::IpVersion;
-use detector::{BitTest, Bits, Condition, Pattern, Prefix, Ranges};
+use detector::{BitTest, Bits, Condition, Pattern, Ranges};
+use traffic::{IpVersion, Prefix};
 
 /// Expressions joined by AND, in text.
 pub(super) type Conjunction = Vec<String>;
@@ -203,7 +203,7 @@ pub(super) fn address(field: &str, prefix: &Prefix, offset: u8) -> Option<String
 /// The mask of a prefix length, as an address of the family.
 pub(super) fn mask(version: IpVersion, length: u8) -> std::net::IpAddr {
     let bits = if length == 0 { 0 } else { u128::MAX << (128 - u32::from(length)) };
-    collectors::sample::address_of(version, bits)
+    traffic::sample::address_of(version, bits)
 }
 
 fn length(set: &Ranges, version: IpVersion) -> Vec<Conjunction> {

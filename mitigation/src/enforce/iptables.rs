@@ -1,7 +1,7 @@
 //! A rule in the form of `iptables`, as ACL files have it. What that form cannot say exactly is refused with the reason.
 
-use collectors::IpVersion;
-use detector::{BitTest, Bits, Condition, Prefix, Ranges};
+use detector::{BitTest, Bits, Condition, Ranges};
+use traffic::{IpVersion, Prefix};
 
 use super::expression;
 use super::plan::{Limit, Plan, Verdict};

@@ -16,8 +16,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use collectors::IpVersion;
-use detector::{Condition, Pattern, Prefix, Ranges};
+use detector::{Condition, Pattern, Ranges};
+use traffic::{IpVersion, Prefix};
 
 use super::expression::{self, network};
 use super::model::{Chain, Map, Model};

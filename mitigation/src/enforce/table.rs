@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use collectors::Time;
-use detector::Networks;
+use traffic::{Networks, Time};
 
 use super::config::Config;
 use super::plan::Plan;

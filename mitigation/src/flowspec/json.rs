@@ -20,8 +20,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use detector::pattern::{FRAGMENT_NAMES, TCP_FLAG_NAMES};
-use detector::{BitTest, Bits, Condition, Pattern, Prefix, Ranges};
+use detector::{BitTest, Bits, Condition, Pattern, Ranges};
 use serde_json::{Map, Value, json};
+use traffic::Prefix;
 
 use super::{Action, FlowSpec};
 
@@ -173,7 +174,7 @@ fn prefix(value: &Value) -> Parsed<Prefix> {
 /// # Errors
 /// It is no prefix, or has such bits; says what to write instead.
 pub fn prefix_as_written(text: &str) -> Result<Prefix, String> {
-    let prefix: Prefix = text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?;
+    let prefix: Prefix = text.parse().map_err(|e: traffic::target::PrefixError| e.to_string())?;
     let written: Option<IpAddr> = text.split('/').next().and_then(|a| a.trim().parse().ok());
     if written == Some(prefix.address()) {
         Ok(prefix)

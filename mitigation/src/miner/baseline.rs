@@ -4,9 +4,9 @@
 //! legitimate goodput that is to be expected with them ([`Rates::goodput`]), then polished rule by rule. Before that, traffic that
 //! only looks like more of the ordinary gets no rule at all (`gate.rs`).
 
-use collectors::sample::protocol;
-use collectors::{IpVersion, Sample};
 use detector::{Match, Pattern};
+use traffic::sample::protocol;
+use traffic::{IpVersion, Sample};
 
 use super::columns::{Columns, Shares};
 use super::rowset::RowSet;

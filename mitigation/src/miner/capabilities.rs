@@ -1,7 +1,8 @@
 //! [`Capabilities`]: what a router profile can match, applied while mining, not after.
 
-use collectors::sample::{fragment, protocol};
-use detector::{Condition, Direction, Pattern};
+use detector::{Condition, Pattern};
+use traffic::Direction;
+use traffic::sample::{fragment, protocol};
 
 /// What the routers can match. The strictest of the `flow_spec_*` switches and of a peer's profile holds (decision 14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use collectors::sample::{protocol, tcp_flags};
-use collectors::{Fields, Sample};
+use traffic::sample::{protocol, tcp_flags};
+use traffic::{Fields, Sample};
 
 /// A class is an attack's when it makes up this many times the share that services have at most.
 const TIMES: f64 = 2.0;
@@ -98,8 +98,8 @@ impl Class {
         }
         let (source, destination) = (sample.source_port, sample.destination_port);
         let header = match sample.version {
-            collectors::IpVersion::V4 => 28,
-            collectors::IpVersion::V6 => 48,
+            traffic::IpVersion::V4 => 28,
+            traffic::IpVersion::V6 => 48,
         };
         // Means of flow records serve here: one answer of a reflector is as long as the next.
         let payload = sample.length.saturating_sub(header);
@@ -107,7 +107,7 @@ impl Class {
             Self::Misdirected
         } else if REFLECTORS.contains(&source) || (source == 123 && !(44..=68).contains(&payload)) {
             Self::Reflected
-        } else if source == 53 && (payload > 512 || sample.origin == collectors::Origin::FlowRecord) {
+        } else if source == 53 && (payload > 512 || sample.origin == traffic::Origin::FlowRecord) {
             // A record's length may be cut or a mean: too little to take a flood of answers for ordinary ones.
             Self::LargeAnswer
         } else {

@@ -4,8 +4,7 @@
 
 use std::cell::RefCell;
 
-use collectors::{IpVersion, Sample};
-use detector::Prefix;
+use traffic::{IpVersion, Prefix, Sample};
 
 use super::ordinary::{Baseline, Weights};
 use super::row::{ABSENT, Addressed, ByAddress, Row, Sorted, between, by_address, merged, sorted};

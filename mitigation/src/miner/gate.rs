@@ -3,8 +3,8 @@
 //! Both samples are counted in coarse cells of header fields, without sources. The share by which the captured sample exceeds the
 //! ordinary one, summed over cells, is compared with what draws of the same size from the ordinary traffic itself show.
 
-use collectors::Sample;
-use collectors::sample::protocol;
+use traffic::Sample;
+use traffic::sample::protocol;
 
 /// Draws that show what chance does.
 const DRAWS: usize = 24;

@@ -82,8 +82,8 @@ mod widen;
 
 use std::fmt;
 
-use collectors::Sample;
-use detector::{Condition, Direction, Match, Pattern, PatternError, Target};
+use detector::{Condition, Match, Pattern, PatternError};
+use traffic::{Direction, Sample, Target};
 
 pub use capabilities::{Capabilities, entries};
 pub use ordinary::Baseline;

@@ -1,8 +1,7 @@
 //! [`Baseline`]: ordinary traffic of a target, prepared once for all buckets that will be mined against it.
 
-use collectors::sample::tcp_flags;
-use collectors::{IpVersion, Sample};
-use detector::Target;
+use traffic::sample::tcp_flags;
+use traffic::{IpVersion, Sample, Target};
 
 use super::columns::Kinds;
 use super::gate::Gate;
@@ -66,7 +65,7 @@ impl Weights {
 ///
 /// ```
 /// use mitigation::miner::Baseline;
-/// let target = detector::Target { prefix: "203.0.113.9".parse().unwrap(), direction: detector::Direction::Incoming };
+/// let target = traffic::Target { prefix: "203.0.113.9".parse().unwrap(), direction: traffic::Direction::Incoming };
 /// let baseline = Baseline::new(target, Vec::new());
 /// assert!(baseline.samples().is_empty());
 /// ```

@@ -10,9 +10,9 @@
 
 use std::collections::BTreeMap;
 
-use collectors::sample::{fragment, protocol, tcp_flags};
-use collectors::{Fields, IpVersion, Sample};
-use detector::{Bits, Condition, Direction, Match, Pattern, Prefix, Ranges};
+use detector::{Bits, Condition, Match, Pattern, Ranges};
+use traffic::sample::{fragment, protocol, tcp_flags};
+use traffic::{Direction, Fields, IpVersion, Prefix, Sample};
 
 use super::capabilities::has_ports;
 use super::{Candidate, Outcome, Request, Verdict, Volume, cold, rule};
@@ -300,8 +300,7 @@ fn compatible(picked: &[&Option]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use collectors::{Origin, Time};
-    use detector::Target;
+    use traffic::{Origin, Target, Time};
 
     struct Random(u64);
 

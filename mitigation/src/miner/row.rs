@@ -1,7 +1,7 @@
 //! [`Row`]: a sample as the search sees it.
 
-use collectors::sample::{protocol, tcp_flags};
-use collectors::{Fields, IpVersion, Sample};
+use traffic::sample::{protocol, tcp_flags};
+use traffic::{Fields, IpVersion, Sample};
 
 use super::test::{Field, NUMERIC};
 

@@ -3,8 +3,7 @@
 //! Rows of the attack weigh plus, rows of ordinary traffic minus. The best set of ranges of a numeric field is then the segmentation
 //! of greatest sum (Kadane's run, with a price for every further range), the best prefix the group of greatest sum.
 
-use collectors::IpVersion;
-use detector::{Direction, Prefix};
+use traffic::{Direction, IpVersion, Prefix};
 
 use super::columns::{Addresses, Columns, Mass};
 use super::profile::{Group, Profiles, Totals};
@@ -107,7 +106,7 @@ impl<'a> Search<'a> {
         attack: f64,
         price: f64,
         can: Capabilities,
-        target: detector::Target,
+        target: traffic::Target,
     ) -> Self {
         Self {
             columns,
@@ -574,7 +573,7 @@ fn keep(best: &mut Vec<State>, state: &State) {
 
 /// Fragment conditions that the routers can match (RFC 8955 section 4.2.2.12).
 fn fragment_masks(can: Capabilities) -> impl Iterator<Item = Mask> {
-    use collectors::sample::fragment::{DONT, FIRST, IS, LAST};
+    use traffic::sample::fragment::{DONT, FIRST, IS, LAST};
     let (dont, is, first, last) = (DONT.into(), IS.into(), FIRST.into(), LAST.into());
     let masks = [
         Mask::any(is | first),

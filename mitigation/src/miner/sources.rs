@@ -5,8 +5,7 @@
 //! of it: each network seen lends a part of its weight to all that were not (absolute discounting, with the discount that networks
 //! seen once and twice suggest), so that sources which hardly ever repeat say nothing about where the next one is.
 
-use collectors::IpVersion;
-use detector::{Direction, Prefix};
+use traffic::{Direction, IpVersion, Prefix};
 
 use super::Request;
 use super::baseline::{Judge, Rule};

@@ -1,8 +1,8 @@
 //! [`Test`]: one condition of a rule under construction, small enough to copy; and [`Tests`], a conjunction of them.
 
-use collectors::IpVersion;
-use collectors::sample::protocol;
-use detector::{BitTest, Bits, Condition, Direction, Pattern, PatternError, Prefix, Ranges, Target};
+use detector::{BitTest, Bits, Condition, Pattern, PatternError, Ranges};
+use traffic::sample::protocol;
+use traffic::{Direction, IpVersion, Prefix, Target};
 
 /// A field that the search can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

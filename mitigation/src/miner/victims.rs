@@ -4,7 +4,7 @@
 //! Victims that were alarmed one by one keep rules of their own: no rule may be wider than its alarm. When there are many, the alarm
 //! stands at their prefix, and this is where their rules meet.
 
-use detector::Prefix;
+use traffic::Prefix;
 
 use super::Request;
 use super::baseline::{Judge, Rule};

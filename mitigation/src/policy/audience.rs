@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use collectors::IpVersion;
+use traffic::IpVersion;
 
 use crate::bgp::profile::{FragmentSupport, Profile};
 use crate::config::{Config, Family};

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use collectors::{IpVersion, Time};
-use detector::Networks;
+use traffic::{IpVersion, Networks, Time};
 
 use crate::config::Config;
 
@@ -132,7 +131,7 @@ mod tests {
     #[test]
     fn the_limit_is_a_share_of_small_spaces_but_never_a_handful() {
         let limit_of = |nets: &[&str]| {
-            let nets: Vec<detector::Prefix> = nets.iter().map(|n| n.parse().expect("prefix")).collect();
+            let nets: Vec<traffic::Prefix> = nets.iter().map(|n| n.parse().expect("prefix")).collect();
             limit(&Config::default(), &Networks::new(&nets))
         };
         assert_eq!(limit_of(&["10.0.0.0/8"]), 50);

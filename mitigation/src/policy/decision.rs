@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use collectors::Time;
-use detector::{Condition, Pattern, Target};
+use detector::{Condition, Pattern};
+use traffic::{Target, Time};
 
 use crate::announcement::{Announcement, Origin, Route};
 use crate::rails::Violation;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use collectors::{Fields, Origin, Sample, Time};
-use detector::{Attack, Bucket, Class, Detector, Direction, Event, HostGroup, Measure, Prefix, Routers, Target, Unit};
+use detector::{Attack, Bucket, Class, Detector, Event, HostGroup, Measure, Routers, Unit};
+use traffic::{Direction, Fields, Origin, Prefix, Sample, Target, Time};
 
 use super::{Decision, Held, Order, Policy, Proposal};
 use crate::announcement::Route;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use collectors::{IpVersion, Sample, Time};
-use detector::{Attack, Direction, Match, Pattern, Target};
+use detector::{Attack, Match, Pattern};
+use traffic::{Direction, IpVersion, Sample, Target, Time};
 
 use super::breaker::{host_count, own_hosts};
 use super::{Case, Decision, DryRun, Held, Mitigation, Policy, Refusal};

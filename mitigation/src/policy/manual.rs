@@ -1,8 +1,8 @@
 //! What operators (and the API) order: rules, blackholes, remote bans, approval, `withdraw-all`. Announced regardless of dry run
 //! (decision 4), within the rails.
 
-use collectors::Time;
-use detector::{Condition, Direction, Pattern, Prefix, Target};
+use detector::{Condition, Pattern};
+use traffic::{Direction, Prefix, Target, Time};
 
 use super::{Decision, Mitigation, Order, Policy, Refusal};
 use crate::announcement::{Announcement, Community, Route};

@@ -22,8 +22,8 @@ pub mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use collectors::Time;
-use detector::{Attack, Condition, Direction, Pattern, Prefix, Routers, Target};
+use detector::{Attack, Condition, Pattern, Routers};
+use traffic::{Direction, Prefix, Target, Time};
 
 use crate::announcement::{Announcement, Route, Wanted};
 use crate::bgp::order;

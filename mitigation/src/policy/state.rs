@@ -5,15 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use collectors::{IpVersion, Time};
-use detector::{Direction, Prefix, Target};
 use serde::{Deserialize, Serialize};
+use traffic::{Direction, IpVersion, Prefix, Target, Time};
 
 use super::ladder::Probe;
 use super::{DryRun, Mitigation, Order, Policy};
 use crate::announcement::{Announcement, Community, ExtendedCommunity, LargeCommunity, Origin, Route};
-use crate::bgp::attribute;
-use crate::bgp::nlri;
+use crate::bgp::{attribute, nlri};
 use crate::config::Family;
 use crate::flowspec::Action;
 

@@ -3,9 +3,9 @@
 
 use std::cmp::Ordering;
 
-use collectors::IpVersion;
 use detector::{Bits, Condition, Pattern, Ranges};
 use mitigation::bgp::nlri::FlowNlri;
+use traffic::IpVersion;
 
 /// A component: its type, and its octets behind the type.
 fn components(version: IpVersion, mut data: &[u8]) -> Vec<(u8, &[u8])> {
@@ -74,8 +74,8 @@ pub(crate) fn meet(a: &Pattern, b: &Pattern) -> bool {
         return false;
     }
     let all: Vec<&Condition> = a.conditions().iter().chain(b.conditions()).collect();
-    let prefixes: Vec<(u8, detector::Prefix)> = all.iter().filter_map(|c| prefix(c)).collect();
-    let apart = |(i, p): (usize, &(u8, detector::Prefix))| {
+    let prefixes: Vec<(u8, traffic::Prefix)> = all.iter().filter_map(|c| prefix(c)).collect();
+    let apart = |(i, p): (usize, &(u8, traffic::Prefix))| {
         prefixes[..i].iter().any(|q| p.0 == q.0 && !p.1.contains(&q.1) && !q.1.contains(&p.1))
     };
     if prefixes.iter().enumerate().any(apart) {
@@ -118,7 +118,7 @@ fn edges<'a>(sets: &'a [&Ranges]) -> impl Iterator<Item = u32> + 'a {
     sets.iter().flat_map(|s| s.as_slice().iter().map(|r| r.0)).chain([0])
 }
 
-fn prefix(condition: &Condition) -> Option<(u8, detector::Prefix)> {
+fn prefix(condition: &Condition) -> Option<(u8, traffic::Prefix)> {
     if let Condition::Destination(prefix, _) | Condition::Source(prefix, _) = condition {
         Some((condition.component_type(), *prefix))
     } else {

@@ -85,7 +85,7 @@ pub(super) struct SamplePage {
 pub(super) async fn sample(State(site): State<Site>, access: Access, Named(id): Named) -> Reply<SamplePage> {
     let (_, cases) = found(&site, &access, id).await?;
     let samples = evidence::samples(&cases);
-    let row = |s: &collectors::Sample| SampleRow {
+    let row = |s: &traffic::Sample| SampleRow {
         time: s.time.as_seconds(),
         source: s.source_address(),
         destination: s.destination_address(),

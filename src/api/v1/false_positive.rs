@@ -3,10 +3,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use collectors::Time;
 use detector::Pattern;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use traffic::Time;
 use utoipa::ToSchema;
 
 use super::super::auth::Access;
@@ -196,7 +196,7 @@ fn recheck(past: &PastAttack, cases: &[Case], entries: &[Entry]) -> Rechecked {
     let first = cases.first();
     let samples = evidence::samples(first.map(std::slice::from_ref).unwrap_or_default());
     let share = first.filter(|_| !samples.is_empty()).map(|_| {
-        let hit = |s: &&collectors::Sample| entries.iter().any(|e| e.pattern.matches(s) == detector::Match::Yes);
+        let hit = |s: &&traffic::Sample| entries.iter().any(|e| e.pattern.matches(s) == detector::Match::Yes);
         let all: u64 = samples.iter().map(|s| s.packets).sum();
         let covered: u64 = samples.iter().filter(hit).map(|s| s.packets).sum();
         covered as f64 / all.max(1) as f64

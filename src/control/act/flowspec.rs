@@ -39,7 +39,7 @@ pub(super) const DELETE: Action = Action {
 
 fn delete_all(
     pipeline: &mut crate::pipeline::Pipeline,
-    now: collectors::Time,
+    now: traffic::Time,
     caller: &crate::control::Caller,
     order: &mitigation::Order,
 ) -> Outcome {

@@ -12,10 +12,10 @@ mod remote_blackhole;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use collectors::Time;
 use config::words::Verb;
 use mitigation::{DryRun, Mitigation, Order, Route};
 use serde_json::{Value, json};
+use traffic::Time;
 
 pub(in crate::control) use remote_blackhole::bans;
 
@@ -236,7 +236,7 @@ mod tests {
 
     /// A pipeline in which hosts of 203.0.113.0/24 are blackholed.
     fn with_blackholes(hosts: std::ops::RangeInclusive<u8>) -> Pipeline {
-        let networks: Vec<detector::Prefix> = vec!["203.0.113.0/24".parse().expect("literal prefix")];
+        let networks: Vec<traffic::Prefix> = vec!["203.0.113.0/24".parse().expect("literal prefix")];
         let detector = detector::Config { networks: networks.clone(), ..detector::Config::default() };
         let (mut pipeline, _) =
             Pipeline::new(detector, mitigation::Config { networks, ..mitigation::Config::default() }, 1, 1);

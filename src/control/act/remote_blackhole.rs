@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
-use detector::{Condition, Pattern, Prefix};
+use detector::{Condition, Pattern};
 use mitigation::flowspec::Action as Traffic;
 use mitigation::flowspec::json::prefix_as_written;
 use mitigation::rails::Class;
 use mitigation::{FlowSpec, Route};
 use serde_json::json;
+use traffic::Prefix;
 
 use super::{Action, Verb, carry_out, order, parse_options};
 use crate::control::{Answer, Failure, access};
@@ -78,7 +79,7 @@ pub(super) const DELETE: Action = Action {
         let order = order(now, caller, &options.without_end()?)?;
         let prefix: Option<Prefix> = match text {
             "all" => None,
-            text => Some(text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?),
+            text => Some(text.parse().map_err(|e: traffic::target::PrefixError| e.to_string())?),
         };
         let wanted = |route: &Route| match route {
             Route::FlowSpec(_) => direction != Some("dst"),

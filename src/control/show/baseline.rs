@@ -1,6 +1,7 @@
 //! `show baseline`: what was learned of ordinary traffic, and the thresholds it suggests.
 
-use detector::{Kept, Prefix, Unit, rate_text};
+use detector::{Kept, Unit, rate_text};
+use traffic::Prefix;
 
 use super::{Category, View};
 use crate::control::{Answer, Outcome, table};
@@ -48,7 +49,7 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
 }
 
 fn of_host(view: &View<'_>, text: &str) -> Outcome {
-    let own: Prefix = text.parse().map_err(|e: detector::target::PrefixError| e.to_string())?;
+    let own: Prefix = text.parse().map_err(|e: traffic::target::PrefixError| e.to_string())?;
     let baselines = view.pipeline.detector().baselines();
     let found: Vec<Kept> = baselines.reservoirs(view.now).filter(|k| own.contains(&k.host)).take(100).collect();
     if found.is_empty() {

@@ -1,9 +1,10 @@
 //! `show host_counters` and `show network_counters`: average rates, the largest first.
 
+use detector::Unit;
 use detector::scan::Average;
 use detector::survey::Wanted;
-use detector::{Direction, Unit};
 use serde_json::json;
+use traffic::Direction;
 
 use super::{Category, View};
 use crate::control::{Answer, Failure, Outcome, table};

@@ -18,9 +18,9 @@ mod total_traffic_counters;
 
 use std::collections::BTreeSet;
 
-use collectors::Time;
 use config::Config;
 use serde_json::json;
+use traffic::Time;
 
 use super::{Answer, Outcome, table};
 use crate::announcers::Announcers;

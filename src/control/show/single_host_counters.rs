@@ -1,7 +1,7 @@
 //! `show single_host_counters IP`: what one own host has sent and received, and what is being done about it.
 
-use detector::Prefix;
 use serde_json::json;
+use traffic::Prefix;
 
 use super::{Category, View};
 use crate::control::{Answer, Outcome, table};
@@ -15,11 +15,11 @@ pub(super) const CATEGORY: Category = Category {
 
 fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
     let [address] = arguments else { return Err("which host? show single_host_counters IP".into()) };
-    let prefix: Prefix = address.parse().map_err(|e: detector::target::PrefixError| e.to_string())?;
+    let prefix: Prefix = address.parse().map_err(|e: traffic::target::PrefixError| e.to_string())?;
     if !prefix.is_host() {
         return Err(format!("{address} is not a host: leave its length out").into());
     }
-    let networks = detector::Networks::new(&view.pipeline.detector().config().networks);
+    let networks = traffic::Networks::new(&view.pipeline.detector().config().networks);
     if !networks.contain(&prefix) {
         return Err(format!("{address} is outside networks_list: only own hosts are counted").into());
     }

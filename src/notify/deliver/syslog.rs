@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use collectors::Time;
 use config::notify::{Event, SyslogServer, Template};
 use tokio::net::{UdpSocket, UnixDatagram, lookup_host};
+use traffic::Time;
 
 use super::Failure;
 use crate::notify::{Message, dump};

@@ -12,10 +12,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::Time;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
+use traffic::Time;
 
 use super::quarantine::Quarantine;
 use super::status::PeerStatus;

@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use collectors::Time;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
+use traffic::Time;
 
 use crate::announcement::Wanted;
 use crate::bgp::session::{Session, SessionConfig};

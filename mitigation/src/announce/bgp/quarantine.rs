@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use collectors::Time;
+use traffic::Time;
 
 use crate::announcement::{Route, Wanted};
 

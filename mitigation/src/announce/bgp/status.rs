@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collectors::Time;
+use traffic::Time;
 
 use crate::announcement::Route;
 use crate::bgp::session::State;

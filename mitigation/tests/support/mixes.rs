@@ -3,9 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "a module of several tests and benches, each of which needs a part")]
 #![allow(missing_docs, reason = "names say what the traffic is")]
 
-use collectors::sample::{fragment, protocol};
-use collectors::{Fields, IpVersion, Origin, Sample, Time};
-use detector::{Direction, Prefix, Target};
+use traffic::sample::{fragment, protocol};
+use traffic::{Direction, Fields, IpVersion, Origin, Prefix, Sample, Target, Time};
 
 /// xorshift64*: small, and the same everywhere.
 #[derive(Debug, Clone)]

@@ -4,13 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use collectors::sample::{address_bits, address_of};
-use collectors::{IpVersion, Sample};
+use crate::sample::{address_bits, address_of};
+use crate::{IpVersion, Sample};
 
 /// An IP prefix of either version; host bits are always zero.
 ///
 /// ```
-/// use detector::Prefix;
+/// use traffic::Prefix;
 /// let prefix: Prefix = "203.0.113.7/24".parse().unwrap();
 /// assert_eq!(prefix.to_string(), "203.0.113.0/24");
 /// assert!(prefix.contains(&"203.0.113.9".parse().unwrap()));
