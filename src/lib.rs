@@ -51,7 +51,7 @@
 //! * Only [`pipeline::Pipeline::step`] decides (and [`pipeline::Pipeline::collect`], between steps, for a bucket that is full);
 //!   announcers only reconcile.
 //! * `mitigation::bgp` knows no attack.
-//! * Unsafe code stands only in `collectors/src/sys/` and the socket options of `mitigation/src/announce/bgp/socket.rs`.
+//! * Unsafe code stands only in `collectors/sys`; it is forbidden everywhere else.
 //! * The data plane never waits: full rings drop and count.
 //! * Everything fed from outside has a documented cap.
 //! * Nothing is announced outside our own networks, checked in the policy and once more on what is about to be encoded.

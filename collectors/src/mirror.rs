@@ -8,12 +8,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sys::{Ring, RingOptions};
 use traffic::{Sample, Time};
 
 use crate::config::Interface;
 use crate::error::{Reason, Statistics};
+use crate::filter;
 use crate::packet::{LinkType, PacketError};
-use crate::sys::{self, Ring, RingOptions, filter};
 use crate::tunnel;
 use crate::worker::{Every, PUBLISH, Rest, Shared, Sink, StartError, WAIT};
 

@@ -19,8 +19,8 @@ use crate::decoder::Decoder;
 use crate::error::Statistics;
 use crate::exporter::Exporters;
 use crate::mirror::{self, Capture, Port};
+use crate::state;
 use crate::template::Templates;
-use crate::{state, sys};
 
 /// Longest wait for traffic.
 pub(crate) const WAIT: Duration = Duration::from_millis(20);

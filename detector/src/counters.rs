@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use collectors::sys::{HugeSlice, prefetch};
+use sys::{HugeSlice, prefetch};
 use traffic::sample::{protocol, tcp_flags};
 use traffic::{Direction, Origin, Sample};
 

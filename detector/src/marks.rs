@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use collectors::sys::prefetch;
+use sys::prefetch;
 
 use crate::hosts::HostId;
 

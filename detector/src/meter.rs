@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use collectors::sys::prefetch;
 use rtrb::{Consumer, Producer, RingBuffer};
+use sys::prefetch;
 use traffic::{Direction, IpVersion, Networks, Sample, Target, Time};
 
 use crate::config::TrafficRule;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use collectors::sys::prefetch;
+use sys::prefetch;
 use traffic::{Prefix, Time};
 
 use crate::baseline::{Baselines, HostSecond};

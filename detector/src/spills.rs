@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use collectors::sys::{HugeSlice, prefetch};
+use sys::{HugeSlice, prefetch};
 
 use crate::counters::Layout;
 use crate::hosts::HostId;

@@ -28,7 +28,7 @@ pub struct RingOptions<'a> {
     pub blocks: u32,
     /// Several rings of one group share the frames of an interface, by flow; the number is the group's.
     pub fanout: Option<u16>,
-    /// A classic BPF program that decides which frames are taken, and how much of each: see [`super::filter`].
+    /// A classic BPF program that decides which frames are taken, and how much of each.
     pub program: &'a [libc::sock_filter],
 }
 

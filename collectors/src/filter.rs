@@ -20,7 +20,7 @@ const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
 /// A program that takes at most `length` octets of one frame in `sampling` (by chance), of those that `filter` lets pass (all, if
 /// it is empty).
 #[must_use]
-pub fn program(filter: &[sock_filter], length: u32, sampling: u32) -> Vec<sock_filter> {
+pub(crate) fn program(filter: &[sock_filter], length: u32, sampling: u32) -> Vec<sock_filter> {
     let mut program = Vec::new();
     if sampling > 1 {
         program.extend([
@@ -44,7 +44,7 @@ pub fn program(filter: &[sock_filter], length: u32, sampling: u32) -> Vec<sock_f
 ///
 /// # Errors
 /// What libpcap says of the expression.
-pub fn compile(expression: &str) -> Result<Vec<sock_filter>, pcap::Error> {
+pub(crate) fn compile(expression: &str) -> Result<Vec<sock_filter>, pcap::Error> {
     let compiler = pcap::Capture::dead(pcap::Linktype::ETHERNET)?;
     let program = compiler.compile(expression, true)?;
     // The crate shows instructions as text only: code, jt, jf, k.

@@ -2,18 +2,17 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `filter` | classic BPF programs (safe) |
 //! | `memory` | slices on huge pages, prefetching |
 //! | `ring` | AF_PACKET rings, pinning of threads |
 //! | `socket` | many datagrams per system call, receive buffers, drop counters |
+//! | `tcp` | options of a BGP connection |
 //!
 //! Every `unsafe` block says why it is sound, and nothing unsafe is left to the caller.
-#![allow(unsafe_code, reason = "system calls and one allocation; each block has its SAFETY comment")]
 
-pub mod filter;
 pub mod memory;
 pub mod ring;
 pub mod socket;
+pub mod tcp;
 
 pub use memory::{HugeSlice, prefetch};
 pub use ring::{Ring, RingFrame, RingOptions, interface_index, pin_thread};
