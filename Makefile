@@ -45,7 +45,7 @@ lint: deps-build
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo-deny is not installed: licences not checked"; fi
 
 bench: deps-build
-	cargo bench --locked -p collectors -p detector -p mitigation
+	cargo bench --locked -p collectors -p detector -p miner
 	@if [ -x ../shared/bench/bench.py ]; then tools/install $(BENCH_PACKAGES) && $(MAKE) build && \
 	  ../shared/bench/bench.py flow --peers fastnetmon,nfcapd,sink,floodwall --protocols v5,v9,ipfix,sflow --hosts 65536 \
 	    --floodwall $(CURDIR)/target/release/floodwall --floodwall-template $(CURDIR)/tests/bench.toml.in; \

@@ -4,9 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use detector::{Attack, Evidence, Match, Pattern, Recorded, Unit};
-use mitigation::bgp::nlri;
-use mitigation::miner::{self, Capabilities};
+use detector::{Attack, Evidence, Recorded, Unit};
+use flowspec::{Capabilities, Match, Pattern, nlri};
 use serde::{Deserialize, Serialize};
 use traffic::{Direction, Fields, IpVersion, Origin, Prefix, Sample, Target, Time};
 

@@ -789,7 +789,7 @@ impl Control {
             rule: match &m.route {
                 Route::FlowSpec(pattern) => {
                     let (pattern, actions) = (pattern.clone(), m.announcement.actions.clone());
-                    Some(mitigation::flowspec::json::to_value(&mitigation::FlowSpec { pattern, actions }))
+                    Some(flowspec::json::to_value(&flowspec::FlowSpec { pattern, actions }))
                 }
                 Route::Unicast(_) => None,
             },

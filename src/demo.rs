@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use collectors::capture::{Datagrams, Reader};
-use detector::{Condition, Pattern, Ranges};
+use flowspec::{Action, Condition, Pattern, Ranges};
+use mitigation::Route;
 use mitigation::announce::router::{self, Router};
-use mitigation::{Action, Route};
 use tokio::sync::mpsc;
 use traffic::Time;
 

@@ -12,8 +12,8 @@
 //! | folder | what |
 //! |---|---|
 //! | `collectors/` | [`collectors::Decoder`], packet headers, capture files, worker threads |
-//! | `detector/` | [`traffic::Target`], [`detector::Pattern`], counters, evidence, buckets; no I/O |
-//! | `mitigation/` | [`mitigation::miner`], [`mitigation::Policy`], [`mitigation::bgp`], announcers, [`mitigation::enforce`] |
+//! | `detector/` | [`traffic::Target`], [`flowspec::Pattern`], counters, evidence, buckets; no I/O |
+//! | `mitigation/` | [`miner`], [`mitigation::Policy`], [`mitigation::bgp`], announcers, [`mitigation::enforce`] |
 //! | `config/` | the file: one table of keys, every problem at once |
 //! | `src/` | [`pipeline::Pipeline`] joins the stages; [`daemon`] and [`replay`] drive it |
 //!

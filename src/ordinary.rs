@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use detector::{Attack, Detector};
-use mitigation::miner::Baseline;
+use miner::Baseline;
 use traffic::{Target, Time};
 
 /// Targets that are kept at most, some 200 KiB each; beyond that each bucket's is prepared when it is mined.

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use detector::{Attack, Bucket, Class, Detector, Event, Filter, Match, Measure, Memory, Meter, Routers, Unit};
+use detector::{Attack, Bucket, Class, Detector, Event, Filter, Measure, Memory, Meter, Routers, Unit};
+use flowspec::{FlowSpec, Match};
 use mitigation::policy::audience::{Audience, audiences};
 use mitigation::policy::state::Records;
-use mitigation::{Decision, FlowSpec, Held, Mitigation, Order, OrderError, Policy, Proposal, Route, Wanted, miner};
+use mitigation::{Decision, Held, Mitigation, Order, OrderError, Policy, Proposal, Route, Wanted};
 use traffic::{Prefix, Sample, Target, Time};
 
 use crate::case::Case;
@@ -174,7 +175,7 @@ impl Pipeline {
         if !found.is_empty() {
             return found;
         }
-        let route = match mitigation::flowspec::json::parse(text) {
+        let route = match flowspec::json::parse(text) {
             Ok(rule) => mitigation::rails::clamp(&rule.pattern).ok().map(Route::FlowSpec),
             Err(_) => text.parse().ok().map(Route::Unicast),
         };

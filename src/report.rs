@@ -389,7 +389,7 @@ fn millis(now: Time, then: Time) -> u64 {
 /// `discard`, or the communities of a blackhole.
 fn action_text(mitigation: &Mitigation) -> String {
     match mitigation.route {
-        Route::FlowSpec(_) => mitigation::flowspec::actions_text(&mitigation.announcement.actions),
+        Route::FlowSpec(_) => flowspec::actions_text(&mitigation.announcement.actions),
         Route::Unicast(_) if !mitigation.is_blackhole() => mitigation.announcement.text(),
         Route::Unicast(_) => {
             let communities: Vec<String> =

@@ -11,12 +11,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flowspec::Action;
+use flowspec::profile::{Kind, Profile};
 use mitigation::announce::bgp::{Clock, Feed, PeerStatus, Peers};
 use mitigation::bgp::attribute;
 use mitigation::bgp::message::HEADER;
-use mitigation::bgp::profile::{Kind, Profile};
 use mitigation::bgp::session::State;
-use mitigation::{Action, Announcement, Config, ConnectionMode, Origin, Peer, Route, Wanted};
+use mitigation::{Announcement, Config, ConnectionMode, Origin, Peer, Route, Wanted};
 use serde_json::Value;
 use support::{Folder, Namespace, has_lab, shared, stopwatch, wait_for};
 use tokio::sync::watch;
@@ -364,7 +365,7 @@ fn many(count: u32) -> Wanted {
             i & 255,
             1 + i % 7
         );
-        mitigation::flowspec::json::parse(&text).expect("valid").pattern
+        flowspec::json::parse(&text).expect("valid").pattern
     };
     let announcement = Announcement { origin: Origin::Manual, ..Announcement::flowspec(Action::Discard) };
     (0..count).map(|i| (Route::FlowSpec(rule(i)), announcement.clone())).collect()

@@ -8,8 +8,8 @@ use std::time::Duration;
 use collectors::{Block, ExporterSettings, Interface, Listener};
 use detector::config::MAX_TOTAL_GROUPS;
 use detector::{BucketLimits, Class, HostGroup, Learning, Measure, Routers, Scope, Thresholds, Unit};
-use mitigation::miner::Capabilities;
-use mitigation::{Action, Classes, Family, FlowSpecOptions, GroupPolicy, Peer};
+use flowspec::{Action, Capabilities};
+use mitigation::{Classes, Family, FlowSpecOptions, GroupPolicy, Peer};
 use toml_edit::{Document, Item, Table};
 use traffic::{Direction, Networks};
 

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use detector::{Measure, Ranges, Scope, Unit};
-use mitigation::{Action, Community, LargeCommunity};
+use detector::{Measure, Scope, Unit};
+use flowspec::{Action, Ranges};
+use mitigation::{Community, LargeCommunity};
 use traffic::{Direction, Prefix, Time};
 
 use crate::schema::announcing::{Ladder, Safety, Transport};

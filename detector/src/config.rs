@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use flowspec::Pattern;
 use traffic::{Direction, Prefix, Time};
-
-use crate::pattern::Pattern;
 
 /// A class of traffic with thresholds of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]

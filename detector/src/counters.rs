@@ -8,6 +8,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use flowspec::Match;
 use sys::{HugeSlice, prefetch};
 use traffic::sample::{protocol, tcp_flags};
 use traffic::{Direction, Origin, Sample};
@@ -15,7 +16,6 @@ use traffic::{Direction, Origin, Sample};
 use crate::config::{Class, TrafficRule, Unit};
 use crate::hosts::{CellId, HostId};
 use crate::marks::{self, Beat, Marks, Places};
-use crate::pattern::Match;
 use crate::spills::Spills;
 
 /// Set in a line or cell while its samples are captured.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use flowspec::{Match, Pattern};
 use rtrb::{Consumer, Producer, RingBuffer};
 use sys::prefetch;
 use traffic::{Direction, IpVersion, Networks, Sample, Target, Time};
@@ -16,7 +17,6 @@ use crate::config::TrafficRule;
 use crate::counters::{CellLine, Counts, Hot, Line, Shard, Side, Trip, WATCH_CAPTURE, WATCH_FILTERS, bump};
 use crate::hosts::{CellId, HostId, Hosts, Lookup};
 use crate::marks::Beat;
-use crate::pattern::{Match, Pattern};
 use crate::routers::{Routers, SharedRouters};
 use crate::spread::Spread;
 

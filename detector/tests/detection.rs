@@ -5,7 +5,8 @@ mod bench;
 use std::sync::Arc;
 
 use bench::{Bench, PPS, config, p, packet, victim};
-use detector::{Class, Condition, Event, Filter, Pattern, Ranges, Unit};
+use detector::{Class, Event, Filter, Unit};
+use flowspec::{Condition, Pattern, Ranges};
 use traffic::{Direction, IpVersion, Origin, Sample, Target, Time};
 
 #[test]

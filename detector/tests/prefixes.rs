@@ -5,9 +5,8 @@ mod support;
 
 use std::time::Duration;
 
-use detector::{
-    Class, Condition, Config, Event, HostGroup, Pattern, Ranges, Scope, Thresholds, TrafficRule, Unit, Whitelisted,
-};
+use detector::{Class, Config, Event, HostGroup, Scope, Thresholds, TrafficRule, Unit, Whitelisted};
+use flowspec::{Condition, Pattern, Ranges};
 use support::{Bench, Random, config, incoming, p, packet, pps, thresholds, times};
 use traffic::{Direction, Origin, Prefix, Sample};
 

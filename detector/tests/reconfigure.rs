@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bench::{Bench, PPS, config, p, packet, victim};
-use detector::{Class, Condition, Event, Filter, Measure, Pattern, Ranges, Unit};
+use detector::{Class, Event, Filter, Measure, Unit};
+use flowspec::{Condition, Pattern, Ranges};
 use traffic::Direction;
 
 const THRESHOLD: (Direction, Measure) = (Direction::Incoming, Measure { class: Class::Total, unit: Unit::Packets });

@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use detector::Pattern;
+use flowspec::{Action, Pattern, actions_text};
 use traffic::Prefix;
-
-use crate::flowspec::{Action, actions_text};
 
 /// A standard community (RFC 1997), such as 65535:666.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use flowspec::profile::Profile;
+use flowspec::{Action, Capabilities};
 use traffic::Prefix;
 
 use crate::announcement::{Community, ExtendedCommunity, LargeCommunity};
-use crate::bgp::profile::Profile;
-use crate::flowspec::Action;
-use crate::miner::Capabilities;
 
 /// Address families of a BGP session (RFC 4760), those the product speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,8 +6,6 @@ pub mod bgp;
 pub mod budget;
 pub mod config;
 pub mod enforce;
-pub mod flowspec;
-pub mod miner;
 pub mod policy;
 pub mod rails;
 
@@ -16,5 +14,4 @@ pub use config::{
     Classes, Config, ConnectionMode, ExaBgp, Family, FlowSpecOptions, GroupPolicy, Mode, OnShutdown, Peer, Rung,
     UnicastForm,
 };
-pub use flowspec::{Action, FlowSpec};
 pub use policy::{Decision, DryRun, Held, Mitigation, Order, OrderError, Policy, Proposal, Refusal};

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use detector::{Bits, Condition, Pattern, Ranges};
+use flowspec::{Bits, Condition, Pattern, Ranges};
 use traffic::{IpVersion, Networks, Prefix};
 
 use crate::announcement::{Announcement, Community, Origin, Route};

@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use detector::{BitTest, Bits, Condition, Pattern, Ranges};
+use flowspec::{Action, BitTest, Bits, Condition, Pattern, Ranges};
 use mitigation::bgp::attribute::{self, Sender};
 use mitigation::bgp::message::HEADER;
-use mitigation::{Action, Announcement, Community, Family, LargeCommunity, Route};
+use mitigation::{Announcement, Community, Family, LargeCommunity, Route};
 use rustbgpd_wire::attribute::{decode_path_attributes, encode_path_attributes};
 use serde_json::Value;
 use traffic::{IpVersion, Prefix};

@@ -7,16 +7,15 @@ mod order;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use detector::{BitTest, Bits, Condition, Pattern, Ranges};
+use flowspec::nlri::FlowNlri;
+use flowspec::profile::{Kind, Profile};
+use flowspec::{Action, BitTest, Bits, Condition, FlowSpec, Pattern, Ranges};
 use mitigation::bgp::adj_rib_out::AdjRibOut;
 use mitigation::bgp::attribute::{self, Attributes, Sender};
 use mitigation::bgp::message::HEADER;
-use mitigation::bgp::nlri::FlowNlri;
-use mitigation::bgp::profile::{Kind, Profile};
 use mitigation::rails::{Rails, Space};
 use mitigation::{
-    Action, Classes, Community, Config, Family, FlowSpec, FlowSpecOptions, GroupPolicy, Held, Order, Peer, Policy,
-    Proposal, Route, Rung,
+    Classes, Community, Config, Family, FlowSpecOptions, GroupPolicy, Held, Order, Peer, Policy, Proposal, Route, Rung,
 };
 use traffic::{Direction, IpVersion, Prefix, Target, Time};
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use detector::{Condition, Pattern, Ranges};
+use flowspec::{Action, Condition, Pattern, Ranges};
 use mitigation::announce::bgp::{Clock, Feed, Peers};
 use mitigation::announce::router;
 use mitigation::bgp::session::State;
-use mitigation::{Action, Announcement, Community, Config, Peer, Route, Wanted};
+use mitigation::{Announcement, Community, Config, Peer, Route, Wanted};
 use tokio::sync::watch;
 use traffic::{Prefix, Time};
 

@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
+use flowspec::{Action, nlri};
 use mitigation::bgp::attribute::{self, Sender};
 use mitigation::bgp::message::{self, HEADER, Message, Open};
-use mitigation::bgp::nlri;
 use mitigation::bgp::session::{Event, Output, Session, SessionConfig, Side};
-use mitigation::{Action, Announcement, Community, ConnectionMode, Family, Route};
+use mitigation::{Announcement, Community, ConnectionMode, Family, Route};
 use serde_json::Value;
 use traffic::{IpVersion, Time};
 

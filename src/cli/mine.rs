@@ -5,10 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use collectors::{Content, Decoder, Recording};
-use detector::Condition;
-use mitigation::bgp::nlri;
-use mitigation::miner::{self, Candidate, Capabilities, Outcome};
-use mitigation::{Action, FlowSpec, flowspec};
+use flowspec::{Action, Capabilities, Condition, FlowSpec, nlri};
+use miner::{Candidate, Outcome};
 use serde::Serialize;
 use traffic::{Direction, IpVersion, Prefix, Sample, Target};
 

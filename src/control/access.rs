@@ -223,10 +223,8 @@ mod tests {
         let networks = vec![prefix("203.0.113.0/24"), prefix("2001:db8::/32")];
         let space = Space::new(&mitigation::Config { networks, ..mitigation::Config::default() });
         let order = || mitigation::Order { reason: "203.0.113.1".to_owned(), ..mitigation::Order::default() };
-        let rule = |text: &str| Order::AddFlowSpec {
-            rule: mitigation::flowspec::json::parse(text).expect("a rule"),
-            order: order(),
-        };
+        let rule =
+            |text: &str| Order::AddFlowSpec { rule: flowspec::json::parse(text).expect("a rule"), order: order() };
         let end = |net: &str| Order::Remove { route: Route::Unicast(prefix(net)), order: order() };
         let add = |net: &str| Order::AddBlackhole { prefix: prefix(net), order: order() };
         for (asked, acts_on) in [
@@ -285,7 +283,7 @@ mod tests {
                 let text = format!(
                     r#"{{"destination_prefix": "203.0.113.{n}/32", "protocols": ["udp"], "action_type": "discard"}}"#
                 );
-                let rule = mitigation::flowspec::json::parse(&text).expect("a rule");
+                let rule = flowspec::json::parse(&text).expect("a rule");
                 let order = mitigation::Order::new(&caller.user, "", now, None);
                 let asked = Order::AddFlowSpec { rule: rule.clone(), order: order.clone() };
                 has_room(caller, &policy, &asked).is_ok() && policy.order_flowspec(now, &rule, order).is_ok()

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
+use flowspec::nlri::{self, FlowNlri};
 use mitigation::bgp::adj_rib_in::{Accept, AdjRibIn, Allowed};
 use mitigation::bgp::attribute::{Attributes, Update};
-use mitigation::bgp::nlri::{self, FlowNlri};
 use mitigation::enforce::{self, SourceStatus, Tables};
 use mitigation::{Announcement, Route, Wanted};
 use traffic::Time;

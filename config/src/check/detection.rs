@@ -1,9 +1,8 @@
 //! Traffic rules, whitelist and thresholds of sums: from the draft to the detector's configuration.
 
 use detector::config::MAX_RULES;
-use detector::{
-    Bits, Class, Condition, HostGroup, Measure, Pattern, Scope, Thresholds, TrafficRule, Unit, Whitelisted,
-};
+use detector::{Class, HostGroup, Measure, Scope, Thresholds, TrafficRule, Unit, Whitelisted};
+use flowspec::{Bits, Condition, Pattern};
 
 use super::Report;
 use crate::draft::{Draft, Group, Traffic};

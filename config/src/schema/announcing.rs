@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use mitigation::bgp::profile::{FragmentSupport, Kind, Profile};
+use flowspec::Action;
+use flowspec::profile::{FragmentSupport, Kind, Profile};
 use mitigation::{
-    Action, Community, ConnectionMode, ExaBgp, ExtendedCommunity, LargeCommunity, Mode, OnShutdown, Rung, UnicastForm,
+    Community, ConnectionMode, ExaBgp, ExtendedCommunity, LargeCommunity, Mode, OnShutdown, Rung, UnicastForm,
 };
 
 use super::{Key, Value, addresses, bgp, community, group, large_community, main};

@@ -1,6 +1,7 @@
 //! Keys of detection beyond the thresholds of hosts: sums, traffic rules, the whitelist.
 
-use detector::{Class, Measure, Ranges, Scope, Unit};
+use detector::{Class, Measure, Scope, Unit};
+use flowspec::Ranges;
 use traffic::sample::{fragment, protocol, tcp_flags};
 use traffic::{Direction, Time};
 

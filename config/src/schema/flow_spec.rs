@@ -1,7 +1,7 @@
 //! Keys of `[main]` about FlowSpec rules: their action, and what conditions they may have.
 
 use super::{Key, addresses, main};
-use mitigation::Action;
+use flowspec::Action;
 
 pub(super) fn keys() -> Vec<Key> {
     let mut all = action_keys();

@@ -9,16 +9,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use detector::{Bits, Condition, Pattern, Ranges};
+use flowspec::profile::{Kind, Profile};
+use flowspec::{Action, Bits, Condition, Pattern, Ranges};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use traffic::IpVersion;
 
 use crate::announcement::{Announcement, Route, Wanted};
-use crate::bgp::profile::{Kind, Profile};
 use crate::config::ExaBgp;
-use crate::flowspec::Action;
 use crate::rails::Rails;
 
 /// Between attempts to open the pipe.
@@ -258,7 +257,7 @@ mod tests {
             r#"{"destination_prefix": "2001:db8::9/128", "protocols": ["tcp"], "tcp_flags": ["syn|!ack"], "action_type": "rate-limit", "action": {"rate": 1000}}"#,
             r#"{"destination_prefix": "198.51.100.9/32", "action_type": "discard"}"#,
         ] {
-            let rule = crate::flowspec::json::parse(text).expect("valid");
+            let rule = flowspec::json::parse(text).expect("valid");
             wanted.insert(
                 Route::FlowSpec(rule.pattern),
                 Announcement { actions: rule.actions, ..Announcement::default() },

@@ -14,14 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use detector::{Condition, Pattern};
+use flowspec::nlri::{self, FlowNlri, NlriError};
+use flowspec::{Action, Condition, Pattern};
 use traffic::{IpVersion, Prefix, Time};
 
 use super::attribute::{Attributes, Update};
-use super::nlri::{self, FlowNlri, NlriError};
 use crate::announcement::{Community, Route};
 use crate::config::Family;
-use crate::flowspec::Action;
 
 /// Stale rules go after this long at the latest, whatever restart time the peer asked for.
 pub const MAX_RESTART: Duration = Duration::from_secs(600);

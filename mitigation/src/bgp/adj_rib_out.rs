@@ -11,11 +11,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use flowspec::profile::Profile;
 use traffic::{IpVersion, Prefix};
 
 use super::attribute::{self, EncodeError, Sender};
 use super::message::{self, HEADER, MAX_MESSAGE, Refresh};
-use super::profile::Profile;
 use crate::announcement::{Announcement, Community, Origin, Route, Wanted};
 use crate::budget::{Account, Budget, Used};
 use crate::config::{Family, Peer};
@@ -371,8 +371,10 @@ impl AdjRibOut {
         };
         let parts = self.profile.adapt(pattern, &announcement.actions)?;
         let spelling = self.profile.spelling();
-        let nlri: Result<Vec<Vec<u8>>, _> =
-            parts.iter().map(|p| super::nlri::encode_spelled(p, spelling).map(super::nlri::with_length)).collect();
+        let nlri: Result<Vec<Vec<u8>>, _> = parts
+            .iter()
+            .map(|p| flowspec::nlri::encode_spelled(p, spelling).map(flowspec::nlri::with_length))
+            .collect();
         let nlri = nlri.map_err(|e| EncodeError::from(e).to_string())?;
         self.check_limit(family, &nlri)?;
         let new = self.new_of(family, &nlri);
@@ -556,9 +558,9 @@ const fn is_flowspec(family: Family) -> bool {
 /// The route of one encoded FlowSpec NLRI with its length in front.
 fn decode_one(family: Family, nlri: &[u8]) -> Option<Route> {
     let version = if family == Family::Ipv6FlowSpec { IpVersion::V6 } else { IpVersion::V4 };
-    let parts = super::nlri::split_flowspec(nlri)?;
+    let parts = flowspec::nlri::split_flowspec(nlri)?;
     match parts[..] {
-        [part] => super::nlri::decode(version, part).ok().map(Route::FlowSpec),
+        [part] => flowspec::nlri::decode(version, part).ok().map(Route::FlowSpec),
         _ => None,
     }
 }
@@ -587,12 +589,11 @@ fn withdraw_messages(portion: Vec<Key>) -> Vec<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use detector::{Condition, Pattern, Ranges};
+    use flowspec::profile::{Kind, Profile};
+    use flowspec::{Action, Condition, Pattern, Ranges};
 
     use super::*;
-    use crate::bgp::profile::{Kind, Profile};
     use crate::config::{Classes, Config};
-    use crate::flowspec::Action;
     use crate::rails::Space;
 
     /// What a peer holds: the NLRI and the attributes it came with last.

@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use flowspec::Action;
+use flowspec::nlri::{self, FlowNlri, NlriError};
 use traffic::{IpVersion, Prefix};
 
 use super::message::{MAX_MESSAGE, Notification, frame};
-use super::nlri::{self, FlowNlri, NlriError};
 use crate::announcement::{Announcement, Community, ExtendedCommunity, LargeCommunity, Route};
 use crate::config::Family;
-use crate::flowspec::Action;
 
 /// What the sender is to the receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,5 @@ pub mod adj_rib_in;
 pub mod adj_rib_out;
 pub mod attribute;
 pub mod message;
-pub mod nlri;
 pub mod order;
-pub mod profile;
 pub mod session;

@@ -4,13 +4,12 @@
 
 use std::cmp::Ordering;
 
-use detector::{Bits, Condition, Pattern, Ranges};
+use flowspec::nlri::{self, FlowNlri, Spelling};
+use flowspec::profile::Profile;
+use flowspec::{Action, Bits, Condition, Pattern, Ranges};
 use traffic::IpVersion;
 
 use super::adj_rib_in::Precedence;
-use super::nlri::{self, FlowNlri, Spelling};
-use super::profile::Profile;
-use crate::flowspec::Action;
 
 /// [`Ordering::Less`] if routers try `a`, as it is encoded, before `b`.
 #[must_use]
@@ -78,11 +77,12 @@ fn bits_overlap(a: &Bits, b: &Bits, mask: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use flowspec::profile::Kind;
+
     use super::*;
-    use crate::bgp::profile::Kind;
 
     fn pattern(fields: &str) -> Pattern {
-        crate::flowspec::json::parse(&format!("{{{fields}, \"action_type\": \"discard\"}}")).expect("valid").pattern
+        flowspec::json::parse(&format!("{{{fields}, \"action_type\": \"discard\"}}")).expect("valid").pattern
     }
 
     #[test]

@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use flowspec::nlri::FlowNlri;
 use traffic::{IpVersion, Time};
 
 use super::attribute::{self, Receiver, Update};
 use super::message::{self, GracefulRestart, Message, Notification, Open, Refresh};
-use super::nlri::FlowNlri;
 use crate::announcement::Route;
 use crate::config::{ConnectionMode, Family};
 

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
+use flowspec::Action;
+
 use super::*;
+use crate::Announcement;
 use crate::bgp::attribute::Sender;
-use crate::{Action, Announcement};
 
 fn config(asn: u32, remote: u32, last: u8, mode: ConnectionMode) -> SessionConfig {
     SessionConfig {
@@ -134,7 +136,7 @@ impl Pair {
 
 fn rule(n: u32) -> Route {
     let text = format!("{{\"destination_prefix\": \"203.0.113.{n}/32\", \"action_type\": \"discard\"}}");
-    Route::FlowSpec(crate::flowspec::json::parse(&text).expect("valid").pattern)
+    Route::FlowSpec(flowspec::json::parse(&text).expect("valid").pattern)
 }
 
 fn announce(asn: u32, routes: &[Route]) -> Vec<u8> {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use flowspec::nlri::{FlowNlri, NlriError};
 use serde_json::Value;
 use traffic::{IpVersion, Prefix, Time};
 
@@ -15,7 +16,6 @@ use super::config::{Config, Source};
 use super::sources::{SourceStatus, Tables};
 use crate::bgp::adj_rib_in::AdjRibIn;
 use crate::bgp::attribute::{Attributes, Update};
-use crate::bgp::nlri::{FlowNlri, NlriError};
 
 /// Octets of a line at most; longer ones are counted as malformed.
 pub const MAX_LINE: usize = 1 << 20;

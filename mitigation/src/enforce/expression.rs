@@ -10,7 +10,7 @@
 //! * The length is the IP total length; for IPv6 the payload length and 40.
 //! * Fragment bits are classes of packets: whole, first, middle, last, each of IPv4 with and without DF.
 
-use detector::{BitTest, Bits, Condition, Pattern, Ranges};
+use flowspec::{BitTest, Bits, Condition, Pattern, Ranges};
 use traffic::{IpVersion, Prefix};
 
 /// Expressions joined by AND, in text.

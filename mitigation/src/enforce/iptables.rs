@@ -1,6 +1,6 @@
 //! A rule in the form of `iptables`, as ACL files have it. What that form cannot say exactly is refused with the reason.
 
-use detector::{BitTest, Bits, Condition, Ranges};
+use flowspec::{BitTest, Bits, Condition, Ranges};
 use traffic::{IpVersion, Prefix};
 
 use super::expression;
@@ -245,7 +245,7 @@ fn fragment(bits: &Bits, version: IpVersion) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use detector::Pattern;
+    use flowspec::Pattern;
 
     fn rule(version: IpVersion, conditions: Vec<Condition>) -> Rule {
         let plan = Plan { sample: false, bytes: None, packets: None, dscp: None, mark: None, verdict: Verdict::Drop };

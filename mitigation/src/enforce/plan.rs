@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use flowspec::Action;
+
 use crate::bgp::attribute::Attributes;
-use crate::flowspec::Action;
 
 /// How a rule ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

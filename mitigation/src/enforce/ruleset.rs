@@ -16,7 +16,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use detector::{Condition, Pattern, Ranges};
+use flowspec::{Condition, Pattern, Ranges};
 use traffic::{IpVersion, Prefix};
 
 use super::expression::{self, network};

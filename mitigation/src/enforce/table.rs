@@ -182,12 +182,13 @@ fn judge(
 mod tests {
     use std::time::Duration;
 
+    use flowspec::Action;
+
     use super::*;
     use crate::announcement::{Community, Route};
     use crate::bgp::adj_rib_in::Allowed;
     use crate::bgp::attribute::{Attributes, Update};
     use crate::enforce::{BackEndConfig, Source};
-    use crate::flowspec::Action;
 
     fn source(name: &str, last: u8, allow: &str) -> Source {
         let allowed = Allowed { prefix: allow.parse().expect("prefix"), minimum_length: 24 };

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flowspec::Capabilities;
+use flowspec::profile::{FragmentSupport, Profile};
 use traffic::IpVersion;
 
-use crate::bgp::profile::{FragmentSupport, Profile};
 use crate::config::{Config, Family};
-use crate::miner::Capabilities;
 
 /// Peers that are mined for together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +69,9 @@ fn of_router(profile: &Profile, version: IpVersion) -> Capabilities {
 
 #[cfg(test)]
 mod tests {
+    use flowspec::profile::Kind;
+
     use super::*;
-    use crate::bgp::profile::Kind;
     use crate::config::Peer;
 
     #[test]

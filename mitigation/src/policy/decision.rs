@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use detector::{Condition, Pattern};
+use flowspec::{Condition, Pattern};
 use traffic::{Target, Time};
 
 use crate::announcement::{Announcement, Origin, Route};

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use detector::{Attack, Bucket, Class, Detector, Event, HostGroup, Measure, Routers, Unit};
+use flowspec::{FlowSpec, json};
 use traffic::{Direction, Fields, Origin, Prefix, Sample, Target, Time};
 
 use super::{Decision, Held, Order, Policy, Proposal};
 use crate::announcement::Route;
 use crate::config::{Config, GroupPolicy};
-use crate::flowspec::{FlowSpec, json};
 
 const HOST: &str = "203.0.113.9";
 

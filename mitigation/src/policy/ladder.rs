@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use detector::{Attack, Match, Pattern};
+use detector::Attack;
+use flowspec::{Match, Pattern};
+use miner::Verdict;
 use traffic::{Direction, IpVersion, Sample, Target, Time};
 
 use super::breaker::{host_count, own_hosts};
 use super::{Case, Decision, DryRun, Held, Mitigation, Policy, Refusal};
 use crate::announcement::{Announcement, Community, Route};
 use crate::config::{BLACKHOLE_TIMES, GroupPolicy, ORDINARY_TIMES, Rung, UnicastForm};
-use crate::miner::Verdict;
 
 /// Longest that a ban grows to by failed probes.
 const LONGEST_BAN: Duration = Duration::from_secs(86_400);
@@ -420,8 +421,8 @@ mod tests {
 
     #[test]
     fn a_rate_limit_becomes_a_discard_before_anything_is_blackholed() {
-        let limit = Rung::FlowSpec(vec![crate::Action::RateLimitBytes(1e6)]);
-        let ladder = vec![limit, Rung::FlowSpec(vec![crate::Action::Discard]), Rung::Blackhole];
+        let limit = Rung::FlowSpec(vec![flowspec::Action::RateLimitBytes(1e6)]);
+        let ladder = vec![limit, Rung::FlowSpec(vec![flowspec::Action::Discard]), Rung::Blackhole];
         let group = GroupPolicy { enable_ban: true, ladder, ..GroupPolicy::default() };
         let (mut policy, attack) = defending(config_of(group));
         assert_eq!(policy.of(attack.target)[0].announcement.text(), "rate-limit 1000000 bytes/s");
@@ -492,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_diversion_that_looked_ordinary_is_announced_when_it_no_longer_does() {
-        let ladder = vec![Rung::FlowSpec(vec![crate::Action::Discard]), Rung::Divert];
+        let ladder = vec![Rung::FlowSpec(vec![flowspec::Action::Discard]), Rung::Divert];
         let diversion = UnicastForm { next_hop_ipv4: Some([192, 0, 2, 9].into()), ..UnicastForm::default() };
         let group = GroupPolicy { enable_ban: true, ladder, diversion, ..GroupPolicy::default() };
         let (mut policy, attack) = without_rules(config_of(group), Verdict::LooksOrdinary, 2);
@@ -505,8 +506,8 @@ mod tests {
 
     #[test]
     fn a_rule_that_ends_leaves_the_ladder_where_it_is() {
-        let limit = Rung::FlowSpec(vec![crate::Action::RateLimitBytes(1e6)]);
-        let ladder = vec![limit, Rung::FlowSpec(vec![crate::Action::Discard])];
+        let limit = Rung::FlowSpec(vec![flowspec::Action::RateLimitBytes(1e6)]);
+        let ladder = vec![limit, Rung::FlowSpec(vec![flowspec::Action::Discard])];
         let group = GroupPolicy { enable_ban: true, ladder, ..GroupPolicy::default() };
         let (mut policy, attack) = defending(Config { unban_only_if_attack_finished: false, ..config_of(group) });
         assert_eq!(step(&mut policy, 5, &[&attack])[0], "escalated from rate-limit to discard");

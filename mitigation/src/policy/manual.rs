@@ -1,13 +1,12 @@
 //! What operators (and the API) order: rules, blackholes, remote bans, approval, `withdraw-all`. Announced regardless of dry run
 //! (decision 4), within the rails.
 
-use detector::{Condition, Pattern};
+use flowspec::{Condition, FlowSpec, Pattern};
 use traffic::{Direction, Prefix, Target, Time};
 
 use super::{Decision, Mitigation, Order, Policy, Refusal};
 use crate::announcement::{Announcement, Community, Route};
 use crate::budget::Account;
-use crate::flowspec::FlowSpec;
 use crate::rails::{self, Class, Violation};
 
 /// Why an order is refused; the text says what to do.
@@ -220,11 +219,12 @@ const fn direction(class: Class) -> Direction {
 mod tests {
     use std::collections::BTreeSet;
 
+    use flowspec::json;
+
     use super::super::fixture::{at, attack, attacks, config, config_of, order, prefix, proposal, rule, wanted, words};
     use super::super::{DryRun, Held, Order};
     use super::*;
     use crate::config::{Classes, Config, GroupPolicy, Mode, Peer};
-    use crate::flowspec::json;
 
     const HOST: &str = "203.0.113.9";
     const NTP: &str = "flow destination 203.0.113.9/32 protocol udp source-port 123";

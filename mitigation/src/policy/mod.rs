@@ -22,15 +22,16 @@ pub mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use detector::{Attack, Condition, Pattern, Routers};
+use detector::{Attack, Routers};
+use flowspec::profile::{Kind, Profile};
+use flowspec::{Condition, Pattern};
+use miner::Verdict;
 use traffic::{Direction, Prefix, Target, Time};
 
 use crate::announcement::{Announcement, Route, Wanted};
 use crate::bgp::order;
-use crate::bgp::profile::{Kind, Profile};
 use crate::budget::{Account, Budget, Used};
 use crate::config::{Config, GroupPolicy, Mode, Rung};
-use crate::miner::Verdict;
 use crate::rails::{self, Class, Space};
 
 pub use decision::{Decision, DryRun, Mitigation, Order, Proposal, Refusal};
@@ -295,17 +296,17 @@ impl Policy {
     /// drops, and a rate limit that shares packets with another, do not do what they say.
     fn check_order(&self, route: &Route, announcement: &Announcement) -> Result<(), Refusal> {
         let Route::FlowSpec(pattern) = route else { return Ok(()) };
-        let is_rate = announcement.actions.iter().any(crate::Action::is_rate_limit);
-        let diverts = announcement.actions.iter().any(crate::Action::diverts);
+        let is_rate = announcement.actions.iter().any(flowspec::Action::is_rate_limit);
+        let diverts = announcement.actions.iter().any(flowspec::Action::diverts);
         for other in self.all().filter(|m| m.route != *route && shares_peer(&m.announcement, announcement)) {
             let Route::FlowSpec(theirs) = &other.route else { continue };
             if !order::may_overlap(pattern, theirs) {
                 continue;
             }
-            if is_rate && other.announcement.actions.iter().any(crate::Action::is_rate_limit) {
+            if is_rate && other.announcement.actions.iter().any(flowspec::Action::is_rate_limit) {
                 return Err(Refusal::OverlappingRateLimits);
             }
-            let they_divert = other.announcement.actions.iter().any(crate::Action::diverts);
+            let they_divert = other.announcement.actions.iter().any(flowspec::Action::diverts);
             let ours = (pattern, &announcement.actions[..]);
             let theirs = (theirs, &other.announcement.actions[..]);
             let (passes, takes) = if diverts { (theirs, ours) } else { (ours, theirs) };
@@ -337,7 +338,7 @@ impl Policy {
     }
 
     /// Actions of a target's rules: those of its rung, or of the nearest below that has rules.
-    fn rule_actions(&self, target: Target) -> Option<Vec<crate::Action>> {
+    fn rule_actions(&self, target: Target) -> Option<Vec<flowspec::Action>> {
         let group = self.group_of(target);
         let rung = self.cases.get(&target).map_or(0, |c| c.rung);
         let upto = group.ladder.iter().take(rung + 1).rev();
@@ -553,8 +554,8 @@ mod tests {
 
     /// A rule for UDP of 1028 octets to (or from) a prefix.
     fn by_length(own_end: Condition) -> Proposal {
-        let protocol = Condition::Protocol(detector::Ranges::value(17));
-        let length = Condition::Length(detector::Ranges::value(1028));
+        let protocol = Condition::Protocol(flowspec::Ranges::value(17));
+        let length = Condition::Length(flowspec::Ranges::value(1028));
         Proposal { pattern: flow(vec![own_end, protocol, length]), ..proposal("203.0.113.9", 123) }
     }
 

@@ -5,15 +5,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use flowspec::{Action, nlri};
 use serde::{Deserialize, Serialize};
 use traffic::{Direction, IpVersion, Prefix, Target, Time};
 
 use super::ladder::Probe;
 use super::{DryRun, Mitigation, Order, Policy};
 use crate::announcement::{Announcement, Community, ExtendedCommunity, LargeCommunity, Origin, Route};
-use crate::bgp::{attribute, nlri};
+use crate::bgp::attribute;
 use crate::config::Family;
-use crate::flowspec::Action;
 
 /// After a restart an attack that is not seen again within this time counts as over.
 const UNKNOWN: Duration = Duration::from_secs(60);

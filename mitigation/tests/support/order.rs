@@ -3,8 +3,8 @@
 
 use std::cmp::Ordering;
 
-use detector::{Bits, Condition, Pattern, Ranges};
-use mitigation::bgp::nlri::FlowNlri;
+use flowspec::nlri::FlowNlri;
+use flowspec::{Bits, Condition, Pattern, Ranges};
 use traffic::IpVersion;
 
 /// A component: its type, and its octets behind the type.

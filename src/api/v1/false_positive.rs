@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use detector::Pattern;
+use flowspec::Pattern;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use traffic::Time;
@@ -175,7 +175,7 @@ fn entries(attack: &PastAttack, rules: &[Value], note: &str, ends: Time) -> Vec<
                 edits.push(word(key, &[values.join(",")]));
             }
         }
-        let parsed = mitigation::flowspec::json::parse(&rule.to_string()).ok().map(|rule| rule.pattern);
+        let parsed = flowspec::json::parse(&rule.to_string()).ok().map(|rule| rule.pattern);
         Entry { name: name.clone(), edits, pattern: parsed.unwrap_or_default() }
     };
     rules.iter().enumerate().map(entry).collect()
@@ -196,7 +196,7 @@ fn recheck(past: &PastAttack, cases: &[Case], entries: &[Entry]) -> Rechecked {
     let first = cases.first();
     let samples = evidence::samples(first.map(std::slice::from_ref).unwrap_or_default());
     let share = first.filter(|_| !samples.is_empty()).map(|_| {
-        let hit = |s: &&traffic::Sample| entries.iter().any(|e| e.pattern.matches(s) == detector::Match::Yes);
+        let hit = |s: &&traffic::Sample| entries.iter().any(|e| e.pattern.matches(s) == flowspec::Match::Yes);
         let all: u64 = samples.iter().map(|s| s.packets).sum();
         let covered: u64 = samples.iter().filter(hit).map(|s| s.packets).sum();
         covered as f64 / all.max(1) as f64

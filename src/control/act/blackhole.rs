@@ -1,6 +1,6 @@
 //! `set blackhole IP` and `delete blackhole IP`: announced, or withdrawn, at once (decision 3).
 
-use mitigation::flowspec::json::prefix_as_written;
+use flowspec::json::prefix_as_written;
 
 use super::{Action, Verb, carry_out, named, order, parse_options};
 use crate::pipeline::Request;

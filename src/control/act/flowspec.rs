@@ -14,7 +14,7 @@ pub(super) const SET: Action = Action {
         let [text] = &words[..] else {
             return Err(r#"write the rule as one word of JSON: set flowspec '{"destination_prefix": "203.0.113.9/32", "protocols": ["udp"], "source_ports": [53], "action_type": "discard"}'"#.into());
         };
-        let rule = mitigation::flowspec::json::parse(text).map_err(|e| e.to_string())?;
+        let rule = flowspec::json::parse(text).map_err(|e| e.to_string())?;
         let order = order(now, caller, &options)?;
         carry_out(pipeline, now, caller, Request::AddFlowSpec { rule, order })
     },

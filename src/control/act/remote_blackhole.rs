@@ -3,11 +3,10 @@
 
 use std::net::IpAddr;
 
-use detector::{Condition, Pattern};
-use mitigation::flowspec::Action as Traffic;
-use mitigation::flowspec::json::prefix_as_written;
+use flowspec::json::prefix_as_written;
+use flowspec::{Action as Traffic, Condition, FlowSpec, Pattern};
+use mitigation::Route;
 use mitigation::rails::Class;
-use mitigation::{FlowSpec, Route};
 use serde_json::json;
 use traffic::Prefix;
 

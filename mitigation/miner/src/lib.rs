@@ -64,7 +64,6 @@
 //! 96.4 / 1.6 -> 95.0 / 3.3, three vectors 99.4 / 0.8 -> 95.0 / 6.5). A coarser tree of sources is no faster as a whole.
 
 mod baseline;
-mod capabilities;
 mod cold;
 mod columns;
 mod gate;
@@ -82,10 +81,10 @@ mod widen;
 
 use std::fmt;
 
-use detector::{Condition, Match, Pattern, PatternError};
+use flowspec::capabilities::entries;
+use flowspec::{Capabilities, Condition, Match, Pattern, PatternError};
 use traffic::{Direction, Sample, Target};
 
-pub use capabilities::{Capabilities, entries};
 pub use ordinary::Baseline;
 
 /// What is to be mined.

@@ -64,7 +64,7 @@ impl Weights {
 /// with any bucket. Some 200 KiB for 512 samples.
 ///
 /// ```
-/// use mitigation::miner::Baseline;
+/// use miner::Baseline;
 /// let target = traffic::Target { prefix: "203.0.113.9".parse().unwrap(), direction: traffic::Direction::Incoming };
 /// let baseline = Baseline::new(target, Vec::new());
 /// assert!(baseline.samples().is_empty());

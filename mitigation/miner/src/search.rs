@@ -3,13 +3,14 @@
 //! Rows of the attack weigh plus, rows of ordinary traffic minus. The best set of ranges of a numeric field is then the segmentation
 //! of greatest sum (Kadane's run, with a price for every further range), the best prefix the group of greatest sum.
 
+use flowspec::Capabilities;
 use traffic::{Direction, IpVersion, Prefix};
 
+use super::PREFIX_ROWS;
 use super::columns::{Addresses, Columns, Mass};
 use super::profile::{Group, Profiles, Totals};
 use super::rowset::RowSet;
 use super::test::{Field, MAX_SPANS, Mask, NUMERIC, Spans, Test, Tests};
-use super::{Capabilities, PREFIX_ROWS};
 
 /// States kept per depth by their score, and by what they may still become: two conditions may be worth nothing alone and everything
 /// together, as bare SYN are.

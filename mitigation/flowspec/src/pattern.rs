@@ -483,7 +483,7 @@ pub enum PatternError {
 /// A conjunction of conditions, at most one per component type, in component order. The empty pattern matches everything.
 ///
 /// ```
-/// use detector::{Condition, Pattern, Ranges};
+/// use flowspec::{Condition, Pattern, Ranges};
 /// let dns = Pattern::new(vec![
 ///     Condition::SourcePort(Ranges::value(53)),
 ///     Condition::Protocol(Ranges::value(17)),

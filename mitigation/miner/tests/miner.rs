@@ -1,9 +1,9 @@
 //! Properties of the miner, on made-up traffic of all kinds.
 #![allow(clippy::cast_possible_truncation, reason = "octets of an NLRI and shares of small counts")]
 
-use detector::{Match, Pattern};
-use mitigation::bgp::nlri;
-use mitigation::miner::{Baseline, Capabilities, Outcome, Request, Verdict, entries, mine};
+use flowspec::capabilities::entries;
+use flowspec::{Capabilities, Match, Pattern, nlri};
+use miner::{Baseline, Outcome, Request, Verdict, mine};
 use proptest::prelude::*;
 use traffic::{Direction, IpVersion, Sample};
 

@@ -4,7 +4,7 @@
 //! legitimate goodput that is to be expected with them ([`Rates::goodput`]), then polished rule by rule. Before that, traffic that
 //! only looks like more of the ordinary gets no rule at all (`gate.rs`).
 
-use detector::{Match, Pattern};
+use flowspec::{Match, Pattern};
 use traffic::sample::protocol;
 use traffic::{IpVersion, Sample};
 

@@ -1,6 +1,7 @@
 //! [`Test`]: one condition of a rule under construction, small enough to copy; and [`Tests`], a conjunction of them.
 
-use detector::{BitTest, Bits, Condition, Pattern, PatternError, Ranges};
+use flowspec::capabilities::range_entries;
+use flowspec::{BitTest, Bits, Condition, Pattern, PatternError, Ranges};
 use traffic::sample::protocol;
 use traffic::{Direction, IpVersion, Prefix, Target};
 
@@ -320,7 +321,7 @@ impl Test {
     pub(super) fn entries(&self) -> u32 {
         match self {
             Self::Numbers(field, spans) => {
-                spans.as_slice().iter().map(|&(low, high)| entries(low, high, field.bits())).sum()
+                spans.as_slice().iter().map(|&(low, high)| range_entries(low, high, field.bits())).sum()
             }
             Self::Source(_) | Self::Destination(_) => 1,
             Self::TcpFlags(mask) | Self::Fragment(mask) => mask.any.count_ones().max(1),
@@ -350,24 +351,6 @@ impl Test {
             Self::Fragment(mask) => Condition::Fragment(mask.bits()),
         }
     }
-}
-
-/// Number of aligned blocks that make up `low..=high` of a field of `bits` bits.
-pub(super) fn entries(mut low: u32, high: u32, bits: u32) -> u32 {
-    let mut count = 0;
-    while low <= high {
-        // The largest block that starts here, is aligned and stays inside.
-        let mut size = if low == 0 { bits } else { low.trailing_zeros().min(bits) };
-        while size > 0 && u64::from(low) + (1u64 << size) - 1 > u64::from(high) {
-            size -= 1;
-        }
-        count += 1;
-        match low.checked_add(1 << size) {
-            Some(next) if u64::from(low) + (1u64 << size) <= u64::from(high) => low = next,
-            _ => break,
-        }
-    }
-    count
 }
 
 /// Most conditions of a mined rule, beside its target.
@@ -460,14 +443,6 @@ impl Tests {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_range_takes_as_many_ternary_entries_as_it_has_aligned_blocks() {
-        for (low, high, count) in [(0, 65535, 1), (1024, 65535, 6), (53, 53, 1), (1, 6, 4), (1, 65534, 30), (0, 0, 1)] {
-            assert_eq!(entries(low, high, 16), count, "{low}-{high}");
-        }
-        assert_eq!(entries(0, 0xff, 8), 1);
-    }
 
     #[test]
     fn spans_that_touch_become_one() {

@@ -1,8 +1,9 @@
 //! [`Capabilities`]: what a router profile can match, applied while mining, not after.
 
-use detector::{Condition, Pattern};
 use traffic::Direction;
 use traffic::sample::{fragment, protocol};
+
+use crate::{Condition, Pattern};
 
 /// What the routers can match. The strictest of the `flow_spec_*` switches and of a peer's profile holds (decision 14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -104,7 +105,7 @@ impl Capabilities {
     }
 
     fn allows_condition(&self, condition: &Condition, direction: Direction) -> bool {
-        let bits = |bits: &detector::Bits, of: u16| bits.as_slice().iter().all(|t| t.mask & !of == 0);
+        let bits = |bits: &crate::Bits, of: u16| bits.as_slice().iter().all(|t| t.mask & !of == 0);
         match condition {
             Condition::Source(..) => self.source || direction == Direction::Outgoing,
             Condition::Destination(..) | Condition::Protocol(_) => true,
@@ -121,7 +122,7 @@ impl Capabilities {
         }
     }
 
-    fn allows_numbers(&self, set: &detector::Ranges) -> bool {
+    fn allows_numbers(&self, set: &crate::Ranges) -> bool {
         (self.lists || set.as_slice().len() == 1)
             && (self.ranges || set.as_slice().iter().all(|(low, high)| low == high))
     }
@@ -139,18 +140,51 @@ pub fn entries(pattern: &Pattern) -> u64 {
         Condition::Dscp(set) => blocks(set, 6),
         Condition::FlowLabel(set) => blocks(set, 20),
         Condition::TcpFlags(bits) | Condition::Fragment(bits) => {
-            let of = |t: &detector::BitTest| if t.all || t.negate { 1 } else { t.mask.count_ones().max(1) };
+            let of = |t: &crate::BitTest| if t.all || t.negate { 1 } else { t.mask.count_ones().max(1) };
             bits.as_slice().iter().map(of).max().unwrap_or(1).into()
         }
     };
     pattern.conditions().iter().map(of).fold(1, u64::saturating_mul)
 }
 
-fn blocks(set: &detector::Ranges, bits: u32) -> u64 {
-    set.as_slice().iter().map(|&(low, high)| u64::from(super::test::entries(low, high, bits))).sum()
+fn blocks(set: &crate::Ranges, bits: u32) -> u64 {
+    set.as_slice().iter().map(|&(low, high)| u64::from(range_entries(low, high, bits))).sum()
 }
 
 /// Whether a protocol has ports that routers match: TCP and UDP (RFC 8955 section 4.2.2.4).
-pub(super) const fn has_ports(number: u8) -> bool {
+#[must_use]
+pub const fn has_ports(number: u8) -> bool {
     matches!(number, protocol::TCP | protocol::UDP)
+}
+
+/// Ternary entries (TCAM) of `low..=high` in a field of `bits` bits: the aligned blocks that make it up.
+#[must_use]
+pub fn range_entries(mut low: u32, high: u32, bits: u32) -> u32 {
+    let mut count = 0;
+    while low <= high {
+        // The largest block that starts here, is aligned and stays inside.
+        let mut size = if low == 0 { bits } else { low.trailing_zeros().min(bits) };
+        while size > 0 && u64::from(low) + (1u64 << size) - 1 > u64::from(high) {
+            size -= 1;
+        }
+        count += 1;
+        match low.checked_add(1 << size) {
+            Some(next) if u64::from(low) + (1u64 << size) <= u64::from(high) => low = next,
+            _ => break,
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_takes_as_many_ternary_entries_as_it_has_aligned_blocks() {
+        for (low, high, count) in [(0, 65535, 1), (1024, 65535, 6), (53, 53, 1), (1, 6, 4), (1, 65534, 30), (0, 0, 1)] {
+            assert_eq!(range_entries(low, high, 16), count, "{low}-{high}");
+        }
+        assert_eq!(range_entries(0, 0xff, 8), 1);
+    }
 }

@@ -10,11 +10,11 @@
 
 use std::collections::BTreeMap;
 
-use detector::{Bits, Condition, Match, Pattern, Ranges};
+use flowspec::capabilities::has_ports;
+use flowspec::{Bits, Condition, Match, Pattern, Ranges};
 use traffic::sample::{fragment, protocol, tcp_flags};
 use traffic::{Direction, Fields, IpVersion, Prefix, Sample};
 
-use super::capabilities::has_ports;
 use super::{Candidate, Outcome, Request, Verdict, Volume, cold, rule};
 
 /// A value is worth a condition when this share of the packets (or bytes) has it.
@@ -378,7 +378,7 @@ mod tests {
             baseline_pps: None,
             capacity_pps: None,
             max_rules: 10,
-            capabilities: super::super::Capabilities::default(),
+            capabilities: flowspec::Capabilities::default(),
             excluded: Vec::new(),
         };
         super::super::mine(&request).rules.iter().map(|r| r.pattern.to_string()).collect()

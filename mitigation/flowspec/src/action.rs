@@ -1,12 +1,10 @@
 //! [`FlowSpec`]: a pattern and what routers do with the traffic that matches it (RFC 8955 section 7); its form in JSON is
 //! FastNetMon's, see [`json`].
 
-pub mod json;
-
 use std::fmt;
 use std::net::IpAddr;
 
-use detector::Pattern;
+use crate::Pattern;
 
 /// A traffic filtering action (RFC 8955 section 7, RFC 8956 section 4 and drafts named at the variant).
 #[derive(Debug, Clone, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize)]

@@ -1,7 +1,7 @@
 //! Rules in FastNetMon's JSON, as `set flowspec '{...}'` takes them and `show flowspec --json` prints them.
 //!
 //! ```
-//! use mitigation::flowspec::json;
+//! use flowspec::json;
 //! let rule = json::parse(r#"{"destination_prefix": "203.0.113.9/32", "protocols": ["udp"], "source_ports": [53, "1000-2000"],
 //!     "action_type": "rate-limit", "action": {"rate": 1024}}"#).unwrap();
 //! assert_eq!(
@@ -19,10 +19,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use detector::pattern::{FRAGMENT_NAMES, TCP_FLAG_NAMES};
-use detector::{BitTest, Bits, Condition, Pattern, Ranges};
 use serde_json::{Map, Value, json};
 use traffic::Prefix;
+
+use crate::pattern::{FRAGMENT_NAMES, TCP_FLAG_NAMES};
+use crate::{BitTest, Bits, Condition, Pattern, Ranges};
 
 use super::{Action, FlowSpec};
 

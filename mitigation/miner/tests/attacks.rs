@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use collectors::{Content, Decoder, Recording};
-use detector::Match;
-use mitigation::miner::{Capabilities, Outcome, Request, mine};
+use flowspec::{Capabilities, Match};
+use miner::{Outcome, Request, mine};
 use serde_json::Value;
 use traffic::{Direction, Prefix, Sample, Target};
 
 fn corpus() -> PathBuf {
-    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
+    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     std::env::var_os("FLOODWALL_CORPUS").map_or(default, PathBuf::from)
 }
 

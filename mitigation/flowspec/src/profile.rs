@@ -7,11 +7,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use detector::{BitTest, Bits, Condition, Pattern, Ranges};
 use traffic::IpVersion;
 
 use super::nlri::{self, MAX_SENT, NlriError, Spelling};
-use crate::flowspec::Action;
+use crate::{Action, BitTest, Bits, Condition, Pattern, Ranges};
 
 /// Rules that one wanted rule may be cut into at most.
 pub const MAX_PARTS: usize = 64;
@@ -488,7 +487,7 @@ mod tests {
 
     fn pattern(json: &str) -> Pattern {
         let text = format!("{{\"destination_prefix\": \"203.0.113.9/32\", {json}, \"action_type\": \"discard\"}}");
-        crate::flowspec::json::parse(&text).expect("valid").pattern
+        crate::json::parse(&text).expect("valid").pattern
     }
 
     fn adapted(kind: Kind, json: &str) -> Result<Vec<String>, String> {

@@ -6,9 +6,10 @@
 //! The codec writes whatever the standards allow, up to 4095 octets; what a router is not sent is settled by its
 //! [`super::profile::Profile`].
 
-use detector::pattern::MAX_RANGES;
-use detector::{BitTest, Bits, Condition, Pattern, Ranges};
 use traffic::{IpVersion, Prefix};
+
+use crate::pattern::MAX_RANGES;
+use crate::{BitTest, Bits, Condition, Pattern, Ranges};
 
 /// Longest NLRI that is sent to routers: several reset or switch off the family at 240 octets, where the length takes two.
 pub const MAX_SENT: usize = 239;
@@ -275,7 +276,7 @@ fn decode_prefix(version: IpVersion, data: &[u8]) -> Result<(Prefix, u8, &[u8]),
 }
 
 /// Takes an operator and its value from the front.
-pub(super) fn decode_value(data: &[u8]) -> Result<(u8, u64, &[u8]), NlriError> {
+pub fn decode_value(data: &[u8]) -> Result<(u8, u64, &[u8]), NlriError> {
     let (&operator, rest) = data.split_first().ok_or(NlriError::Truncated)?;
     let size = 1usize << (operator >> 4 & 3);
     let (value, rest) = rest.split_at_checked(size).ok_or(NlriError::Truncated)?;
@@ -348,7 +349,7 @@ fn decode_bits(kind: u8, mut data: &[u8]) -> Result<(Bits, &[u8]), NlriError> {
 }
 
 /// Splits a list of FlowSpec NLRI at their lengths (RFC 8955 section 4.1); `None` when a length does not fit.
-pub(crate) fn split_flowspec(mut data: &[u8]) -> Option<Vec<&[u8]>> {
+pub fn split_flowspec(mut data: &[u8]) -> Option<Vec<&[u8]>> {
     let mut parts = Vec::new();
     while let Some((&first, rest)) = data.split_first() {
         let (length, rest) = if first < 0xf0 {
@@ -365,13 +366,13 @@ pub(crate) fn split_flowspec(mut data: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// Encodes a unicast prefix.
-pub(crate) fn encode_unicast(prefix: &Prefix, out: &mut Vec<u8>) {
+pub fn encode_unicast(prefix: &Prefix, out: &mut Vec<u8>) {
     out.push(prefix.length());
     out.extend(prefix_octets(prefix));
 }
 
 /// Decodes a list of unicast prefixes; `None` when one is malformed (then no later one can be found).
-pub(crate) fn decode_unicast(version: IpVersion, mut data: &[u8]) -> Option<Vec<Prefix>> {
+pub fn decode_unicast(version: IpVersion, mut data: &[u8]) -> Option<Vec<Prefix>> {
     let mut prefixes = Vec::new();
     while let Some((&length, rest)) = data.split_first() {
         if length > version.bits() {

@@ -8,7 +8,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use mitigation::miner::{Baseline, Capabilities, Request, mine};
+use flowspec::Capabilities;
+use miner::{Baseline, Request, mine};
 use traffic::{IpVersion, Sample};
 
 #[path = "../tests/support/mixes.rs"]
