@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bgp::canary::Canary;
+use bgp::session::State;
+use bgp::tcp::{self, PeerStatus, Roster};
+use bgp::{Peer, Route, Wanted};
 use detector::Routers;
-use mitigation::announce::bgp::{self, PeerStatus, Roster};
-use mitigation::announce::canary::Canary;
-use mitigation::bgp::session::State;
-use mitigation::{Config, Held, Peer, Route, Wanted};
+use policy::{Config, Held};
 use tokio::sync::watch;
 use traffic::Time;
 
@@ -39,7 +40,7 @@ pub struct Announcers {
     roster: watch::Receiver<Roster>,
     peers: Roster,
     sent: BTreeMap<String, Arc<BTreeSet<Route>>>,
-    shared: Arc<bgp::Shared>,
+    shared: Arc<tcp::Shared>,
     told_not_durable: bool,
     /// The kill switch is on.
     halted: bool,
@@ -63,7 +64,7 @@ impl Announcers {
         (canaries, others): (watch::Sender<Arc<Wanted>>, watch::Sender<Arc<Wanted>>),
         released: Wanted,
         roster: watch::Receiver<Roster>,
-        shared: Arc<bgp::Shared>,
+        shared: Arc<tcp::Shared>,
         local: Option<Local>,
     ) -> Self {
         let released = Arc::new(released);

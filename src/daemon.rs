@@ -7,12 +7,12 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bgp::tcp::{Feed, Peers};
+use bgp::{Classes, OnShutdown, Route, Wanted, exabgp};
 use config::Config;
 use detector::Meter;
-use mitigation::announce::bgp::{Feed, Peers};
-use mitigation::announce::exabgp;
-use mitigation::rails::{Rails, Space};
-use mitigation::{Classes, OnShutdown, Order, Route, Wanted};
+use policy::Order;
+use policy::rails::{Rails, Space};
 use tokio::sync::{mpsc as queue, oneshot, watch};
 use traffic::Time;
 
@@ -230,7 +230,7 @@ impl std::fmt::Debug for Daemon {
 /// The kill switch, from a signal: it works without the control thread.
 struct Halt {
     asked: AtomicBool,
-    peers: Arc<mitigation::announce::bgp::Shared>,
+    peers: Arc<bgp::tcp::Shared>,
 }
 
 /// What the control thread owns.
@@ -296,7 +296,7 @@ pub async fn start(
     let ((canaries, canaries_out), (others, others_out)) =
         (watch::channel(Arc::new(Wanted::new())), watch::channel(Arc::new(Wanted::new())));
     let feed = Feed { canary: canaries_out, others: others_out.clone() };
-    let mut peers = Peers::new(&config.mitigation, feed, Arc::new(clock::now), seed, restored > 0);
+    let mut peers = Peers::new(config.mitigation.sessions(), feed, Arc::new(clock::now), seed, restored > 0);
     let shared = peers.shared();
     shared.set_halted(pipeline.policy().halted().is_some());
     // What was announced before is wanted before the first session: routers hear it before End-of-RIB.
@@ -306,10 +306,10 @@ pub async fn start(
         tokio::task::spawn_blocking(move || Local::start(&config)).await.context("the start was interrupted")??
     };
     let announcers = Announcers::new(store, (canaries, others), wanted, peers.roster(), Arc::clone(&shared), local);
-    peers.apply(&config.mitigation).await.context("cannot start BGP")?;
+    peers.apply(config.mitigation.sessions(), &Rails::gates(&config.mitigation)).await.context("cannot start BGP")?;
     let exabgp = config.mitigation.exabgp.clone().map(|exabgp| {
         let rails = Rails::new(Space::new(&config.mitigation), Classes::default());
-        tokio::spawn(exabgp::run(exabgp, rails, others_out))
+        tokio::spawn(exabgp::run(exabgp, Arc::new(rails), others_out))
     });
     let notifier = open_notifier(&options, &config, &pipeline)?;
     let halt = Arc::new(Halt { asked: AtomicBool::new(false), peers: shared });
@@ -759,7 +759,7 @@ impl Control {
         }
     }
 
-    fn mitigation(&self, m: &mitigation::Mitigation) -> MitigationStatus {
+    fn mitigation(&self, m: &policy::Mitigation) -> MitigationStatus {
         let volume = |(packets, bytes)| Volume { packets, bytes };
         let (hits, would_have_hit) = match m.dry_run {
             None => (self.pipeline.hits(m.target, &m.route), None),
@@ -774,7 +774,7 @@ impl Control {
                 Route::Unicast(_) => "diversion",
             },
             dry_run: m.dry_run,
-            awaits_approval: m.dry_run.is_some_and(mitigation::DryRun::awaits_approval),
+            awaits_approval: m.dry_run.is_some_and(policy::DryRun::awaits_approval),
             since: clock::wall(m.since).as_seconds(),
             id: route_id(&m.route),
             action: m.announcement.text(),

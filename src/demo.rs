@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use bgp::Route;
+use bgp::router::{self, Router};
 use collectors::capture::{Datagrams, Reader};
 use flowspec::{Action, Condition, Pattern, Ranges};
-use mitigation::Route;
-use mitigation::announce::router::{self, Router};
 use tokio::sync::mpsc;
 use traffic::Time;
 
@@ -54,7 +54,7 @@ type Print<'a> = &'a mut dyn FnMut(&str);
 pub async fn run(sflow: bool, once: bool, print: Print<'_>) -> Result<()> {
     let export = EXPORTS.iter().find(|e| e.is_sflow == sflow).context("no such recording")?;
     let datagrams = datagrams(export)?;
-    let clock: mitigation::announce::bgp::Clock = Arc::new(clock::now);
+    let clock: bgp::tcp::Clock = Arc::new(clock::now);
     let identifier = Ipv4Addr::new(192, 0, 2, 1);
     let router = router::spawn(SocketAddr::from(([127, 0, 0, 1], 0)), 65002, identifier, clock).await?;
     let ports = [free_udp_port()?, free_udp_port()?];

@@ -1,6 +1,6 @@
 //! Parts of the status, from what the stages say about themselves.
 
-use mitigation::announce::bgp::PeerStatus;
+use bgp::tcp::PeerStatus;
 use traffic::Time;
 
 use crate::api::status::{AttackStatus, PeerStatus as SessionStatus, Source};

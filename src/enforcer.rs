@@ -17,8 +17,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use config::enforcer::Enforcement;
-use mitigation::enforce::exabgp::{self, Feed};
-use mitigation::enforce::{Config, Enforcer, EnforcerStatus, Receiver, SourceStatus, Tables, Wake};
+use enforcer::exabgp::{self, Feed};
+use enforcer::{Config, Enforcer, EnforcerStatus, Receiver, SourceStatus, Tables, Wake};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -242,7 +242,7 @@ pub fn run_until_signal(enforcement: Enforcement, socket: &Path) -> Result<()> {
             format!("cannot listen on {} (api_listen in [enforcer]): is another enforcer running?", config.api_listen)
         })?;
         let tables = Tables::default();
-        let clock: mitigation::announce::bgp::Clock = Arc::new(clock::now);
+        let clock: bgp::tcp::Clock = Arc::new(clock::now);
         let running = {
             let (config, tables) = (config.clone(), tables.clone());
             tokio::task::spawn_blocking(move || Running::start(config, tables))

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use bgp::Peer;
 use collectors::{Exporters, Health};
-use mitigation::Peer;
 use traffic::Time;
 
 use crate::api::status::ExporterStatus;

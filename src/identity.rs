@@ -3,8 +3,8 @@
 //! A route's id is the SHA-256 of its own octets, so it is the same on every machine and after every restart, and nothing that is
 //! kept on disk holds one. People see the first digits: as many as no other route in force shares, [`DIGITS`] at least.
 
-use mitigation::Route;
-use mitigation::policy::state::route_key;
+use bgp::Route;
+use policy::state::route_key;
 
 /// Digits of an id that people see at least.
 pub const DIGITS: usize = 8;

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `collectors/` | [`collectors::Decoder`], packet headers, capture files, worker threads |
 //! | `detector/` | [`traffic::Target`], [`flowspec::Pattern`], counters, evidence, buckets; no I/O |
-//! | `mitigation/` | [`miner`], [`mitigation::Policy`], [`mitigation::bgp`], announcers, [`mitigation::enforce`] |
+//! | `mitigation/` | [`miner`], [`policy::Policy`], [`bgp`], announcers, [`enforcer`] |
 //! | `config/` | the file: one table of keys, every problem at once |
 //! | `src/` | [`pipeline::Pipeline`] joins the stages; [`daemon`] and [`replay`] drive it |
 //!
@@ -50,7 +50,7 @@
 //! * Only `clock.rs` reads the clock; a clippy ban says so. Time enters as an argument.
 //! * Only [`pipeline::Pipeline::step`] decides (and [`pipeline::Pipeline::collect`], between steps, for a bucket that is full);
 //!   announcers only reconcile.
-//! * `mitigation::bgp` knows no attack.
+//! * `bgp` knows no attack.
 //! * Unsafe code stands only in `collectors/sys`; it is forbidden everywhere else.
 //! * The data plane never waits: full rings drop and count.
 //! * Everything fed from outside has a documented cap.

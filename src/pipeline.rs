@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bgp::{Route, Wanted};
 use detector::{Attack, Bucket, Class, Detector, Event, Filter, Measure, Memory, Meter, Routers, Unit};
 use flowspec::{FlowSpec, Match};
-use mitigation::policy::audience::{Audience, audiences};
-use mitigation::policy::state::Records;
-use mitigation::{Decision, Held, Mitigation, Order, OrderError, Policy, Proposal, Route, Wanted};
+use policy::audience::{Audience, audiences};
+use policy::state::Records;
+use policy::{Decision, Held, Mitigation, Order, OrderError, Policy, Proposal};
 use traffic::{Prefix, Sample, Target, Time};
 
 use crate::case::Case;
@@ -98,7 +99,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(
         detector: detector::Config,
-        mitigation: mitigation::Config,
+        mitigation: policy::Config,
         workers: usize,
         seed: u64,
     ) -> (Self, Vec<Meter>) {
@@ -176,7 +177,7 @@ impl Pipeline {
             return found;
         }
         let route = match flowspec::json::parse(text) {
-            Ok(rule) => mitigation::rails::clamp(&rule.pattern).ok().map(Route::FlowSpec),
+            Ok(rule) => policy::rails::clamp(&rule.pattern).ok().map(Route::FlowSpec),
             Err(_) => text.parse().ok().map(Route::Unicast),
         };
         route.filter(|route| all.contains(route)).into_iter().collect()
@@ -206,7 +207,7 @@ impl Pipeline {
         &mut self,
         now: Time,
         detector: detector::Config,
-        mitigation: mitigation::Config,
+        mitigation: policy::Config,
         added: usize,
     ) -> (Vec<Meter>, Vec<Entry>) {
         let done = self.detector.reconfigure(detector, added);
@@ -387,7 +388,7 @@ impl Pipeline {
 
     fn record(&self, now: Time, decisions: &[Decision], entries: &mut Vec<Entry>) {
         // That a rule is in force already is the normal answer while routers are still to take it.
-        let duplicate = |d: &Decision| matches!(d, Decision::Refused { reason: mitigation::Refusal::Duplicate, .. });
+        let duplicate = |d: &Decision| matches!(d, Decision::Refused { reason: policy::Refusal::Duplicate, .. });
         entries.extend(decisions.iter().filter(|d| !duplicate(d)).map(|d| Entry::new(now, Report::decision(d))));
     }
 

@@ -7,10 +7,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use bgp::tcp::Peers;
 use collectors::{Sink, Workers};
 use config::Config;
 use detector::Meter;
-use mitigation::announce::bgp::Peers;
+use policy::rails::Rails;
 use tokio::sync::oneshot;
 use traffic::{Sample, Time};
 
@@ -74,7 +75,7 @@ impl Plant {
             self.workers.apply(opening, clock::now, || MeterSink(meters.next().expect("a meter for every new worker")))
         })?;
         self.http.apply(http);
-        if let Err(error) = self.peers.apply(&config.mitigation).await {
+        if let Err(error) = self.peers.apply(config.mitigation.sessions(), &Rails::gates(&config.mitigation)).await {
             notes.push(format!("BGP goes on as before: {error}"));
         }
         if config.mitigation.exabgp != self.config.mitigation.exabgp {

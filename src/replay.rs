@@ -164,7 +164,7 @@ fn outcome(files: &[PathBuf], driver: Driver, statistics: &Statistics) -> Outcom
     use std::sync::atomic::Ordering::Relaxed;
     let shard = driver.meter.shard();
     let pair = |t: &detector::counters::Traffic| (t.packets.load(Relaxed), t.bytes.load(Relaxed));
-    let mitigation = |m: &mitigation::Mitigation| {
+    let mitigation = |m: &policy::Mitigation| {
         let dry = if m.dry_run.is_some() { " (dry run)" } else { "" };
         format!("{}{dry}", m.route)
     };

@@ -1,7 +1,8 @@
 //! [`Report`]: what happened, as an operator wants to read it: the log, the replay's output and the demo's timeline.
 
+use bgp::Route;
 use detector::{Attack, Bucket, Composition, Evidence, Unit, rate_text};
-use mitigation::{Decision, DryRun, Mitigation, Order, Refusal, Route};
+use policy::{Decision, DryRun, Mitigation, Order, Refusal};
 use serde::Serialize;
 use traffic::{Prefix, Target, Time};
 

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mitigation::policy::state::Records;
+use policy::state::Records;
 use rusqlite::{Connection, params};
 
 /// Journal entries kept.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bgp::Route;
 use detector::{Class, HostGroup, Measure, Meter, Routers, Unit};
 use floodwall::pipeline::{Pipeline, Request};
-use mitigation::{GroupPolicy, Mitigation, Route};
+use policy::{GroupPolicy, Mitigation};
 use traffic::{Direction, Fields, Origin, Prefix, Sample, Time};
 
 const TICK: Duration = Duration::from_millis(50);
@@ -37,7 +38,7 @@ impl World {
     }
 
     /// As [`World::new`], with another mitigation.
-    fn with(change: impl Fn(&mut mitigation::Config)) -> Self {
+    fn with(change: impl Fn(&mut policy::Config)) -> Self {
         let measure = Measure { class: Class::Total, unit: Unit::Packets };
         let networks = vec![prefix("203.0.113.0/24")];
         let thresholds = [((Direction::Incoming, measure), 5_000)].into_iter().collect();
@@ -48,7 +49,7 @@ impl World {
         };
         let group = GroupPolicy { enable_ban: true, ..GroupPolicy::default() };
         let groups = [("global".to_owned(), group)].into_iter().collect();
-        let mut mitigation = mitigation::Config { networks, enable_ban: true, groups, ..mitigation::Config::default() };
+        let mut mitigation = policy::Config { networks, enable_ban: true, groups, ..policy::Config::default() };
         change(&mut mitigation);
         let (mut pipeline, mut meters) = Pipeline::new(detector, mitigation, 1, 1);
         let now = Time::from_seconds(1_000_000, 0);
@@ -143,10 +144,10 @@ fn telemetry_of_no_router_in_particular_is_filtered_once_any_router_holds_the_ru
 
 #[test]
 fn what_is_held_back_changes_no_count_and_is_neither_mined_again_nor_escalated() {
-    type Change = fn(&mut mitigation::Config);
+    type Change = fn(&mut policy::Config);
     let dry: [(&str, Change); 3] = [
         ("dry run", |config| config.enable_ban = false),
-        ("approval", |config| config.groups.values_mut().for_each(|g| g.mode = mitigation::Mode::Approve)),
+        ("approval", |config| config.groups.values_mut().for_each(|g| g.mode = policy::Mode::Approve)),
         ("no FlowSpec", |config| config.flow_spec_announces = false),
     ];
     for (name, change) in dry {

@@ -11,13 +11,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bgp::message::HEADER;
+use bgp::session::State;
+use bgp::tcp::{Clock, Feed, PeerStatus, Peers};
+use bgp::{Announcement, ConnectionMode, Origin, Peer, Route, Wanted, attribute};
 use flowspec::Action;
 use flowspec::profile::{Kind, Profile};
-use mitigation::announce::bgp::{Clock, Feed, PeerStatus, Peers};
-use mitigation::bgp::attribute;
-use mitigation::bgp::message::HEADER;
-use mitigation::bgp::session::State;
-use mitigation::{Announcement, Config, ConnectionMode, Origin, Peer, Route, Wanted};
+use policy::Config;
+use policy::rails::Rails;
 use serde_json::Value;
 use support::{Folder, Namespace, has_lab, shared, stopwatch, wait_for};
 use tokio::sync::watch;
@@ -134,6 +135,7 @@ fn config(names: &[&str]) -> Config {
         networks: ["192.0.2.0/24", "198.18.0.0/16", "2001:db8::/32"].map(|p| p.parse().expect("prefix")).into(),
         shortest_prefix: (16, 32),
         rule_reserve: 0.0,
+        dead_man: Duration::ZERO,
         peers: names.iter().map(|name| lab_peer(name)).collect(),
         ..Config::default()
     }
@@ -151,9 +153,8 @@ impl Speaker {
         let (publish, wanted) = watch::channel(Arc::new(Wanted::new()));
         let began = stopwatch();
         let clock: Clock = Arc::new(move || Time::from_seconds(1_700_000_000, 0).after(began.elapsed()));
-        let mut peers =
-            Peers::new(&Config { dead_man: Duration::ZERO, ..config.clone() }, Feed::same(wanted), clock, 7, false);
-        runtime.block_on(peers.apply(&Config { dead_man: Duration::ZERO, ..config.clone() })).expect("starts");
+        let mut peers = Peers::new(config.sessions(), Feed::same(wanted), clock, 7, false);
+        runtime.block_on(peers.apply(config.sessions(), &Rails::gates(&config))).expect("starts");
         Self { runtime, publish, peers }
     }
 

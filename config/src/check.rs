@@ -5,11 +5,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use bgp::{Classes, Family, Peer};
 use collectors::{Block, ExporterSettings, Interface, Listener};
 use detector::config::MAX_TOTAL_GROUPS;
 use detector::{BucketLimits, Class, HostGroup, Learning, Measure, Routers, Scope, Thresholds, Unit};
 use flowspec::{Action, Capabilities};
-use mitigation::{Classes, Family, FlowSpecOptions, GroupPolicy, Peer};
+use policy::{FlowSpecOptions, GroupPolicy};
 use toml_edit::{Document, Item, Table};
 use traffic::{Direction, Networks};
 
@@ -459,7 +460,7 @@ fn thresholds(name: &str, group: &Group, global: &Group, report: &mut Report) ->
     all
 }
 
-fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -> mitigation::Config {
+fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -> policy::Config {
     let main = &draft.main;
     let peers: Vec<Peer> = draft.bgp.iter().filter_map(|(name, bgp)| compose_peer(name, bgp, main, report)).collect();
     let flowspec = |p: &Peer| p.families.iter().any(|f| matches!(f, Family::Ipv4FlowSpec | Family::Ipv6FlowSpec));
@@ -505,7 +506,7 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
     #[allow(clippy::cast_precision_loss, reason = "a share in percent")]
     let minimum_coverage = main.minimum_coverage_percent as f64 / 100.0;
     let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let mut config = mitigation::Config {
+    let mut config = policy::Config {
         networks: main.networks_list.clone(),
         enable_ban: main.enable_ban,
         flow_spec_announces: main.gobgp_flow_spec_announces,
@@ -534,7 +535,7 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
         max_rules: count(main.max_rules),
         max_blackholes: count(main.max_blackholes),
         peers,
-        ..mitigation::Config::default()
+        ..policy::Config::default()
     };
     config.remote_skiplist.clone_from(&main.networks_whitelist_remote);
     main.safety.apply(&mut config);

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use bgp::{Community, LargeCommunity};
 use detector::{Measure, Scope, Unit};
 use flowspec::{Action, Ranges};
-use mitigation::{Community, LargeCommunity};
 use traffic::{Direction, Prefix, Time};
 
 use crate::schema::announcing::{Ladder, Safety, Transport};

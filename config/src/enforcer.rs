@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use mitigation::bgp::adj_rib_in::{Accept, Allowed};
-use mitigation::enforce::ruleset::Hook;
-use mitigation::enforce::{self, AclConfig, BackEndConfig, Redirect, Source};
+use bgp::adj_rib_in::{Accept, Allowed};
+use enforcer::ruleset::Hook;
+use enforcer::{AclConfig, BackEndConfig, Redirect, Source};
 use traffic::Prefix;
 
 use crate::check::Report;
@@ -135,7 +135,7 @@ pub struct Enforcement {
     /// Rules come as ExaBGP's JSON on standard input.
     pub exabgp: bool,
     /// The rest.
-    pub config: enforce::Config,
+    pub config: enforcer::Config,
 }
 
 /// `None` without an `[enforcer]` section.
@@ -184,7 +184,7 @@ pub(crate) fn compose(draft: &Draft, report: &mut Report) -> Option<Enforcement>
     Some(Enforcement {
         enforce_here: feeds_itself,
         exabgp: enforcer.exabgp,
-        config: enforce::Config {
+        config: enforcer::Config {
             backend: backend(draft),
             priority: enforcer.priority.unwrap_or(if hook == Hook::Prerouting { -450 } else { -10 }),
             hook,

@@ -30,7 +30,7 @@ pub struct Config {
     /// Thresholds and host groups.
     pub detector: detector::Config,
     /// Policy and BGP peers.
-    pub mitigation: mitigation::Config,
+    pub mitigation: policy::Config,
     /// The HTTP listeners.
     pub api: Api,
     /// What is kept of the past.

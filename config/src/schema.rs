@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use bgp::{Community, LargeCommunity};
 use detector::{Class, Measure, Unit};
-use mitigation::{Community, LargeCommunity};
 use traffic::{Direction, Prefix};
 
 use crate::draft::{Bgp, Draft, Group, Main};

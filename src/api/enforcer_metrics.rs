@@ -29,7 +29,7 @@ pub fn enforcer_metrics(status: &Status) -> String {
     let mut peers =
         Family::new(&mut out, "floodwall_enforcer_malformed_total", "counter", "Rules that were not understood.");
     status.peers.iter().for_each(|p| peers.sample(&[("peer", &p.name)], p.malformed));
-    type Value = fn(&mitigation::enforce::RuleStatus) -> u64;
+    type Value = fn(&enforcer::RuleStatus) -> u64;
     let hits: [(&'static str, &str, Value); 2] = [
         ("floodwall_enforcer_packets_total", "Packets that matched a rule.", |r| r.packets),
         ("floodwall_enforcer_bytes_total", "Bytes that matched a rule.", |r| r.bytes),

@@ -154,7 +154,7 @@ pub struct MitigationStatus {
     pub kind: &'static str,
     /// Why it is not announced, if so.
     #[schema(value_type = Option<String>)]
-    pub dry_run: Option<mitigation::DryRun>,
+    pub dry_run: Option<policy::DryRun>,
     /// Whether somebody's yes is what it waits for.
     pub awaits_approval: bool,
     /// Seconds since the Unix epoch.
@@ -165,10 +165,10 @@ pub struct MitigationStatus {
     pub action: String,
     /// `manual` or `automatic`.
     #[schema(value_type = String)]
-    pub origin: mitigation::Origin,
+    pub origin: bgp::Origin,
     /// Who ordered it, why, and until when (nanoseconds since the Unix epoch).
     #[schema(value_type = Option<Object>)]
-    pub order: Option<mitigation::Order>,
+    pub order: Option<policy::Order>,
     /// When it ends at the earliest, in seconds since the Unix epoch; a manual one for certain.
     pub ends: Option<f64>,
     /// Share of the sample it matched when it was mined, 0 to 1.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use mitigation::enforce::BackEndConfig;
+use enforcer::BackEndConfig;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

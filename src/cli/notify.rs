@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use config::notify::{Channel, Event};
 use detector::Evidence;
-use mitigation::DryRun;
+use policy::DryRun;
 use serde::Serialize;
 use traffic::{Direction, Origin, Prefix, Sample, Target, Time};
 

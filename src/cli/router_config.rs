@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use bgp::{Family, Peer};
 use config::Config;
-use mitigation::{Family, Peer};
 
 use crate::control::{self, Request};
 

@@ -4,8 +4,9 @@
 //! which, whether it comes as JSON, in FastNetMon's paths or in ban2bgp's. A token with prefixes acts on these alone: [`subject`] is
 //! the one table that says what an order acts on, and it looks at the parsed order, never at words.
 
-use mitigation::rails::{Class, Space};
-use mitigation::{Policy, Route};
+use bgp::{Class, Route};
+use policy::Policy;
+use policy::rails::Space;
 use serde::{Deserialize, Serialize};
 use traffic::Prefix;
 
@@ -221,8 +222,8 @@ mod tests {
     fn an_order_acts_on_the_end_of_its_route_that_is_ours_and_on_nothing_that_words_say() {
         let prefix = |text: &str| text.parse::<Prefix>().expect("literal prefix");
         let networks = vec![prefix("203.0.113.0/24"), prefix("2001:db8::/32")];
-        let space = Space::new(&mitigation::Config { networks, ..mitigation::Config::default() });
-        let order = || mitigation::Order { reason: "203.0.113.1".to_owned(), ..mitigation::Order::default() };
+        let space = Space::new(&policy::Config { networks, ..policy::Config::default() });
+        let order = || policy::Order { reason: "203.0.113.1".to_owned(), ..policy::Order::default() };
         let rule =
             |text: &str| Order::AddFlowSpec { rule: flowspec::json::parse(text).expect("a rule"), order: order() };
         let end = |net: &str| Order::Remove { route: Route::Unicast(prefix(net)), order: order() };
@@ -265,11 +266,8 @@ mod tests {
     #[test]
     fn tokens_have_a_share_of_the_rules_and_the_program_keeps_the_rest() {
         let prefix = |text: &str| text.parse::<Prefix>().expect("literal prefix");
-        let config = mitigation::Config {
-            networks: vec![prefix("203.0.113.0/24")],
-            max_rules: 16,
-            ..mitigation::Config::default()
-        };
+        let config =
+            policy::Config { networks: vec![prefix("203.0.113.0/24")], max_rules: 16, ..policy::Config::default() };
         let mut policy = Policy::new(config);
         let now = traffic::Time::from_seconds(1_000, 0);
         let token = |name: &str, net: Option<&str>| Caller {
@@ -284,7 +282,7 @@ mod tests {
                     r#"{{"destination_prefix": "203.0.113.{n}/32", "protocols": ["udp"], "action_type": "discard"}}"#
                 );
                 let rule = flowspec::json::parse(&text).expect("a rule");
-                let order = mitigation::Order::new(&caller.user, "", now, None);
+                let order = policy::Order::new(&caller.user, "", now, None);
                 let asked = Order::AddFlowSpec { rule: rule.clone(), order: order.clone() };
                 has_room(caller, &policy, &asked).is_ok() && policy.order_flowspec(now, &rule, order).is_ok()
             });

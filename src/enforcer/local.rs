@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
+use bgp::adj_rib_in::{Accept, AdjRibIn, Allowed};
+use bgp::attribute::{Attributes, Update};
+use bgp::{Announcement, Route, Wanted};
+use enforcer::{SourceStatus, Tables};
 use flowspec::nlri::{self, FlowNlri};
-use mitigation::bgp::adj_rib_in::{Accept, AdjRibIn, Allowed};
-use mitigation::bgp::attribute::{Attributes, Update};
-use mitigation::enforce::{self, SourceStatus, Tables};
-use mitigation::{Announcement, Route, Wanted};
 use traffic::Time;
 
 use super::{Running, View};
@@ -24,7 +24,7 @@ pub(crate) struct Local {
     rib: AdjRibIn,
     wanted: Arc<Wanted>,
     /// The status that was looked at last.
-    seen: Option<Arc<enforce::EnforcerStatus>>,
+    seen: Option<Arc<enforcer::EnforcerStatus>>,
 }
 
 impl Local {
@@ -36,7 +36,7 @@ impl Local {
             networks.iter().map(|prefix| Allowed { prefix: *prefix, minimum_length: prefix.length() }).collect();
         let max_rules = config.mitigation.max_rules + config.mitigation.max_blackholes;
         let mut settings = enforcement.config.clone();
-        settings.sources = vec![enforce::Source {
+        settings.sources = vec![enforcer::Source {
             name: NAME.to_owned(),
             // There is no session to protect: BGP peers of the daemon are, by its own rails.
             remote_address: std::net::Ipv4Addr::UNSPECIFIED.into(),

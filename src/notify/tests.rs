@@ -234,7 +234,7 @@ fn a_dry_run_bans_nobody_and_a_channel_gets_what_it_asked_for() {
         route: "203.0.113.9/32".to_owned(),
         action: String::new(),
         coverage: 1.0,
-        dry_run: Some(mitigation::DryRun::BanDisabled),
+        dry_run: Some(policy::DryRun::BanDisabled),
         advice: None,
     };
     let notifier = Notifier::start(vec![hook(9, None)], None, clock::now).expect("starts");

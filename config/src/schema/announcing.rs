@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use bgp::{Community, ConnectionMode, ExaBgp, ExtendedCommunity, LargeCommunity, OnShutdown};
 use flowspec::Action;
 use flowspec::profile::{FragmentSupport, Kind, Profile};
-use mitigation::{
-    Community, ConnectionMode, ExaBgp, ExtendedCommunity, LargeCommunity, Mode, OnShutdown, Rung, UnicastForm,
-};
+use policy::{Mode, Rung, UnicastForm};
 
 use super::{Key, Value, addresses, bgp, community, group, large_community, main};
 
@@ -634,7 +633,7 @@ impl Safety {
 
     /// Puts the keys where they belong.
     #[allow(clippy::cast_precision_loss, reason = "shares in percent")]
-    pub(crate) fn apply(&self, config: &mut mitigation::Config) {
+    pub(crate) fn apply(&self, config: &mut policy::Config) {
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let length = |n: u64| u8::try_from(n).unwrap_or(u8::MAX);
         let share = |n: u64| n as f64 / 100.0;

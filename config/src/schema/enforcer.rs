@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mitigation::bgp::adj_rib_in::Allowed;
+use bgp::adj_rib_in::Allowed;
 use traffic::Prefix;
 
 use super::{Key, Section, Value, key, prefixes};

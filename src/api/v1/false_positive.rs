@@ -104,7 +104,7 @@ pub(super) async fn forgive(
         .mitigations
         .iter()
         // What an operator ordered by hand is his.
-        .filter(|m| m.prefix == attack.prefix && m.origin == mitigation::Origin::Automatic)
+        .filter(|m| m.prefix == attack.prefix && m.origin == bgp::Origin::Automatic)
         .map(|m| (m.kind, m.id.clone(), m.route.clone(), m.rule.clone()))
         .collect();
     let rules: Vec<Value> = routes.iter().filter_map(|(.., rule)| rule.clone()).take(MAX_ENTRIES).collect();

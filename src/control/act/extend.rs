@@ -1,7 +1,7 @@
 //! `set extend ROUTE expires TIME`: what is in force becomes an order that lasts until then.
 
+use bgp::Route;
 use flowspec::FlowSpec;
-use mitigation::Route;
 
 use super::{Action, Verb, carry_out, named, order, parse_options};
 use crate::pipeline::Request;

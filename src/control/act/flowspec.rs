@@ -41,14 +41,10 @@ fn delete_all(
     pipeline: &mut crate::pipeline::Pipeline,
     now: traffic::Time,
     caller: &crate::control::Caller,
-    order: &mitigation::Order,
+    order: &policy::Order,
 ) -> Outcome {
-    let rules: Vec<mitigation::Route> = pipeline
-        .policy()
-        .all()
-        .map(|m| m.route.clone())
-        .filter(|r| matches!(r, mitigation::Route::FlowSpec(_)))
-        .collect();
+    let rules: Vec<bgp::Route> =
+        pipeline.policy().all().map(|m| m.route.clone()).filter(|r| matches!(r, bgp::Route::FlowSpec(_))).collect();
     let count = rules.len();
     let orders: Vec<Request> = rules.into_iter().map(|route| Request::Remove { route, order: order.clone() }).collect();
     // All or none.

@@ -12,8 +12,9 @@ mod remote_blackhole;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bgp::Route;
 use config::words::Verb;
-use mitigation::{DryRun, Mitigation, Order, Route};
+use policy::{DryRun, Mitigation, Order};
 use serde_json::{Value, json};
 use traffic::Time;
 
@@ -238,8 +239,7 @@ mod tests {
     fn with_blackholes(hosts: std::ops::RangeInclusive<u8>) -> Pipeline {
         let networks: Vec<traffic::Prefix> = vec!["203.0.113.0/24".parse().expect("literal prefix")];
         let detector = detector::Config { networks: networks.clone(), ..detector::Config::default() };
-        let (mut pipeline, _) =
-            Pipeline::new(detector, mitigation::Config { networks, ..mitigation::Config::default() }, 1, 1);
+        let (mut pipeline, _) = Pipeline::new(detector, policy::Config { networks, ..policy::Config::default() }, 1, 1);
         for n in hosts {
             let answer = run("set", &mut pipeline, &Caller::default(), &format!("203.0.113.{n}"));
             assert!(answer.expect("taken").text.contains("never ends"));

@@ -3,10 +3,9 @@
 
 use std::net::IpAddr;
 
+use bgp::{Class, Route};
 use flowspec::json::prefix_as_written;
 use flowspec::{Action as Traffic, Condition, FlowSpec, Pattern};
-use mitigation::Route;
-use mitigation::rails::Class;
 use serde_json::json;
 use traffic::Prefix;
 
@@ -25,7 +24,7 @@ pub(super) const SET: Action = Action {
     run: |pipeline, now, caller, arguments| {
         let (words, options) = parse_options(arguments)?;
         let routes = routes(&words)?;
-        let space = mitigation::rails::Space::new(pipeline.policy().config());
+        let space = policy::rails::Space::new(pipeline.policy().config());
         let mut new = 0;
         for route in &routes {
             let (class, _) = space.classify(route).map_err(|e| format!("refused: {e}"))?;
@@ -105,7 +104,7 @@ pub(super) const DELETE: Action = Action {
 
 /// Every remote ban in force: its route and the banned host.
 pub(in crate::control) fn bans(pipeline: &Pipeline) -> impl Iterator<Item = (Route, Prefix)> + '_ {
-    let space = mitigation::rails::Space::new(pipeline.policy().config());
+    let space = policy::rails::Space::new(pipeline.policy().config());
     pipeline.policy().all().filter_map(move |m| match space.classify(&m.route) {
         Ok((Class::RemoteBan, host)) => Some((m.route.clone(), host)),
         _ => None,

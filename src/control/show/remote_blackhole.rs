@@ -14,7 +14,7 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
     for (route, host) in act::bans(view.pipeline) {
         let id = crate::identity::route_id(&route);
         let Some(m) = view.status.mitigations.iter().find(|m| m.id == id) else { continue };
-        let direction = if matches!(route, mitigation::Route::FlowSpec(_)) { "src" } else { "dst" };
+        let direction = if matches!(route, bgp::Route::FlowSpec(_)) { "src" } else { "dst" };
         let left = m.ends.map(|ends| (ends - view.now.as_seconds()).max(0.0));
         let (owner, reason) = m.order.as_ref().map_or(("", ""), |o| (o.owner.as_str(), o.reason.as_str()));
         rows.push(vec![
