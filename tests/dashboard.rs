@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -126,6 +127,144 @@ fn every_screen_works_in_a_browser_during_an_attack() {
     println!("{text}");
 }
 
+/// Scripts of the dashboard as they were written, by path in `web/`.
+fn written() -> BTreeMap<String, String> {
+    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+    let (mut all, mut folders) = (BTreeMap::new(), vec![web.clone()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "js") {
+                let name = path.strip_prefix(&web).expect("below web/").display().to_string();
+                all.insert(name, std::fs::read_to_string(&path).expect("text"));
+            }
+        }
+    }
+    all
+}
+
+/// What a module imports, by path in `web/`.
+fn imported(module: &str, text: &str) -> Vec<String> {
+    assert!(!text.contains("import("), "{module} imports when it runs: this test does not follow that");
+    let imports = text.lines().filter(|line| line.starts_with("import"));
+    imports
+        .map(|line| {
+            let path = line.split('\'').nth(1).unwrap_or_else(|| panic!("{module}: write {line:?} on one line"));
+            let mut folders: Vec<&str> = module.split('/').collect();
+            folders.pop();
+            for part in path.split('/') {
+                match part {
+                    "." => {}
+                    ".." => assert!(folders.pop().is_some(), "{module}: {path} leaves the dashboard"),
+                    part => folders.push(part),
+                }
+            }
+            folders.join("/")
+        })
+        .collect()
+}
+
+/// Head and body of an answer, for whoever has no token.
+fn answer(daemon: &Attacked, path: &str) -> (String, String) {
+    let url = format!("{}{path}", daemon.url);
+    let output = Command::new("curl").args(["-sSi", "--path-as-is", "--max-time", "20", &url]).output();
+    let text = String::from_utf8(output.expect("curl runs").stdout).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{path}: {text}"));
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+#[test]
+fn every_imported_module_is_served_as_it_was_written_and_no_script_is_there_that_nothing_imports() {
+    let daemon = start();
+    let written = written();
+    let (_, page) = answer(&daemon, "/");
+    let between = |begin: &str| -> BTreeSet<String> {
+        page.split(begin).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())).collect()
+    };
+    let mut found = BTreeSet::new();
+    let mut open: Vec<String> = between("<script type=\"module\" src=\"").into_iter().collect();
+    assert_eq!(open, ["app.js"]);
+    while let Some(module) = open.pop() {
+        let (head, text) = answer(&daemon, &format!("/{module}"));
+        assert!(head.starts_with("http/1.1 200"), "{module} is imported and not served: {head}");
+        for line in ["content-type: text/javascript; charset=utf-8", "cache-control: no-store", "script-src 'self';"] {
+            assert!(head.contains(line), "{module}: {head}");
+        }
+        assert_eq!(Some(&text), written.get(&module), "{module} is not what was written");
+        let more = imported(&module, &text);
+        found.insert(module);
+        open.extend(more.into_iter().filter(|m| !found.contains(m)));
+    }
+    assert_eq!(found, written.keys().cloned().collect(), "left: imported, right: written");
+    // The page names them all, so that a browser does not learn of them one after the other.
+    found.remove("app.js");
+    assert_eq!(between("<link rel=\"modulepreload\" href=\""), found);
+    for name in ["/screens", "/screens/", "/screens/none.js", "/screens/../app.js", "/..%2fCargo.toml", "/app.js/"] {
+        assert!(answer(&daemon, name).0.starts_with("http/1.1 404"), "{name}");
+    }
+}
+
+#[test]
+fn every_script_of_the_dashboard_is_type_checked_by_editors_and_fits_a_screen() {
+    for (name, text) in written() {
+        assert!(text.starts_with("// @ts-check\n"), "web/{name} does not begin with // @ts-check");
+        for (i, line) in text.lines().enumerate() {
+            let length = line.chars().count();
+            assert!(length <= 120, "web/{name}:{} has {length} characters: 120 at most", i + 1);
+        }
+    }
+}
+
+/// A schema of the OpenAPI document as a JSDoc type; none where it says no more than that it is an object.
+fn javascript(schema: &Value) -> Option<String> {
+    if let Some(name) = schema["$ref"].as_str() {
+        return name.rsplit('/').next().map(str::to_owned);
+    }
+    if let Some(variants) = schema["oneOf"].as_array() {
+        let (null, others): (Vec<_>, Vec<_>) = variants.iter().partition(|v| v["type"] == "null");
+        assert!(null.len() == 1 && others.len() == 1, "{schema}");
+        return javascript(others[0]).map(|name| format!("?{name}"));
+    }
+    let kinds = schema["type"].as_array().cloned().unwrap_or_else(|| vec![schema["type"].clone()]);
+    let null = if kinds.iter().any(|k| k == "null") { "?" } else { "" };
+    let kind = kinds.iter().filter_map(Value::as_str).find(|k| *k != "null")?;
+    match kind {
+        "integer" | "number" => Some(format!("{null}number")),
+        "string" | "boolean" => Some(format!("{null}{kind}")),
+        "array" => javascript(&schema["items"]).map(|items| format!("{null}{items}[]")),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_the_dashboard_expects_of_the_api_is_what_the_openapi_document_promises() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/openapi.json");
+    let document: Value = serde_json::from_slice(&std::fs::read(golden).expect("readable")).expect("JSON");
+    let schemas = &document["components"]["schemas"];
+    let types = &written()["api.js"];
+    let mut compared = 0;
+    for definition in types.split("@typedef {object} ").skip(1) {
+        let definition = definition.split("*/").next().unwrap_or_default();
+        let name = definition.split_whitespace().next().expect("a name");
+        if schemas[name].is_null() {
+            continue;
+        }
+        for property in definition.split("@property {").skip(1) {
+            let (kind, rest) = property.split_once("} ").expect("a type and a name");
+            let field = rest.split_whitespace().next().expect("a name");
+            let schema = &schemas[name]["properties"][field];
+            assert!(!schema.is_null(), "{name}.{field} is not in the OpenAPI document");
+            if let Some(promised) = javascript(schema) {
+                assert_eq!(kind, promised, "{name}.{field}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 60, "{compared} fields");
+}
+
 #[test]
 fn schemathesis_finds_no_server_error_no_mismatch_and_no_open_door() {
     let program = tools().join("python/bin/schemathesis");
@@ -163,7 +302,7 @@ fn schemathesis_finds_no_server_error_no_mismatch_and_no_open_door() {
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     let answers = std::fs::read_to_string(daemon.folder.join("answers.har")).expect("a report");
     let answers: Value = serde_json::from_str(&answers).expect("JSON");
-    let mut by_status = std::collections::BTreeMap::new();
+    let mut by_status = BTreeMap::new();
     for entry in answers["log"]["entries"].as_array().expect("a list") {
         *by_status.entry(entry["response"]["status"].as_u64().unwrap_or(0)).or_insert(0u32) += 1;
     }

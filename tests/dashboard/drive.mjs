@@ -99,7 +99,8 @@ try {
   await wait('Log in', '#who');
   await page.goto(`${url}/#/rules`);
   await wait('Blackhole');
-  seen.script_bytes = await page.evaluate(async () => (await (await fetch('app.js')).text()).length);
+  seen.script_bytes = await page.evaluate(() => performance.getEntriesByType('resource')
+    .filter((r) => r.name.endsWith('.js')).reduce((sum, r) => sum + r.decodedBodySize, 0));
 } catch (error) {
   complaints.push(`${error.message}\n${await page.locator('body').innerText().catch(() => '')}`);
   await shot('failed').catch(() => {});
