@@ -17,7 +17,8 @@ use traffic::{Direction, Networks};
 use crate::Config;
 use crate::draft::{Bgp, Draft, Group, Main};
 use crate::schema::announcing::RuleActions;
-use crate::schema::{Key, Section, Value, keys, measures, switch_key};
+use crate::schema::{self, Section, keys, measures, switch_key};
+use crate::value::Value;
 
 mod detection;
 
@@ -102,7 +103,6 @@ fn parse(text: &str, report: &mut Report) -> Option<Draft> {
             return None;
         }
     };
-    let keys = keys();
     let mut draft = Draft::new();
     for (name, item) in document.as_table() {
         let Some(section) = Section::ALL.into_iter().find(|s| s.name() == name) else {
@@ -117,7 +117,7 @@ fn parse(text: &str, report: &mut Report) -> Option<Draft> {
             continue;
         };
         if !section.is_named() {
-            apply_table(text, &keys, section, "", table, &mut draft, report);
+            apply_table(text, section, "", table, &mut draft, report);
             continue;
         }
         for (instance, item) in table {
@@ -146,7 +146,7 @@ fn parse(text: &str, report: &mut Report) -> Option<Draft> {
                             draft.groups.entry(name).or_default();
                         }
                     }
-                    apply_table(text, &keys, section, instance, inner, &mut draft, report);
+                    apply_table(text, section, instance, inner, &mut draft, report);
                 }
                 Item::None | Item::Value(_) | Item::ArrayOfTables(_) => {
                     report.add(path, format!("write it under a name: [{name}.NAME]"));
@@ -166,15 +166,7 @@ fn note_line(text: &str, report: &mut Report, path: &str, table: &Table, name: &
     }
 }
 
-fn apply_table(
-    text: &str,
-    keys: &[Key],
-    section: Section,
-    instance: &str,
-    table: &Table,
-    draft: &mut Draft,
-    report: &mut Report,
-) {
+fn apply_table(text: &str, section: Section, instance: &str, table: &Table, draft: &mut Draft, report: &mut Report) {
     for (name, item) in table {
         let path = if instance.is_empty() {
             format!("{}.{name}", section.name())
@@ -182,28 +174,29 @@ fn apply_table(
             format!("{}.{instance}.{name}", section.name())
         };
         note_line(text, report, &path, table, name);
-        let of_section = || keys.iter().filter(|k| k.section == section);
-        let Some(key) = of_section().find(|k| k.name == name) else {
-            report.add(path, unknown_key(keys, section, name));
+        let Some(key) = schema::find(section, name) else {
+            report.add(path, unknown_key(section, name));
             continue;
         };
+        draft.enforcer.is_set |= section == Section::Enforcer;
         let value = match item {
-            Item::Value(value) => Value::of(value).map_err(|text| key.expects().unwrap_or(text)),
+            Item::Value(value) => Value::of(value).map_err(|_| key.advice.clone()),
             Item::None | Item::Table(_) | Item::ArrayOfTables(_) => Err("write KEY = VALUE".to_owned()),
         };
-        if let Err(text) = value.and_then(|value| (key.apply)(draft, instance, &value)) {
-            report.add(path, text);
+        match value.and_then(|value| key.read(&value)) {
+            Ok(store) => store(draft, instance),
+            Err(text) => report.add(path, text),
         }
     }
 }
 
 /// Advice about a key that a section does not have.
-pub(crate) fn unknown_key(keys: &[Key], section: Section, name: &str) -> String {
-    let elsewhere = keys.iter().find(|k| k.name == name).map(|k| k.section.name());
+pub(crate) fn unknown_key(section: Section, name: &str) -> String {
+    let elsewhere = keys().iter().find(|k| k.name == name).map(|k| k.section.name());
     if let Some(other) = elsewhere {
         return format!("unknown key here; it belongs under [{other}]");
     }
-    let known: Vec<String> = keys.iter().filter(|k| k.section == section).map(|k| k.name.clone()).collect();
+    let known: Vec<String> = keys().iter().filter(|k| k.section == section).map(|k| k.name.clone()).collect();
     if !known.iter().any(|k| distance(name, k) <= 2)
         && let Some(advice) = crate::import::advice(name)
     {

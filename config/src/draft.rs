@@ -9,6 +9,7 @@ use flowspec::{Action, Ranges};
 use traffic::{Direction, Prefix, Time};
 
 use crate::schema::announcing::{Ladder, Safety, Transport};
+use crate::value::Value;
 
 /// `[main]` and the other single sections.
 #[derive(Debug, Clone, PartialEq)]
@@ -246,12 +247,12 @@ impl Draft {
                 continue;
             }
             if let Some(default) = &key.default {
-                let value = crate::schema::Value::of_default(default);
-                let applied = (key.apply)(&mut draft, "global", &value);
-                debug_assert_eq!(applied, Ok(()), "default of {}", key.name);
+                match key.read(&Value::of_default(default)) {
+                    Ok(store) => store(&mut draft, "global"),
+                    Err(problem) => unreachable!("default of {key:?}: {problem}"),
+                }
             }
         }
-        draft.enforcer.is_set = false;
         draft
     }
 }

@@ -12,9 +12,11 @@ pub mod draft;
 pub mod enforcer;
 pub mod export;
 pub mod import;
+pub mod kind;
 pub mod notify;
 pub mod schema;
 pub mod secrets;
+pub(crate) mod value;
 pub mod words;
 
 use std::path::PathBuf;

@@ -1,12 +1,17 @@
 //! The table of keys: name, type, range, default, meaning, and what it sets.
 
-use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
 use bgp::{Community, LargeCommunity};
 use detector::{Class, Measure, Unit};
-use traffic::{Direction, Prefix};
+use traffic::Direction;
 
 use crate::draft::{Bgp, Draft, Group, Main};
+use crate::kind::{
+    Kind, Of, Read, address, choice, ipv4, ipv6, lengths, list, milliseconds, number, percent, prefixes, rate, seconds,
+    switch, text,
+};
+use crate::value::Value;
 
 /// Where a key stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,122 +80,8 @@ impl Section {
     }
 }
 
-/// A value of the file, without its type's spelling.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// `true`, `false`, and FastNetMon's `enable`, `disable`, `on`, `off`.
-    Bool(bool),
-    /// A whole number.
-    Number(i64),
-    /// A text.
-    Text(String),
-    /// A list of texts (numbers as their text).
-    List(Vec<String>),
-}
-
-impl Value {
-    /// The value that a default stands for, as TOML spells it.
-    pub(crate) fn of_default(text: &str) -> Self {
-        let item: toml_edit::Value = text.parse().unwrap_or_else(|_| unreachable!("default {text:?} is TOML"));
-        Self::of(&item).unwrap_or_else(|_| unreachable!("default {text:?} is simple"))
-    }
-
-    /// From TOML.
-    ///
-    /// # Errors
-    /// What may be written instead.
-    pub(crate) fn of(value: &toml_edit::Value) -> Result<Self, String> {
-        Ok(match value {
-            toml_edit::Value::Boolean(b) => Self::Bool(*b.value()),
-            toml_edit::Value::Integer(n) => Self::Number(*n.value()),
-            toml_edit::Value::String(s) => Self::Text(s.value().clone()),
-            toml_edit::Value::Array(array) => Self::List(
-                array
-                    .iter()
-                    .map(|item| match Self::of(item)? {
-                        Self::Text(text) => Ok(text),
-                        Self::Number(number) => Ok(number.to_string()),
-                        Self::Bool(_) | Self::List(_) => Err("a list of texts or numbers is expected".to_owned()),
-                    })
-                    .collect::<Result<_, String>>()?,
-            ),
-            toml_edit::Value::Float(_) | toml_edit::Value::Datetime(_) | toml_edit::Value::InlineTable(_) => {
-                return Err("a switch, whole number, text or list is expected".to_owned());
-            }
-        })
-    }
-
-    fn switch(&self) -> Result<bool, String> {
-        match self {
-            Self::Bool(value) => Ok(*value),
-            Self::Text(text) => match text.as_str() {
-                "enable" | "on" | "true" => Ok(true),
-                "disable" | "off" | "false" => Ok(false),
-                _ => Err("write true or false".to_owned()),
-            },
-            Self::Number(_) | Self::List(_) => Err("write true or false".to_owned()),
-        }
-    }
-
-    fn number(&self, low: u64, high: u64) -> Result<u64, String> {
-        let wrong = || format!("write a whole number from {low} to {high}");
-        match self {
-            Self::Number(number) => u64::try_from(*number).ok().filter(|n| (low..=high).contains(n)).ok_or_else(wrong),
-            Self::Bool(_) | Self::Text(_) | Self::List(_) => Err(wrong()),
-        }
-    }
-
-    fn text(&self) -> Result<&str, String> {
-        if let Self::Text(text) = self { Ok(text) } else { Err("write a text in quotation marks".to_owned()) }
-    }
-
-    fn list(&self) -> Result<Vec<&str>, String> {
-        match self {
-            Self::List(list) => Ok(list.iter().map(String::as_str).collect()),
-            Self::Text(text) => Ok(vec![text]),
-            Self::Bool(_) | Self::Number(_) => Err("write a list, such as [\"a\", \"b\"]".to_owned()),
-        }
-    }
-
-    fn parse<T: std::str::FromStr>(&self, example: &str) -> Result<T, String> {
-        self.text()?
-            .parse()
-            .map_err(|_| format!("{:?} is not valid: write for example {example:?}", self.text().unwrap_or("")))
-    }
-
-    fn ports(&self) -> Result<Vec<u16>, String> {
-        let ports = match self {
-            Self::Number(number) => vec![number.to_string()],
-            Self::Bool(_) | Self::Text(_) | Self::List(_) => self.list()?.into_iter().map(str::to_owned).collect(),
-        };
-        ports
-            .iter()
-            .map(|p| p.parse().ok().filter(|p| *p > 0).ok_or_else(|| format!("{p:?} is not a port: write 1 to 65535")))
-            .collect()
-    }
-}
-
-/// Prefixes; host bits that are set are an error, since they say that something else was meant.
-fn prefixes(value: &Value) -> Result<Vec<Prefix>, String> {
-    let mut found = Vec::new();
-    for text in value.list()? {
-        let prefix: Prefix = text.parse().map_err(|e: traffic::target::PrefixError| e.to_string())?;
-        let written: Option<IpAddr> = text.split('/').next().and_then(|a| a.trim().parse().ok());
-        if written != Some(prefix.address()) {
-            return Err(format!(
-                "{text:?} has bits set behind its length: write {prefix} (or a /{} for the host)",
-                prefix.version().bits()
-            ));
-        }
-        if found.contains(&prefix) {
-            return Err(format!("{prefix} stands twice in the list: remove one"));
-        }
-        found.push(prefix);
-    }
-    Ok(found)
-}
-
-type Apply = Box<dyn Fn(&mut Draft, &str, &Value) -> Result<(), String>>;
+/// What a value becomes when it is stored: read already, and in range.
+type Store = Box<dyn FnOnce(&mut Draft, &str)>;
 
 /// A key of the file.
 pub struct Key {
@@ -198,20 +89,24 @@ pub struct Key {
     pub section: Section,
     /// Its name.
     pub name: String,
+    /// What it takes.
+    pub kind: Kind,
     /// Its default as TOML; `None` when absence has a meaning of its own.
     pub default: Option<String>,
     /// What it means, with its unit.
     pub meaning: String,
-    pub(crate) apply: Apply,
+    /// What to write instead of a value of a type that no key takes.
+    pub(crate) advice: String,
+    read: Box<Read<Store>>,
 }
 
 impl Key {
-    /// What may be written, as the key says it of a value that is no value at all.
-    pub(crate) fn expects(&self) -> Option<String> {
-        let probes = [Value::Text("\0".to_owned()), Value::Bool(true), Value::Number(-1)];
-        let answers = probes.iter().filter_map(|probe| (self.apply)(&mut Draft::new(), "global", probe).err());
-        let written = |text: String| text.find("write").map(|at| text[at..].to_owned());
-        answers.filter_map(written).next()
+    /// Checks a value's type and range.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub(crate) fn read(&self, value: &Value) -> Result<Store, String> {
+        (self.read)(value)
     }
 }
 
@@ -221,47 +116,77 @@ impl std::fmt::Debug for Key {
     }
 }
 
-fn key(section: Section, name: &str, default: &str, meaning: &str, apply: Apply) -> Key {
-    let default = (!default.is_empty()).then(|| default.to_owned());
-    Key { section, name: name.to_owned(), default, meaning: meaning.to_owned(), apply }
-}
-
-fn main(
+/// A key from what it takes and where that is stored; `default` is empty when absence has a meaning of its own.
+fn key<T: 'static>(
+    section: Section,
     name: &str,
     default: &str,
     meaning: &str,
-    set: impl Fn(&mut Main, &Value) -> Result<(), String> + 'static,
+    of: Of<T>,
+    set: impl Fn(&mut Draft, &str, T) + Send + Sync + 'static,
 ) -> Key {
-    key(Section::Main, name, default, meaning, Box::new(move |draft, _, value| set(&mut draft.main, value)))
+    let Of { kind, advice, read } = of;
+    let set = Arc::new(set);
+    Key {
+        section,
+        name: name.to_owned(),
+        kind,
+        default: (!default.is_empty()).then(|| default.to_owned()),
+        meaning: meaning.to_owned(),
+        advice,
+        read: Box::new(move |value| {
+            let value = read(value)?;
+            let set = Arc::clone(&set);
+            Ok(Box::new(move |draft, instance| set(draft, instance, value)))
+        }),
+    }
 }
 
-fn group(
+fn main<T: 'static>(
     name: &str,
     default: &str,
     meaning: &str,
-    set: impl Fn(&mut Group, &Value) -> Result<(), String> + 'static,
+    of: Of<T>,
+    set: impl Fn(&mut Main, T) + Send + Sync + 'static,
 ) -> Key {
-    let apply = move |draft: &mut Draft, instance: &str, value: &Value| {
-        set(draft.groups.entry(instance.to_owned()).or_default(), value)
-    };
-    key(Section::HostGroup, name, default, meaning, Box::new(apply))
+    key(Section::Main, name, default, meaning, of, move |draft, _, value| set(&mut draft.main, value))
 }
 
-fn bgp(
+fn group<T: 'static>(
     name: &str,
     default: &str,
     meaning: &str,
-    set: impl Fn(&mut Bgp, &Value) -> Result<(), String> + 'static,
+    of: Of<T>,
+    set: impl Fn(&mut Group, T) + Send + Sync + 'static,
 ) -> Key {
-    let apply = move |draft: &mut Draft, instance: &str, value: &Value| {
-        set(draft.bgp.entry(instance.to_owned()).or_default(), value)
-    };
-    key(Section::Bgp, name, default, meaning, Box::new(apply))
+    key(Section::HostGroup, name, default, meaning, of, move |draft, instance, value| {
+        set(draft.groups.entry(instance.to_owned()).or_default(), value);
+    })
 }
 
+fn bgp<T: 'static>(
+    name: &str,
+    default: &str,
+    meaning: &str,
+    of: Of<T>,
+    set: impl Fn(&mut Bgp, T) + Send + Sync + 'static,
+) -> Key {
+    key(Section::Bgp, name, default, meaning, of, move |draft, instance, value| {
+        set(draft.bgp.entry(instance.to_owned()).or_default(), value);
+    })
+}
+
+/// Stores a value in a field.
 macro_rules! set {
-    ($field:ident, $method:ident $(, $arg:expr)*) => {
-        |target, value| { target.$field = value.$method($($arg),*)?; Ok(()) }
+    ($($field:tt).+) => {
+        |target, value| target.$($field).+ = value
+    };
+}
+
+/// Stores a value where absence has a meaning of its own.
+macro_rules! some {
+    ($($field:ident).+) => {
+        |target, value| target.$($field).+ = Some(value)
     };
 }
 
@@ -276,22 +201,21 @@ mod notify;
 
 pub use detection::{SUM_FACTOR, sum_key, sum_measures};
 
-/// Addresses, each once.
-fn addresses<T: std::str::FromStr + PartialEq>(value: &Value, example: &str) -> Result<Vec<T>, String> {
-    let mut found = Vec::new();
-    for text in value.list()? {
-        let item = text.parse().map_err(|_| format!("{text:?} is not valid: write for example {example:?}"))?;
-        if found.contains(&item) {
-            return Err(format!("{text} stands twice in the list: remove one"));
-        }
-        found.push(item);
-    }
-    Ok(found)
-}
+static KEYS: LazyLock<Vec<Key>> = LazyLock::new(all_keys);
 
 /// Every key, in the order of the reference.
 #[must_use]
-pub fn keys() -> Vec<Key> {
+pub fn keys() -> &'static [Key] {
+    &KEYS
+}
+
+/// A key by its place.
+#[must_use]
+pub fn find(section: Section, name: &str) -> Option<&'static Key> {
+    keys().iter().find(|key| key.section == section && key.name == name)
+}
+
+fn all_keys() -> Vec<Key> {
     let mut keys = main_keys();
     keys.extend(flow_spec::keys());
     keys.extend(announcing::main_keys());
@@ -311,17 +235,16 @@ pub fn keys() -> Vec<Key> {
         "control_socket_others_may_read",
         "false",
         "let every local user ask (show) through the control socket; changing anything takes root or group floodwall",
-        set!(control_socket_others_may_read, switch),
+        switch(),
+        set!(control_socket_others_may_read),
     ));
     keys.push(key(
         Section::State,
         "directory",
         "\"/var/lib/floodwall\"",
         "where state is kept; FLOODWALL_STATE_DIR and --state-dir win over it",
-        Box::new(|draft, _, value| {
-            value.text()?.clone_into(&mut draft.main.state_directory);
-            Ok(())
-        }),
+        text(),
+        |draft, _, value| draft.main.state_directory = value,
     ));
     keys.extend(api::history_keys());
     keys.extend(enforcer::keys());
@@ -334,174 +257,194 @@ fn main_keys() -> Vec<Key> {
             "networks_list",
             "[]",
             "our own address space: prefixes, IPv4 and IPv6; nothing outside is ever announced",
-            |m, v| {
-                m.networks_list = prefixes(v)?;
-                Ok(())
-            },
+            prefixes(),
+            set!(networks_list),
         ),
-        main("networks_whitelist", "[]", "own hosts and networks that never alarm", |m, v| {
-            m.networks_whitelist = prefixes(v)?;
-            Ok(())
-        }),
-        main("networks_whitelist_remote", "[]", "remote networks: not counted, and never banned", |m, v| {
-            m.networks_whitelist_remote = prefixes(v)?;
-            Ok(())
-        }),
+        main(
+            "networks_whitelist",
+            "[]",
+            "own hosts and networks that never alarm",
+            prefixes(),
+            set!(networks_whitelist),
+        ),
+        main(
+            "networks_whitelist_remote",
+            "[]",
+            "remote networks: not counted, and never banned",
+            prefixes(),
+            set!(networks_whitelist_remote),
+        ),
         main(
             "protected_networks",
             "[]",
             "addresses that no rule and no blackhole may touch: routers, resolvers; BGP peers always are",
-            |m, v| {
-                m.protected_networks = prefixes(v)?;
-                Ok(())
-            },
+            prefixes(),
+            set!(protected_networks),
         ),
         main(
             "enable_ban",
             "false",
             "announce automatic decisions; off is the dry run of a fresh install: everything but the announcement",
-            set!(enable_ban, switch),
+            switch(),
+            set!(enable_ban),
         ),
         main(
             "ban_time",
             "1900",
             "seconds that a rule or blackhole lasts at least",
-            set!(ban_time, number, 1, 31_536_000),
+            seconds(1, 31_536_000),
+            set!(ban_time),
         ),
         main(
             "unban_only_if_attack_finished",
             "true",
             "after ban_time, end a rule only when its attack has ended",
-            set!(unban_only_if_attack_finished, switch),
+            switch(),
+            set!(unban_only_if_attack_finished),
         ),
         main(
             "attack_end_delay",
             "60",
             "seconds below 0.7 of the threshold after which an attack has ended",
-            set!(attack_end_delay, number, 1, 86_400),
+            seconds(1, 86_400),
+            set!(attack_end_delay),
         ),
         main(
             "blackhole_after",
             "5",
             "seconds of certain excess that no rule removes before the host is blackholed",
-            set!(blackhole_after, number, 1, 86_400),
+            seconds(1, 86_400),
+            set!(blackhole_after),
         ),
         main(
             "minimum_coverage_percent",
             "10",
             "percent of the sample a rule must cover to be announced",
-            set!(minimum_coverage_percent, number, 1, 100),
+            percent(1, 100),
+            set!(minimum_coverage_percent),
         ),
-        main("max_rules_per_host", "10", "FlowSpec rules per host at most", set!(max_rules_per_host, number, 1, 100)),
-        main("max_rules", "200", "FlowSpec rules in all at most; routers hold few", set!(max_rules, number, 1, 10_000)),
-        main("max_blackholes", "100", "blackholed hosts at most", set!(max_blackholes, number, 1, 10_000)),
+        main("max_rules_per_host", "10", "FlowSpec rules per host at most", number(1, 100), set!(max_rules_per_host)),
+        main("max_rules", "200", "FlowSpec rules in all at most; routers hold few", number(1, 10_000), set!(max_rules)),
+        main("max_blackholes", "100", "blackholed hosts at most", number(1, 10_000), set!(max_blackholes)),
         main(
             "process_incoming_traffic",
             "true",
             "count traffic to our networks",
-            set!(process_incoming_traffic, switch),
+            switch(),
+            set!(process_incoming_traffic),
         ),
         main(
             "process_outgoing_traffic",
             "true",
             "count traffic from our networks",
-            set!(process_outgoing_traffic, switch),
+            switch(),
+            set!(process_outgoing_traffic),
         ),
         main(
             "process_internal_traffic_as_external",
             "false",
             "count traffic between our networks for its hosts",
-            set!(process_internal_traffic_as_external, switch),
+            switch(),
+            set!(process_internal_traffic_as_external),
         ),
         main(
             "burst_tolerance_ms",
             "300",
             "milliseconds at the threshold that a burst may exceed it by",
-            set!(burst_tolerance_ms, number, 1, 60_000),
+            milliseconds(1, 60_000),
+            set!(burst_tolerance_ms),
         ),
         main(
             "ban_details_records_count",
             "",
             "samples in a bucket; absent: 500 from a mirror port, 20 from flow telemetry",
-            |m, v| {
-                m.ban_details_records_count = Some(v.number(1, 10_000)?);
-                Ok(())
-            },
+            number(1, 10_000),
+            some!(ban_details_records_count),
         ),
         main(
             "bucket_traffic_collection_timeout",
             "120",
             "seconds after which a bucket that did not fill is dropped as orphaned",
-            set!(bucket_traffic_collection_timeout, number, 1, 86_400),
+            seconds(1, 86_400),
+            set!(bucket_traffic_collection_timeout),
         ),
         main(
             "threshold_specific_ban_details",
             "false",
             "fill a bucket only with traffic of the class whose threshold fired",
-            set!(threshold_specific_ban_details, switch),
+            switch(),
+            set!(threshold_specific_ban_details),
         ),
         main(
             "average_calculation_time",
             "5",
             "seconds over which the rates that are shown are averaged; detection does not wait for it",
-            set!(average_calculation_time, number, 1, 3_600),
+            seconds(1, 3_600),
+            set!(average_calculation_time),
         ),
         main(
             "longest_attack_end_delay",
             "3600",
             "seconds; each time an attack comes back, attack_end_delay doubles up to this",
-            set!(longest_attack_end_delay, number, 1, 604_800),
+            seconds(1, 604_800),
+            set!(longest_attack_end_delay),
         ),
         main(
             "carpet_prefix_lengths_ipv4",
             "[24, 22]",
             "lengths of the IPv4 prefixes whose sums are watched for carpet bombing, 8 to 24",
-            |m, v| {
-                m.prefix_lengths.0 = detection::lengths(v, 8, 24)?;
-                Ok(())
-            },
+            lengths(8, 24),
+            set!(prefix_lengths.0),
         ),
-        main("carpet_prefix_lengths_ipv6", "[64, 48]", "the same for IPv6, 16 to 64", |m, v| {
-            m.prefix_lengths.1 = detection::lengths(v, 16, 64)?;
-            Ok(())
-        }),
+        main(
+            "carpet_prefix_lengths_ipv6",
+            "[64, 48]",
+            "the same for IPv6, 16 to 64",
+            lengths(16, 64),
+            set!(prefix_lengths.1),
+        ),
         main(
             "baseline_learning",
             "true",
             "learn what is ordinary: rates by host group and hour, samples for the miner",
-            set!(baseline_learning, switch),
+            switch(),
+            set!(baseline_learning),
         ),
         main(
             "baseline_forget",
             "300",
             "seconds before an attack whose traffic is not taken for ordinary",
-            set!(baseline_forget, number, 0, 86_400),
+            seconds(0, 86_400),
+            set!(baseline_forget),
         ),
         main(
             "adaptive_thresholds_percent",
             "0",
             "raise thresholds to this many percent of the learned 99.9th percentile of the hour; 0: never",
-            set!(adaptive_thresholds_percent, number, 0, 10_000),
+            percent(0, 10_000),
+            set!(adaptive_thresholds_percent),
         ),
         main(
             "adaptive_thresholds_limit",
             "10",
             "but never beyond the configured threshold times this",
-            set!(adaptive_thresholds_limit, number, 1, 1_000),
+            number(1, 1_000),
+            set!(adaptive_thresholds_limit),
         ),
         main(
             "max_ipv6_hosts",
             "1048576",
             "IPv6 hosts with counters of their own at most",
-            set!(max_ipv6_hosts, number, 1, 16_777_216),
+            number(1, 16_777_216),
+            set!(max_ipv6_hosts),
         ),
-        main("logging_level", "\"info\"", "error, warn, info or debug; debug shows ranked candidates", |m, v| {
-            m.logging_level = match v.text()? {
-                level @ ("error" | "warn" | "info" | "debug") => level.to_owned(),
-                _ => return Err("write \"error\", \"warn\", \"info\" or \"debug\"".to_owned()),
-            };
-            Ok(())
-        }),
+        main(
+            "logging_level",
+            "\"info\"",
+            "error, warn, info or debug; debug shows ranked candidates",
+            choice(["error", "warn", "info", "debug"].map(|level| (level, level.to_owned()))),
+            set!(logging_level),
+        ),
     ]
 }
 
@@ -529,71 +472,63 @@ pub fn switch_key(direction: Direction, measure: Measure) -> String {
 
 fn group_keys() -> Vec<Key> {
     let mut keys = vec![
-        group("description", "", "a note for people", |g, v| {
-            v.text()?.clone_into(&mut g.description);
-            Ok(())
-        }),
-        group("networks", "", "prefixes of the group, inside networks_list; global needs none", |g, v| {
-            g.networks = prefixes(v)?;
-            Ok(())
-        }),
+        group("description", "", "a note for people", text(), set!(description)),
+        group(
+            "networks",
+            "",
+            "prefixes of the group, inside networks_list; global needs none",
+            prefixes(),
+            set!(networks),
+        ),
         group(
             "enable_ban",
             "true",
             "announce automatic decisions for this group (main's enable_ban must be on as well)",
-            |g, v| {
-                g.enable_ban = Some(v.switch()?);
-                Ok(())
-            },
+            switch(),
+            some!(enable_ban),
         ),
-        group("enable_ban_incoming", "true", "the same for attacks on this group", |g, v| {
-            g.enable_ban_of[Direction::Incoming as usize] = Some(v.switch()?);
-            Ok(())
+        group("enable_ban_incoming", "true", "the same for attacks on this group", switch(), |g, v| {
+            g.enable_ban_of[Direction::Incoming as usize] = Some(v)
         }),
-        group("enable_ban_outgoing", "true", "the same for attacks from this group", |g, v| {
-            g.enable_ban_of[Direction::Outgoing as usize] = Some(v.switch()?);
-            Ok(())
+        group("enable_ban_outgoing", "true", "the same for attacks from this group", switch(), |g, v| {
+            g.enable_ban_of[Direction::Outgoing as usize] = Some(v)
         }),
         group(
             "enable_bgp_flow_spec",
             "",
             "FlowSpec rules for this group; absent: the opposite of main's flow_spec_per_hostgroup_management",
-            |g, v| {
-                g.enable_bgp_flow_spec = Some(v.switch()?);
-                Ok(())
-            },
+            switch(),
+            some!(enable_bgp_flow_spec),
         ),
         group(
             "calculation_method",
             "\"per_host\"",
             "\"per_host\", or \"total\": thresholds are for the sum over the group's networks, which may overlap other groups",
-            |g, v| {
-                g.is_total = match v.text()? {
-                    "per_host" => false,
-                    "total" => true,
-                    _ => return Err("write \"per_host\" or \"total\"".to_owned()),
-                };
-                Ok(())
-            },
+            choice([("per_host", false), ("total", true)]),
+            set!(is_total),
         ),
-        group("enable_blackhole", "true", "fall back to a blackhole when no rule helps", |g, v| {
-            g.enable_blackhole = Some(v.switch()?);
-            Ok(())
-        }),
+        group(
+            "enable_blackhole",
+            "true",
+            "fall back to a blackhole when no rule helps",
+            switch(),
+            some!(enable_blackhole),
+        ),
         group(
             "blackhole_pps",
             "",
             "packets per second that must arrive before a host is blackholed without your approval; absent: 10 times the \
              threshold that was passed",
-            |g, v| {
-                g.blackhole_pps = Some(v.number(1, 10_000_000_000)?);
-                Ok(())
-            },
+            rate(Unit::Packets),
+            some!(blackhole_pps),
         ),
-        group("blackhole_mbps", "", "the same in megabits per second; either is enough", |g, v| {
-            g.blackhole_mbps = Some(v.number(1, 10_000_000_000)?);
-            Ok(())
-        }),
+        group(
+            "blackhole_mbps",
+            "",
+            "the same in megabits per second; either is enough",
+            rate(Unit::Bytes),
+            some!(blackhole_mbps),
+        ),
     ];
     for (direction, measure) in measures() {
         let (on, value) = match (direction, measure.class, measure.unit) {
@@ -613,14 +548,13 @@ fn group_keys() -> Vec<Key> {
             &switch_key(direction, measure),
             on,
             &format!("check {}", measure.key(direction)),
+            switch(),
             move |g, v| {
-                g.switches.insert((direction, measure), v.switch()?);
-                Ok(())
+                g.switches.insert((direction, measure), v);
             },
         ));
-        keys.push(group(&measure.key(direction), value, &meaning, move |g, v| {
-            g.thresholds.insert((direction, measure), v.number(1, 10_000_000_000)?);
-            Ok(())
+        keys.push(group(&measure.key(direction), value, &meaning, rate(measure.unit), move |g, v| {
+            g.thresholds.insert((direction, measure), v);
         }));
     }
     keys.extend(detection::sum_keys());
@@ -629,80 +563,98 @@ fn group_keys() -> Vec<Key> {
 
 fn bgp_keys() -> Vec<Key> {
     vec![
-        bgp("active", "true", "connect to this peer", set!(active, switch)),
-        bgp("description", "", "a note for people", |b, v| {
-            v.text()?.clone_into(&mut b.description);
-            Ok(())
-        }),
-        bgp("local_asn", "", "our AS number towards this peer", |b, v| {
-            b.local_asn = u32::try_from(v.number(1, 4_294_967_295)?).ok();
-            Ok(())
-        }),
-        bgp("local_address", "", "address to connect from; absent: the system chooses", |b, v| {
-            b.local_address = Some(v.parse("192.0.2.2")?);
-            Ok(())
-        }),
-        bgp("remote_asn", "", "the peer's AS number; equal to local_asn for iBGP", |b, v| {
-            b.remote_asn = u32::try_from(v.number(1, 4_294_967_295)?).ok();
-            Ok(())
-        }),
-        bgp("remote_address", "", "the peer's address", |b, v| {
-            b.remote_address = Some(v.parse("192.0.2.1")?);
-            Ok(())
-        }),
-        bgp("remote_port", "179", "the peer's TCP port", |b, v| {
-            b.remote_port = u16::try_from(v.number(1, 65_535)?).unwrap_or(179);
-            Ok(())
-        }),
-        bgp("router_id", "", "our BGP identifier, an IPv4 address; absent: local_address if that is IPv4", |b, v| {
-            b.router_id = Some(v.parse("192.0.2.2")?);
-            Ok(())
-        }),
-        bgp("hold_time", "90", "proposed hold time in seconds, 0 or at least 3", |b, v| {
-            b.hold_time = v.number(0, 65_535)?;
-            if matches!(b.hold_time, 1 | 2) {
-                Err("write 0, or 3 to 65535 (RFC 4271 section 4.2)".to_owned())
-            } else {
-                Ok(())
-            }
-        }),
-        bgp("ipv4_unicast", "true", "announce IPv4 blackholes to it", set!(ipv4_unicast, switch)),
-        bgp("ipv6_unicast", "true", "announce IPv6 blackholes to it", set!(ipv6_unicast, switch)),
-        bgp("ipv4_flowspec", "true", "announce IPv4 FlowSpec rules to it", set!(ipv4_flowspec, switch)),
-        bgp("ipv6_flowspec", "true", "announce IPv6 FlowSpec rules to it", set!(ipv6_flowspec, switch)),
+        bgp("active", "true", "connect to this peer", switch(), set!(active)),
+        bgp("description", "", "a note for people", text(), set!(description)),
+        bgp("local_asn", "", "our AS number towards this peer", number(1, 4_294_967_295), some!(local_asn)),
+        bgp(
+            "local_address",
+            "",
+            "address to connect from; absent: the system chooses",
+            address("192.0.2.2"),
+            some!(local_address),
+        ),
+        bgp(
+            "remote_asn",
+            "",
+            "the peer's AS number; equal to local_asn for iBGP",
+            number(1, 4_294_967_295),
+            some!(remote_asn),
+        ),
+        bgp("remote_address", "", "the peer's address", address("192.0.2.1"), some!(remote_address)),
+        bgp("remote_port", "179", "the peer's TCP port", number(1, 65_535), set!(remote_port)),
+        bgp(
+            "router_id",
+            "",
+            "our BGP identifier, an IPv4 address; absent: local_address if that is IPv4",
+            ipv4("192.0.2.2"),
+            some!(router_id),
+        ),
+        bgp(
+            "hold_time",
+            "90",
+            "proposed hold time in seconds, 0 or at least 3",
+            seconds(0, 65_535).then(hold_time),
+            set!(hold_time),
+        ),
+        bgp("ipv4_unicast", "true", "announce IPv4 blackholes to it", switch(), set!(ipv4_unicast)),
+        bgp("ipv6_unicast", "true", "announce IPv6 blackholes to it", switch(), set!(ipv6_unicast)),
+        bgp("ipv4_flowspec", "true", "announce IPv4 FlowSpec rules to it", switch(), set!(ipv4_flowspec)),
+        bgp("ipv6_flowspec", "true", "announce IPv6 FlowSpec rules to it", switch(), set!(ipv6_flowspec)),
         bgp(
             "next_hop_ipv4",
             "\"192.0.2.1\"",
             "next hop of IPv4 blackholes; routers discard what goes there",
-            set!(next_hop_ipv4, parse, "192.0.2.1"),
+            ipv4("192.0.2.1"),
+            set!(next_hop_ipv4),
         ),
         bgp(
             "next_hop_ipv6",
             "\"100::1\"",
             "next hop of IPv6 blackholes (RFC 6666)",
-            set!(next_hop_ipv6, parse, "100::1"),
+            ipv6("100::1"),
+            set!(next_hop_ipv6),
         ),
-        bgp("communities", "[]", "communities added to every route, such as \"65001:7\"", |b, v| {
-            b.communities = v.list()?.into_iter().map(community).collect::<Result<_, _>>()?;
-            Ok(())
-        }),
-        bgp("large_communities", "[]", "large communities added to every route, such as \"65001:1:2\"", |b, v| {
-            b.large_communities = v.list()?.into_iter().map(large_community).collect::<Result<_, _>>()?;
-            Ok(())
-        }),
+        bgp(
+            "communities",
+            "[]",
+            "communities added to every route, such as \"65001:7\"",
+            communities(),
+            set!(communities),
+        ),
+        bgp(
+            "large_communities",
+            "[]",
+            "large communities added to every route, such as \"65001:1:2\"",
+            large_communities(),
+            set!(large_communities),
+        ),
         bgp(
             "announce_incoming",
             "true",
             "rules and blackholes whose destination is ours",
-            set!(announce_incoming, switch),
+            switch(),
+            set!(announce_incoming),
         ),
         bgp(
             "announce_outgoing",
             "false",
             "rules whose source is ours, for attacks we send",
-            set!(announce_outgoing, switch),
+            switch(),
+            set!(announce_outgoing),
         ),
     ]
+}
+
+fn hold_time(seconds: u64) -> Result<u64, String> {
+    if matches!(seconds, 1 | 2) { Err("write 0, or 3 to 65535 (RFC 4271 section 4.2)".to_owned()) } else { Ok(seconds) }
+}
+
+fn communities() -> Of<Vec<Community>> {
+    list(Kind::Form { example: "65001:7" }, community)
+}
+
+fn large_communities() -> Of<Vec<LargeCommunity>> {
+    list(Kind::Form { example: "65001:1:2" }, large_community)
 }
 
 fn community(text: &str) -> Result<Community, String> {

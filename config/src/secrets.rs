@@ -1,9 +1,11 @@
 //! What of a configuration is not for eyes and logs, however the file spells it: passwords, tokens, secrets, and what stands behind
 //! the host of an address of the web (the hooks of chat services carry their secret there). And what reaches beyond the daemon.
+//! The kind of a key says whether it is a secret; only of a name that no key has, its sound decides.
 
 use toml_edit::{DocumentMut, Item, TableLike};
 
-use crate::schema::{Section, keys};
+use crate::kind::Kind;
+use crate::schema::{self, Section, keys};
 
 /// What stands in a secret's place.
 pub const HIDDEN: &str = "***";
@@ -12,11 +14,24 @@ pub const HIDDEN: &str = "***";
 #[must_use]
 pub fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key);
-    ["password", "token", "secret"].iter().any(|word| name.contains(word)) || is_address(name)
+    judge(name, Kind::is_secret, |name| {
+        ["password", "token", "secret"].iter().any(|word| name.contains(word)) || sounds_like_address(name)
+    })
 }
 
 /// Of an address the host may be seen.
 fn is_address(name: &str) -> bool {
+    judge(name, |kind| *kind == Kind::Url, sounds_like_address)
+}
+
+/// Asks the kinds of the keys of a name, in whatever section; the name itself where there is no such key: it may be misspelt, or
+/// that of another program.
+fn judge(name: &str, by_kind: impl Fn(&Kind) -> bool, by_sound: impl Fn(&str) -> bool) -> bool {
+    let mut of_name = keys().iter().filter(|key| key.name == name).peekable();
+    if of_name.peek().is_some() { of_name.any(|key| by_kind(&key.kind)) } else { by_sound(name) }
+}
+
+fn sounds_like_address(name: &str) -> bool {
     name == "url" || name.ends_with("_url")
 }
 
@@ -31,8 +46,8 @@ pub fn is_in(line: &str) -> bool {
 pub fn seen(section: Section, words: &[String]) -> usize {
     let at = usize::from(section.is_named());
     let Some(key) = words.get(at) else { return words.len() };
-    if keys().iter().any(|k| k.section == section && k.name == *key) {
-        return if is_secret(key) { at + 1 } else { words.len() };
+    if let Some(key) = schema::find(section, key) {
+        return if key.kind.is_secret() { at + 1 } else { words.len() };
     }
     // A key that is misspelt tells what was meant; behind a key that stands where a name should there is its value.
     let slipped = at > 0 && words.first().is_some_and(|name| is_secret(name));
@@ -175,8 +190,8 @@ mod tests {
     }
 
     #[test]
-    fn every_key_that_sounds_like_a_secret_is_hidden_and_paths_are_judged_by_their_key() {
-        let secret: Vec<String> = keys().iter().filter(|k| is_secret(&k.name)).map(|k| format!("{k:?}")).collect();
+    fn the_kind_of_a_key_says_whether_it_is_hidden_and_paths_are_judged_by_their_key() {
+        let secret: Vec<String> = keys().iter().filter(|k| k.kind.is_secret()).map(|k| format!("{k:?}")).collect();
         assert_eq!(
             secret,
             [

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use toml_edit::{Array, DocumentMut, Item, Table};
 
 use crate::check::unknown_key;
-use crate::draft::Draft;
-use crate::schema::{Key, Section, Value, keys};
+use crate::schema::{self, Key, Section};
 use crate::secrets::is_secret;
+use crate::value::Value;
 
 /// Values of a list at most.
 pub const MAX_LIST: usize = 100_000;
@@ -99,7 +99,7 @@ impl Change {
                 if change.values.is_empty() {
                     return Err(format!("{}: write a value behind it. {}", change.path(), key.meaning));
                 }
-                change.check_values(&key)?;
+                change.check_values(key)?;
             }
         }
         Ok(change)
@@ -116,17 +116,14 @@ impl Change {
             .join(".")
     }
 
-    fn find(&self) -> Result<Key, String> {
-        let all = keys();
+    fn find(&self) -> Result<&'static Key, String> {
         let section = section(&self.section).ok_or_else(|| format!("there is no section {:?}", self.section))?;
-        match all.iter().position(|k| k.section == section && k.name == self.key) {
-            Some(at) => all.into_iter().nth(at).ok_or_else(String::new),
-            None => Err(format!("{}: {}", self.path(), unknown_key(&all, section, &self.key))),
-        }
+        let key = schema::find(section, &self.key);
+        key.ok_or_else(|| format!("{}: {}", self.path(), unknown_key(section, &self.key)))
     }
 
     fn check_values(&self, key: &Key) -> Result<(), String> {
-        if is_list(key) {
+        if key.kind.is_list() {
             for value in &self.values {
                 self.typed(key, value)?;
             }
@@ -140,21 +137,16 @@ impl Change {
 
     /// A word as the TOML value that the key takes.
     fn typed(&self, key: &Key, word: &str) -> Result<toml_edit::Value, String> {
-        let list = is_list(key);
-        let mut first = None;
-        for value in spellings(key, word) {
-            let wrapped =
-                if list { toml_edit::Value::Array([value.clone()].into_iter().collect()) } else { value.clone() };
-            let mut scratch = Draft::new();
-            let instance = if self.instance.is_empty() { "global" } else { &self.instance };
-            match Value::of(&wrapped).and_then(|v| (key.apply)(&mut scratch, instance, &v)) {
-                Ok(()) => return Ok(value),
-                Err(text) => {
-                    first.get_or_insert(text);
-                }
-            }
+        let value = key.kind.spelt(word);
+        let wrapped = if key.kind.is_list() {
+            toml_edit::Value::Array([value.clone()].into_iter().collect())
+        } else {
+            value.clone()
+        };
+        match Value::of(&wrapped).and_then(|value| key.read(&value)) {
+            Ok(_) => Ok(value),
+            Err(text) => Err(format!("{}: {text}", self.path())),
         }
-        Err(format!("{}: {}", self.path(), first.unwrap_or_default()))
     }
 
     /// Changes a document; `false` if it says so already.
@@ -172,12 +164,12 @@ impl Change {
 
     fn set(&self, document: &mut DocumentMut) -> Result<bool, String> {
         let key = self.find()?;
-        self.check_values(&key)?;
+        self.check_values(key)?;
         let mut changed = false;
         let (Some(table), _) = table(document, self, true) else {
             return Err(format!("{} is not a table in the file: write [{}]", self.section, self.section));
         };
-        if is_list(&key) {
+        if key.kind.is_list() {
             let item = table.entry(&self.key).or_insert_with(|| Item::Value(Array::new().into()));
             if let Some(single) = item.as_value().filter(|v| !v.is_array()).cloned() {
                 *item = Item::Value([single].into_iter().collect::<Array>().into());
@@ -186,7 +178,7 @@ impl Change {
                 return Err(format!("{} is not a list in the file", self.path()));
             };
             for word in &self.values {
-                let value = self.typed(&key, word)?;
+                let value = self.typed(key, word)?;
                 if array.iter().any(|old| is_same(old, &value)) {
                     continue;
                 }
@@ -198,7 +190,7 @@ impl Change {
             }
             return Ok(changed);
         }
-        let mut value = self.typed(&key, &self.values[0])?;
+        let mut value = self.typed(key, &self.values[0])?;
         match table.get_mut(&self.key).and_then(Item::as_value_mut) {
             Some(old) if is_same(old, &value) => {}
             Some(old) => {
@@ -222,7 +214,7 @@ impl Change {
         let item = table.get_mut(&self.key).ok_or_else(absent)?;
         if let (false, Some(array)) = (self.values.is_empty(), item.as_array_mut()) {
             for word in &self.values {
-                let value = self.typed(&key, word)?;
+                let value = self.typed(key, word)?;
                 let at = array
                     .iter()
                     .position(|old| is_same(old, &value))
@@ -235,7 +227,7 @@ impl Change {
             return Ok(true);
         }
         if let [word] = self.values.as_slice() {
-            let value = self.typed(&key, word)?;
+            let value = self.typed(key, word)?;
             if !item.as_value().is_some_and(|old| is_same(old, &value)) {
                 return Err(format!("{} is not {word}; without the value, delete removes whatever it is", self.path()));
             }
@@ -268,27 +260,6 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("{name:?} is not a name: write up to 64 letters, digits, - and _"));
     }
     Ok(())
-}
-
-/// Whether a key holds a list: only those take an empty one.
-pub(crate) fn is_list(key: &Key) -> bool {
-    (key.apply)(&mut Draft::new(), "global", &Value::List(Vec::new())).is_ok()
-}
-
-/// How a word may be spelt in TOML, the way of the key's default first.
-fn spellings(key: &Key, word: &str) -> Vec<toml_edit::Value> {
-    let switch = match word {
-        "true" | "enable" | "on" => Some(toml_edit::Value::from(true)),
-        "false" | "disable" | "off" => Some(toml_edit::Value::from(false)),
-        _ => None,
-    };
-    let number = word.parse::<i64>().ok().map(toml_edit::Value::from);
-    let text = toml_edit::Value::from(word);
-    let is_text = key.default.as_deref().is_some_and(|d| d.starts_with('"') || d.starts_with("[\""));
-    if is_text {
-        return vec![text];
-    }
-    switch.into_iter().chain(number).chain([text]).collect()
 }
 
 /// Whether two values mean the same, however they are spelt.

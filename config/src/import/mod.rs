@@ -270,6 +270,6 @@ impl Builder {
 
 /// Whether the last word of a path is a key that holds a list.
 fn is_list_key(section: Section, path: &[&str]) -> bool {
-    let all = crate::schema::keys();
-    all.iter().any(|key| key.section == section && path.last() == Some(&&*key.name) && crate::words::is_list(key))
+    let key = path.last().and_then(|name| crate::schema::find(section, name));
+    key.is_some_and(|key| key.kind.is_list())
 }

@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use bgp::{Community, ConnectionMode, ExaBgp, ExtendedCommunity, LargeCommunity, OnShutdown};
 use flowspec::Action;
-use flowspec::profile::{FragmentSupport, Kind, Profile};
+use flowspec::profile::{self, FragmentSupport, Profile};
 use policy::{Mode, Rung, UnicastForm};
 
-use super::{Key, Value, addresses, bgp, community, group, large_community, main};
+use super::{Key, bgp, communities, group, large_communities, main};
+use crate::draft::Bgp;
+use crate::kind::{
+    Family, Kind, Of, addresses, choice, ipv4, ipv6, list, number, percent, seconds, short_secret, switch, text,
+};
 
 /// Of `[main]`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -75,8 +79,8 @@ pub struct Transport {
     pub announce_remote_bans: bool,
     pub canary: bool,
     pub exporters: Vec<IpAddr>,
-    pub profile: Kind,
-    pub options: BTreeMap<String, Value>,
+    pub profile: profile::Kind,
+    pub options: BTreeMap<&'static str, Setting>,
 }
 
 impl Default for Transport {
@@ -95,7 +99,7 @@ impl Default for Transport {
             announce_remote_bans: false,
             canary: false,
             exporters: Vec::new(),
-            profile: Kind::Generic,
+            profile: profile::Kind::Generic,
             options: BTreeMap::new(),
         }
     }
@@ -131,20 +135,9 @@ fn extended_community(text: &str) -> Result<ExtendedCommunity, String> {
     Ok(ExtendedCommunity([kind, subtype, a, b, c, d, e, f]))
 }
 
-fn all<T>(value: &Value, one: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
-    value.list()?.into_iter().map(one).collect()
-}
-
-macro_rules! safety {
-    ($field:ident, $method:ident $(, $arg:expr)*) => {
-        |target, value| { target.safety.$field = value.$method($($arg),*)?; Ok(()) }
-    };
-}
-
-macro_rules! transport {
-    ($field:ident, $method:ident $(, $arg:expr)*) => {
-        |target, value| { target.transport.$field = value.$method($($arg),*)?; Ok(()) }
-    };
+fn extended_communities() -> Of<Vec<ExtendedCommunity>> {
+    list(Kind::Form { example: "rt:65001:100" }, extended_community)
+        .saying("write \"rt:65001:100\", \"ro:192.0.2.1:5\" or 16 hexadecimal digits")
 }
 
 pub(super) fn main_keys() -> Vec<Key> {
@@ -159,80 +152,85 @@ fn guard_keys() -> Vec<Key> {
             "shortest_prefix_ipv4",
             "24",
             "shortest IPv4 prefix length that anything is announced for",
-            safety!(shortest_prefix_ipv4, number, 1, 32),
+            number(1, 32),
+            set!(safety.shortest_prefix_ipv4),
         ),
         main(
             "shortest_prefix_ipv6",
             "48",
             "shortest IPv6 prefix length that anything is announced for",
-            safety!(shortest_prefix_ipv6, number, 1, 128),
+            number(1, 128),
+            set!(safety.shortest_prefix_ipv6),
         ),
         main(
             "probe_time",
             "30",
             "seconds after a rule's end in which a returning attack brings it back at once, for twice as long; 0 switches it off",
-            safety!(probe_time, number, 0, 86_400),
+            seconds(0, 86_400),
+            set!(safety.probe_time),
         ),
         main(
             "rule_reserve_percent",
             "10",
             "percent of max_rules and of each router's budget kept for manual rules; a quarter of either is kept for mitigation",
-            safety!(rule_reserve_percent, number, 0, 100),
+            percent(0, 100),
+            set!(safety.rule_reserve_percent),
         ),
         main(
             "max_new_rules_per_second",
             "20",
             "new automatic rules and blackholes per second at most",
-            safety!(max_new_rules_per_second, number, 1, 100_000),
+            number(1, 100_000),
+            set!(safety.max_new_rules_per_second),
         ),
         main(
             "max_blackhole_percent",
             "10",
             "percent of own addresses that may be blackholed automatically",
-            safety!(max_blackhole_percent, number, 0, 100),
+            percent(0, 100),
+            set!(safety.max_blackhole_percent),
         ),
         main(
             "breaker_targets",
             "50",
             "more new targets than this in ten seconds stop automatic announcing",
-            safety!(breaker_targets, number, 1, 1_000_000),
+            number(1, 1_000_000),
+            set!(safety.breaker_targets),
         ),
         main(
             "breaker_percent",
             "10",
             "so does this percentage of own addresses (at least 10 targets)",
-            safety!(breaker_percent, number, 1, 100),
+            percent(1, 100),
+            set!(safety.breaker_percent),
         ),
         main(
             "on_shutdown",
             "\"keep\"",
             "keep leaves announcements where graceful restart is in force; withdraw takes them back everywhere",
-            |m, v| {
-                m.safety.keeps = match v.text()? {
-                    "keep" => true,
-                    "withdraw" => false,
-                    _ => return Err("write \"keep\" or \"withdraw\"".to_owned()),
-                };
-                Ok(())
-            },
+            choice([("keep", true), ("withdraw", false)]),
+            set!(safety.keeps),
         ),
         main(
             "dead_man_time",
             "30",
             "seconds without decisions after which everything is withdrawn; 0 switches it off",
-            safety!(dead_man_time, number, 0, 86_400),
+            seconds(0, 86_400),
+            set!(safety.dead_man_time),
         ),
         main(
             "quarantine_time",
             "3",
             "a session that ends within so many seconds of a new route puts the route into quarantine; 0 switches it off",
-            safety!(quarantine_time, number, 0, 3600),
+            seconds(0, 3600),
+            set!(safety.quarantine_time),
         ),
         main(
             "canary_time",
             "2",
             "seconds that canary peers hold a new route before the others get it",
-            safety!(canary_time, number, 0, 3600),
+            seconds(0, 3600),
+            set!(safety.canary_time),
         ),
     ]
 }
@@ -243,24 +241,31 @@ fn exabgp_keys() -> Vec<Key> {
             "exabgp",
             "false",
             "write announcements as text into ExaBGP's command pipe as well",
-            safety!(exabgp, switch),
+            switch(),
+            set!(safety.exabgp),
         ),
-        main("exabgp_command_pipe", "\"/var/run/exabgp.cmd\"", "the pipe", |m, v| {
-            v.text()?.clone_into(&mut m.safety.exabgp_command_pipe);
-            Ok(())
-        }),
-        main("exabgp_next_hop", "\"192.0.2.1\"", "next hop of IPv4 blackholes given to ExaBGP", |m, v| {
-            m.safety.exabgp_next_hop = Some(v.parse("192.0.2.1")?);
-            Ok(())
-        }),
-        main("exabgp_next_hop_ipv6", "\"100::1\"", "next hop of IPv6 blackholes given to ExaBGP", |m, v| {
-            m.safety.exabgp_next_hop_ipv6 = Some(v.parse("100::1")?);
-            Ok(())
-        }),
-        main("exabgp_community", "[]", "communities added to what ExaBGP is given, such as \"65001:666\"", |m, v| {
-            m.safety.exabgp_communities = all(v, community)?;
-            Ok(())
-        }),
+        main("exabgp_command_pipe", "\"/var/run/exabgp.cmd\"", "the pipe", text(), set!(safety.exabgp_command_pipe)),
+        main(
+            "exabgp_next_hop",
+            "\"192.0.2.1\"",
+            "next hop of IPv4 blackholes given to ExaBGP",
+            ipv4("192.0.2.1"),
+            some!(safety.exabgp_next_hop),
+        ),
+        main(
+            "exabgp_next_hop_ipv6",
+            "\"100::1\"",
+            "next hop of IPv6 blackholes given to ExaBGP",
+            ipv6("100::1"),
+            some!(safety.exabgp_next_hop_ipv6),
+        ),
+        main(
+            "exabgp_community",
+            "[]",
+            "communities added to what ExaBGP is given, such as \"65001:666\"",
+            communities(),
+            set!(safety.exabgp_communities),
+        ),
     ]
 }
 
@@ -270,33 +275,16 @@ pub(super) fn group_keys() -> Vec<Key> {
             "mitigation",
             "\"automatic\"",
             "automatic announces; approve waits for an operator's word; alert only reports",
-            |g, v| {
-                g.ladder.mitigation = Some(match v.text()? {
-                    "automatic" => Mode::Automatic,
-                    "approve" => Mode::Approve,
-                    "alert" => Mode::Alert,
-                    _ => return Err("write \"automatic\", \"approve\" or \"alert\"".to_owned()),
-                });
-                Ok(())
-            },
+            choice([("automatic", Mode::Automatic), ("approve", Mode::Approve), ("alert", Mode::Alert)]),
+            some!(ladder.mitigation),
         ),
         group(
             "mitigation_ladder",
             "",
             "what is tried, in order, when the step before does not help: of rate-limit, discard, redirect, divert, blackhole; \
              absent: main's gobgp_flow_spec_default_action, then blackhole",
-            |g, v| {
-                let list: Vec<String> = v.list()?.into_iter().map(str::to_owned).collect();
-                let known = ["accept", "rate-limit", "discard", "redirect", "divert", "blackhole"];
-                if let Some(wrong) = list.iter().find(|name| !known.contains(&name.as_str())) {
-                    return Err(format!("{wrong:?} is no step: write some of {}", known[1..].join(", ")));
-                }
-                if list.is_empty() {
-                    return Err("name one step at least, or set mitigation = \"alert\"".to_owned());
-                }
-                g.ladder.ladder = Some(list);
-                Ok(())
-            },
+            ladder(),
+            some!(ladder.ladder),
         ),
     ];
     keys.extend(form_keys("blackhole", |ladder| &mut ladder.blackhole));
@@ -304,228 +292,288 @@ pub(super) fn group_keys() -> Vec<Key> {
     keys
 }
 
+/// Steps of a ladder; `accept` is known but not told.
+fn ladder() -> Of<Vec<String>> {
+    let steps = ["rate-limit", "discard", "redirect", "divert", "blackhole"];
+    let advice = format!("write some of {}", steps.join(", "));
+    let wrong = advice.clone();
+    let step = move |name: &str| {
+        let is_known = name == "accept" || steps.contains(&name);
+        if is_known { Ok(name.to_owned()) } else { Err(format!("{name:?} is no step: {wrong}")) }
+    };
+    list(Kind::Choice { choices: steps.to_vec() }, step).saying(advice).then(|list| {
+        if list.is_empty() { Err("name one step at least, or set mitigation = \"alert\"".to_owned()) } else { Ok(list) }
+    })
+}
+
 /// Keys of a blackhole or diversion of a host group.
 fn form_keys(name: &'static str, of: fn(&mut Ladder) -> &mut Form) -> Vec<Key> {
-    let key = |suffix: &str, default: &str, meaning: &str, set: fn(&mut Form, &Value) -> Result<(), String>| {
-        group(&format!("{name}_{suffix}"), default, meaning, move |g, v| set(of(&mut g.ladder), v))
-    };
     let wider = if name == "blackhole" {
         "; shorter than the host takes the covering prefix down with it"
     } else {
         " (the routing table hardly takes less than 24)"
     };
     vec![
-        key("prefix_length_ipv4", "", &format!("prefix length of IPv4 {name}s, 8 to 32{wider}"), |f, v| {
-            f.length_ipv4 = u8::try_from(v.number(8, 32)?).ok();
-            Ok(())
-        }),
-        key("prefix_length_ipv6", "", &format!("prefix length of IPv6 {name}s, 16 to 128{wider}"), |f, v| {
-            f.length_ipv6 = u8::try_from(v.number(16, 128)?).ok();
-            Ok(())
-        }),
-        key("next_hop_ipv4", "", &format!("next hop of IPv4 {name}s; absent: the peer's next_hop_ipv4"), |f, v| {
-            f.next_hop_ipv4 = Some(v.parse("192.0.2.1")?);
-            Ok(())
-        }),
-        key("next_hop_ipv6", "", &format!("next hop of IPv6 {name}s; absent: the peer's next_hop_ipv6"), |f, v| {
-            f.next_hop_ipv6 = Some(v.parse("100::1")?);
-            Ok(())
-        }),
-        key("communities", "", &format!("communities of {name}s of the group, such as \"65001:666\""), |f, v| {
-            f.communities = Some(all(v, community)?);
-            Ok(())
-        }),
-        key("large_communities", "", &format!("large communities of {name}s of the group"), |f, v| {
-            f.large = Some(all(v, large_community)?);
-            Ok(())
-        }),
-        key(
+        form(
+            name,
+            "prefix_length_ipv4",
+            of,
+            &format!("prefix length of IPv4 {name}s, 8 to 32{wider}"),
+            number(8, 32),
+            some!(length_ipv4),
+        ),
+        form(
+            name,
+            "prefix_length_ipv6",
+            of,
+            &format!("prefix length of IPv6 {name}s, 16 to 128{wider}"),
+            number(16, 128),
+            some!(length_ipv6),
+        ),
+        form(
+            name,
+            "next_hop_ipv4",
+            of,
+            &format!("next hop of IPv4 {name}s; absent: the peer's next_hop_ipv4"),
+            ipv4("192.0.2.1"),
+            some!(next_hop_ipv4),
+        ),
+        form(
+            name,
+            "next_hop_ipv6",
+            of,
+            &format!("next hop of IPv6 {name}s; absent: the peer's next_hop_ipv6"),
+            ipv6("100::1"),
+            some!(next_hop_ipv6),
+        ),
+        form(
+            name,
+            "communities",
+            of,
+            &format!("communities of {name}s of the group, such as \"65001:666\""),
+            communities(),
+            some!(communities),
+        ),
+        form(
+            name,
+            "large_communities",
+            of,
+            &format!("large communities of {name}s of the group"),
+            large_communities(),
+            some!(large),
+        ),
+        form(
+            name,
             "extended_communities",
-            "",
+            of,
             &format!("extended communities of {name}s of the group, such as \"rt:65001:100\""),
-            |f, v| {
-                f.extended = Some(all(v, extended_community)?);
-                Ok(())
-            },
+            extended_communities(),
+            some!(extended),
         ),
     ]
+}
+
+fn form<T: 'static>(
+    name: &str,
+    suffix: &str,
+    of: fn(&mut Ladder) -> &mut Form,
+    meaning: &str,
+    what: Of<T>,
+    set: impl Fn(&mut Form, T) + Send + Sync + 'static,
+) -> Key {
+    group(&format!("{name}_{suffix}"), "", meaning, what, move |g, v| set(of(&mut g.ladder), v))
 }
 
 pub(super) fn bgp_keys() -> Vec<Key> {
     let mut keys = transport_keys();
     keys.extend(content_keys());
-    keys.extend(PROFILE_OPTIONS.iter().map(|(name, meaning, set)| {
+    keys.extend(PROFILE_OPTIONS.iter().map(|(name, meaning, option)| {
         let full = format!("flowspec_{name}");
-        let key = full.clone();
-        bgp(&full, "", &format!("{meaning}; absent: as the profile says"), move |b, v| {
-            set(&mut Profile::default(), v)?;
-            b.transport.options.insert(key.clone(), v.clone());
-            Ok(())
-        })
+        let meaning = format!("{meaning}; absent: as the profile says");
+        let store = move |b: &mut Bgp, value| {
+            b.transport.options.insert(name, value);
+        };
+        match option {
+            Opt::Switch(_) => bgp(&full, "", &meaning, switch().then(|on| Ok(Setting::Switch(on))), store),
+            Opt::Count(low, high, _) => {
+                bgp(&full, "", &meaning, number(*low, *high).then(|n| Ok(Setting::Count(n))), store)
+            }
+            Opt::Fragment => bgp(&full, "", &meaning, choice(FRAGMENTS).then(|f| Ok(Setting::Fragment(f))), store),
+        }
     }));
     keys
 }
 
 fn transport_keys() -> Vec<Key> {
     vec![
-        bgp("passive", "false", "never connect: wait for the peer to", transport!(passive, switch)),
-        bgp("listen", "false", "connect, and accept the peer's connection too", transport!(listen, switch)),
-        bgp("local_port", "179", "TCP port to wait on at local_address, with passive or listen", |b, v| {
-            b.transport.local_port = u16::try_from(v.number(1, 65_535)?).unwrap_or(179);
-            Ok(())
-        }),
+        bgp("passive", "false", "never connect: wait for the peer to", switch(), set!(transport.passive)),
+        bgp("listen", "false", "connect, and accept the peer's connection too", switch(), set!(transport.listen)),
+        bgp(
+            "local_port",
+            "179",
+            "TCP port to wait on at local_address, with passive or listen",
+            number(1, 65_535),
+            set!(transport.local_port),
+        ),
         bgp(
             "md5_auth_password",
             "",
             "TCP MD5 password (RFC 2385), 1 to 80 octets; the router needs the same",
-            |b, v| {
-                let password = v.text()?;
-                if password.is_empty() || password.len() > 80 {
-                    return Err("write 1 to 80 octets, or leave the key out".to_owned());
-                }
-                b.transport.md5_auth_password = Some(password.to_owned());
-                Ok(())
-            },
+            short_secret(80),
+            some!(transport.md5_auth_password),
         ),
         bgp(
             "ttl_security_hops",
             "",
             "GTSM (RFC 5082): the peer is at most so many hops away, 1 for a neighbour; it must send TTL 255 too",
-            |b, v| {
-                b.transport.ttl_security_hops = u8::try_from(v.number(1, 254)?).ok();
-                Ok(())
-            },
+            number(1, 254),
+            some!(transport.ttl_security_hops),
         ),
-        bgp("multihop_ttl", "", "TTL of what is sent, without GTSM; absent: the system's", |b, v| {
-            b.transport.multihop_ttl = u8::try_from(v.number(1, 255)?).ok();
-            Ok(())
-        }),
+        bgp(
+            "multihop_ttl",
+            "",
+            "TTL of what is sent, without GTSM; absent: the system's",
+            number(1, 255),
+            some!(transport.multihop_ttl),
+        ),
         bgp(
             "graceful_restart_time",
             "120",
             "seconds that the peer keeps our routes when the session is lost (RFC 4724); 0 switches graceful restart off",
-            transport!(graceful_restart_time, number, 0, 4095),
+            seconds(0, 4095),
+            set!(transport.graceful_restart_time),
         ),
         bgp(
             "max_received_prefixes",
             "10000",
             "routes of the peer that are looked at; more are counted and dropped",
-            transport!(max_received_prefixes, number, 0, 10_000_000),
+            number(0, 10_000_000),
+            set!(transport.max_received_prefixes),
         ),
     ]
 }
 
 fn content_keys() -> Vec<Key> {
     vec![
-        bgp("blackhole_communities", "[]", "communities added to every blackhole, such as \"65001:666\"", |b, v| {
-            b.transport.blackhole_communities = all(v, community)?;
-            Ok(())
-        }),
+        bgp(
+            "blackhole_communities",
+            "[]",
+            "communities added to every blackhole, such as \"65001:666\"",
+            communities(),
+            set!(transport.blackhole_communities),
+        ),
         bgp(
             "extended_communities",
             "[]",
             "extended communities added to every route, such as \"rt:65001:100\"",
-            |b, v| {
-                b.transport.extended_communities = all(v, extended_community)?;
-                Ok(())
-            },
+            extended_communities(),
+            set!(transport.extended_communities),
         ),
         bgp(
             "announce_remote_bans",
             "false",
             "manual bans of foreign hosts, always with no-export",
-            transport!(announce_remote_bans, switch),
+            switch(),
+            set!(transport.announce_remote_bans),
         ),
-        bgp("canary", "false", "it gets new routes first; the others canary_time later", transport!(canary, switch)),
+        bgp(
+            "canary",
+            "false",
+            "it gets new routes first; the others canary_time later",
+            switch(),
+            set!(transport.canary),
+        ),
         bgp(
             "exporters",
             "[]",
             "addresses of exporters whose traffic passes this router; what it filters is taken out of their counts alone; \
              empty: of all",
-            |b, v| {
-                b.transport.exporters = addresses(v, "192.0.2.1")?;
-                Ok(())
-            },
+            addresses(Family::Any, "192.0.2.1"),
+            set!(transport.exporters),
         ),
         bgp(
             "profile",
             "\"generic\"",
             "what its router can take: generic, juniper, cisco-xr, nokia, huawei, arista, extreme, 6wind, frr, bird, gobgp, exabgp",
-            |b, v| {
-                b.transport.profile = v.text()?.parse()?;
-                Ok(())
-            },
+            profile(),
+            set!(transport.profile),
         ),
     ]
 }
 
-type SetOption = fn(&mut Profile, &Value) -> Result<(), String>;
-
-fn count(value: &Value, low: u64, high: u64) -> Result<usize, String> {
-    Ok(usize::try_from(value.number(low, high)?).unwrap_or(usize::MAX))
+fn profile() -> Of<profile::Kind> {
+    let names: Vec<&'static str> = profile::Kind::ALL.iter().map(|(_, name)| *name).collect();
+    let advice = format!("write one of {}", names.join(", "));
+    Of::new(Kind::Choice { choices: names }, |value| value.text()?.parse()).saying(advice)
 }
 
+/// What an option of a profile takes, and the field that it is.
+enum Opt {
+    Switch(fn(&mut Profile, bool)),
+    /// From, to.
+    Count(i64, i64, fn(&mut Profile, usize)),
+    Fragment,
+}
+
+/// An option of a profile as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "what the option takes")]
+pub enum Setting {
+    Switch(bool),
+    Count(usize),
+    Fragment(FragmentSupport),
+}
+
+const FRAGMENTS: [(&str, FragmentSupport); 4] = [
+    ("none", FragmentSupport::None),
+    ("is-fragment", FragmentSupport::IsFragment),
+    ("no-last", FragmentSupport::NoLast),
+    ("all", FragmentSupport::All),
+];
+
 macro_rules! option {
-    ($field:ident) => {
-        |p, v| {
-            p.$field = v.switch()?;
-            Ok(())
-        }
+    ($($field:ident).+) => {
+        Opt::Switch(|p, on| p.$($field).+ = on)
     };
 }
 
 /// Options of a profile that can be set by themselves: name without `flowspec_`, meaning, what it sets.
-const PROFILE_OPTIONS: [(&str, &str, SetOption); 23] = [
+const PROFILE_OPTIONS: [(&str, &str, Opt); 23] = [
     ("tcp_flags_match_bit", "match bit in tests of single TCP flags", option!(tcp_flags_match_bit)),
     ("fragment_match_bit", "match bit in tests of single fragment bits", option!(fragment_match_bit)),
-    ("fragment", "fragment bits it can match: none, is-fragment, no-last or all", |p, v| {
-        p.fragment = match v.text()? {
-            "none" => FragmentSupport::None,
-            "is-fragment" => FragmentSupport::IsFragment,
-            "no-last" => FragmentSupport::NoLast,
-            "all" => FragmentSupport::All,
-            _ => return Err("write \"none\", \"is-fragment\", \"no-last\" or \"all\"".to_owned()),
-        };
-        Ok(())
-    }),
+    ("fragment", "fragment bits it can match: none, is-fragment, no-last or all", Opt::Fragment),
     ("dont_fragment", "it can match dont-fragment", option!(dont_fragment)),
     ("tcp_flags", "it can match TCP flags", option!(tcp_flags)),
     ("tcp_flags_negation", "it can match clear TCP flags", option!(tcp_flags_negation)),
     ("tcp_flags_extended", "it can match ECE and CWR", option!(tcp_flags_extended)),
-    ("length_ipv4", "it can match the length of IPv4 packets", |p, v| {
-        p.length.0 = v.switch()?;
-        Ok(())
-    }),
-    ("length_ipv6", "it can match the length of IPv6 packets", |p, v| {
-        p.length.1 = v.switch()?;
-        Ok(())
-    }),
-    ("longest_length", "longest packet length a rule may name", |p, v| {
-        p.longest = u32::try_from(v.number(20, 65_535)?).unwrap_or(9216);
-        Ok(())
-    }),
+    ("length_ipv4", "it can match the length of IPv4 packets", Opt::Switch(set!(length.0))),
+    ("length_ipv6", "it can match the length of IPv6 packets", Opt::Switch(set!(length.1))),
+    (
+        "longest_length",
+        "longest packet length a rule may name",
+        Opt::Count(20, 65_535, |p, n| p.longest = u32::try_from(n).unwrap_or(9216)),
+    ),
     ("source", "it can match source prefixes", option!(source)),
     ("ports_with_fragment", "it can match ports together with fragment bits", option!(ports_with_fragment)),
     ("port_with_others", "it can match port together with source-port or destination-port", option!(port_with_others)),
     ("needs_protocol", "ports, ICMP and TCP flags need a protocol", option!(needs_protocol)),
-    ("max_values", "values or ranges of one condition at most; longer rules are cut into several", |p, v| {
-        p.max_values = count(v, 1, 1000)?;
-        Ok(())
-    }),
-    ("max_operators", "operators of one condition at most (a range has two); longer rules are cut", |p, v| {
-        p.max_operators = count(v, 2, 1000)?;
-        Ok(())
-    }),
+    (
+        "max_values",
+        "values or ranges of one condition at most; longer rules are cut into several",
+        Opt::Count(1, 1000, set!(max_values)),
+    ),
+    (
+        "max_operators",
+        "operators of one condition at most (a range has two); longer rules are cut",
+        Opt::Count(2, 1000, set!(max_operators)),
+    ),
     ("ranges", "it can match ranges", option!(ranges)),
     ("ipv6", "it takes IPv6 rules", option!(ipv6)),
     ("rate_packets", "it knows rate limits in packets", option!(rate_packets)),
     ("redirect_as4", "it knows redirection to a 4-octet AS", option!(redirect_as4)),
     ("redirect_to_next_hop", "it knows the older form of redirection to a next hop", option!(redirect_to_next_hop)),
     ("rate_asn", "our AS number in rate limits; false sends 0 as FastNetMon does", option!(rate_asn)),
-    ("max_rules", "FlowSpec rules it holds at most", |p, v| {
-        p.max_rules = count(v, 1, 1_000_000)?;
-        Ok(())
-    }),
+    ("max_rules", "FlowSpec rules it holds at most", Opt::Count(1, 1_000_000, set!(max_rules))),
 ];
 
 impl Transport {
@@ -534,10 +582,12 @@ impl Transport {
         let mut profile = Profile::of(self.profile);
         profile.tcp_flags_match_bit |= tcp_match_bit;
         profile.fragment_match_bit |= fragment_match_bit;
-        for (name, _, set) in &PROFILE_OPTIONS {
-            if let Some(value) = self.options.get(&format!("flowspec_{name}")) {
-                let applied = set(&mut profile, value);
-                debug_assert_eq!(applied, Ok(()), "checked when it was read");
+        for (name, _, option) in &PROFILE_OPTIONS {
+            match (option, self.options.get(name)) {
+                (Opt::Switch(set), Some(Setting::Switch(on))) => set(&mut profile, *on),
+                (Opt::Count(_, _, set), Some(Setting::Count(n))) => set(&mut profile, *n),
+                (Opt::Fragment, Some(Setting::Fragment(fragment))) => profile.fragment = *fragment,
+                (Opt::Switch(_) | Opt::Count(..) | Opt::Fragment, _) => {}
             }
         }
         profile

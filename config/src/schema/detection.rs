@@ -1,12 +1,12 @@
 //! Keys of detection beyond the thresholds of hosts: sums, traffic rules, the whitelist.
 
 use detector::{Class, Measure, Scope, Unit};
-use flowspec::Ranges;
 use traffic::sample::{fragment, protocol, tcp_flags};
 use traffic::{Direction, Time};
 
-use super::{Key, Section, Value, group, key, prefixes};
-use crate::draft::{Draft, Traffic, Whitelist};
+use super::{Key, Section, group, key};
+use crate::draft::{Draft, Traffic, TrafficRule, Whitelist};
+use crate::kind::{Kind, Of, choice, flags, prefixes, ranges, rate, switch, text, texts};
 
 /// What a sum may have when nothing is written: this many times what one of its hosts may have.
 pub const SUM_FACTOR: u64 = 5;
@@ -48,80 +48,112 @@ pub(super) fn sum_keys() -> Vec<Key> {
             Scope::Network | Scope::Host | Scope::Group => "each network of networks_list",
         };
         let key = sum_key(scope, direction, measure);
-        let switch = key.replacen("threshold_", "ban_for_", 1).replacen("mbps", "bandwidth", 1);
+        let on = key.replacen("threshold_", "ban_for_", 1).replacen("mbps", "bandwidth", 1);
         let meaning = format!("check {key}");
-        keys.push(group(&switch, "false", &meaning, move |g, v| {
-            g.sum_switches.insert((scope, direction, measure), v.switch()?);
-            Ok(())
+        keys.push(group(&on, "false", &meaning, switch(), move |g, v| {
+            g.sum_switches.insert((scope, direction, measure), v);
         }));
         let host = measure.key(direction);
         let meaning =
             format!("{direction} threshold of the sum over {of}, in {unit}; absent: {SUM_FACTOR} times {host}");
-        keys.push(group(&key, "", &meaning, move |g, v| {
-            g.sum_thresholds.insert((scope, direction, measure), v.number(1, 10_000_000_000)?);
-            Ok(())
+        keys.push(group(&key, "", &meaning, rate(measure.unit), move |g, v| {
+            g.sum_thresholds.insert((scope, direction, measure), v);
         }));
     }
     keys
 }
 
-fn rule(
-    name: &str,
-    default: &str,
-    meaning: &str,
-    set: impl Fn(&mut Traffic, &Value) -> Result<(), String> + 'static,
-) -> Key {
-    let apply = move |draft: &mut Draft, instance: &str, value: &Value| {
-        set(&mut draft.traffic_rules.entry(instance.to_owned()).or_default().traffic, value)
-    };
-    key(Section::TrafficRule, name, default, meaning, Box::new(apply))
-}
-
-fn whitelist(
-    name: &str,
-    default: &str,
-    meaning: &str,
-    set: impl Fn(&mut Whitelist, &Value) -> Result<(), String> + 'static,
-) -> Key {
-    let apply = move |draft: &mut Draft, instance: &str, value: &Value| {
-        set(draft.whitelists.entry(instance.to_owned()).or_default(), value)
-    };
-    key(Section::Whitelist, name, default, meaning, Box::new(apply))
-}
+/// Where a section keeps what traffic is.
+type TrafficOf = for<'a> fn(&'a mut Draft, &str) -> &'a mut Traffic;
 
 /// What traffic is: the conditions of traffic rules and whitelist entries, any of the values in a field, all of the fields.
-type TrafficKey = (&'static str, &'static str, fn(&mut Traffic, &Value) -> Result<(), String>);
+fn traffic_keys(section: Section, of: TrafficOf) -> Vec<Key> {
+    vec![
+        traffic(
+            section,
+            of,
+            "protocols",
+            "protocols by name or number, such as \"udp\"",
+            ranges(255, protocol_number),
+            some!(protocols),
+        ),
+        traffic(
+            section,
+            of,
+            "source_ports",
+            "source ports and ranges, such as \"11211\" or \"1024-2047\"",
+            ranges(65_535, |_| None),
+            some!(source_ports),
+        ),
+        traffic(
+            section,
+            of,
+            "destination_ports",
+            "destination ports and ranges",
+            ranges(65_535, |_| None),
+            some!(destination_ports),
+        ),
+        traffic(
+            section,
+            of,
+            "packet_lengths",
+            "IP total lengths and ranges in bytes",
+            ranges(65_535, |_| None),
+            some!(lengths),
+        ),
+        traffic(
+            section,
+            of,
+            "tcp_flags",
+            "any of these TCP flags: \"syn\", \"ack\", \"fin\", \"rst\", \"psh\", \"urg\"",
+            flags(&TCP_FLAGS),
+            some!(tcp_flags),
+        ),
+        traffic(
+            section,
+            of,
+            "fragmentation_flags",
+            "any of \"is-fragment\", \"first-fragment\", \"last-fragment\", \"dont-fragment\"",
+            flags(&FRAGMENTS),
+            some!(fragment),
+        ),
+    ]
+}
 
-const TRAFFIC: [TrafficKey; 6] = [
-    ("protocols", "protocols by name or number, such as \"udp\"", |t, v| {
-        t.protocols = Some(ranges(v, 255, protocol_number)?);
-        Ok(())
-    }),
-    ("source_ports", "source ports and ranges, such as \"11211\" or \"1024-2047\"", |t, v| {
-        t.source_ports = Some(ranges(v, 65_535, |_| None)?);
-        Ok(())
-    }),
-    ("destination_ports", "destination ports and ranges", |t, v| {
-        t.destination_ports = Some(ranges(v, 65_535, |_| None)?);
-        Ok(())
-    }),
-    ("packet_lengths", "IP total lengths and ranges in bytes", |t, v| {
-        t.lengths = Some(ranges(v, 65_535, |_| None)?);
-        Ok(())
-    }),
-    ("tcp_flags", "any of these TCP flags: \"syn\", \"ack\", \"fin\", \"rst\", \"psh\", \"urg\"", |t, v| {
-        t.tcp_flags = Some(mask(v, &TCP_FLAGS)?);
-        Ok(())
-    }),
-    (
-        "fragmentation_flags",
-        "any of \"is-fragment\", \"first-fragment\", \"last-fragment\", \"dont-fragment\"",
-        |t, v| {
-            t.fragment = Some(mask(v, &FRAGMENTS)?);
-            Ok(())
-        },
-    ),
-];
+fn traffic<T: 'static>(
+    section: Section,
+    of: TrafficOf,
+    name: &str,
+    meaning: &str,
+    what: Of<T>,
+    set: impl Fn(&mut Traffic, T) + Send + Sync + 'static,
+) -> Key {
+    key(section, name, "", meaning, what, move |draft, instance, value| set(of(draft, instance), value))
+}
+
+fn rule<T: 'static>(
+    name: &str,
+    default: &str,
+    meaning: &str,
+    of: Of<T>,
+    set: impl Fn(&mut TrafficRule, T) + Send + Sync + 'static,
+) -> Key {
+    key(Section::TrafficRule, name, default, meaning, of, move |draft, instance, value| {
+        set(draft.traffic_rules.entry(instance.to_owned()).or_default(), value);
+    })
+}
+
+fn whitelist<T: 'static>(
+    name: &str,
+    default: &str,
+    meaning: &str,
+    of: Of<T>,
+    set: impl Fn(&mut Whitelist, T) + Send + Sync + 'static,
+) -> Key {
+    key(Section::Whitelist, name, default, meaning, of, move |draft, instance, value| {
+        set(draft.whitelists.entry(instance.to_owned()).or_default(), value);
+    })
+}
 
 const TCP_FLAGS: [(&str, u16); 6] = [
     ("syn", tcp_flags::SYN),
@@ -152,80 +184,21 @@ fn protocol_number(name: &str) -> Option<u32> {
     }
 }
 
-/// Numbers and ranges, or names that `number_of` knows.
-fn ranges(value: &Value, most: u32, number_of: impl Fn(&str) -> Option<u32>) -> Result<Ranges, String> {
-    let one = |text: &str| {
-        let number = |t: &str| number_of(t.trim()).or_else(|| t.trim().parse().ok()).filter(|n| *n <= most);
-        let found = match text.split_once('-') {
-            Some((low, high)) => number(low).zip(number(high)).filter(|(low, high)| low <= high),
-            None => number(text).map(|n| (n, n)),
-        };
-        found
-            .ok_or_else(|| format!("{text:?}: write a number up to {most} or a range, such as \"53\" or \"1024-2047\""))
-    };
-    let all = match value {
-        Value::Number(number) => vec![one(&number.to_string())?],
-        Value::Bool(_) | Value::Text(_) | Value::List(_) => {
-            value.list()?.into_iter().flat_map(|text| text.split(',')).map(one).collect::<Result<_, _>>()?
-        }
-    };
-    if all.is_empty() {
-        Err("name at least one value, or leave the key out".to_owned())
-    } else {
-        Ok(Ranges::union(all))
-    }
-}
-
-fn mask(value: &Value, names: &[(&str, u16)]) -> Result<u16, String> {
-    let mut mask = 0;
-    for text in value.list()?.into_iter().flat_map(|text| text.split(',')).map(str::trim) {
-        let known = || names.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
-        mask |= names.iter().find(|(n, _)| *n == text).ok_or_else(|| format!("{text:?}: write one of {}", known()))?.1;
-    }
-    if mask == 0 { Err("name at least one value, or leave the key out".to_owned()) } else { Ok(mask) }
-}
-
-pub(super) fn lengths(value: &Value, low: u8, high: u8) -> Result<Vec<u8>, String> {
-    let one = |t: &str| t.trim_start_matches('/').parse().ok().filter(|l| (low..=high).contains(l));
-    let wrong = || format!("write prefix lengths from {low} to {high}, such as [{high}]");
-    let mut all: Vec<u8> = value.list()?.into_iter().map(one).collect::<Option<_>>().ok_or_else(wrong)?;
-    all.sort_unstable_by_key(|l| std::cmp::Reverse(*l));
-    all.dedup();
-    if all.len() > 4 { Err("at most four lengths: each costs memory".to_owned()) } else { Ok(all) }
-}
-
 pub(super) fn traffic_rule_keys() -> Vec<Key> {
-    let mut keys: Vec<Key> = TRAFFIC.iter().map(|(name, meaning, set)| rule(name, "", meaning, set)).collect();
-    let named = |name: &str,
-                 default: &str,
-                 meaning: &str,
-                 set: fn(&mut crate::draft::TrafficRule, &Value) -> Result<(), String>| {
-        let apply = move |draft: &mut Draft, instance: &str, value: &Value| {
-            set(draft.traffic_rules.entry(instance.to_owned()).or_default(), value)
-        };
-        key(Section::TrafficRule, name, default, meaning, Box::new(apply))
-    };
-    keys.push(named("active", "true", "check this rule", |r, v| {
-        r.is_off = !v.switch()?;
-        Ok(())
-    }));
-    keys.push(named("hostgroups", "[]", "host groups it is for; empty: all", |r, v| {
-        r.hostgroups = v.list()?.into_iter().map(str::to_owned).collect();
-        Ok(())
-    }));
+    let mut keys = traffic_keys(Section::TrafficRule, |draft, name| {
+        &mut draft.traffic_rules.entry(name.to_owned()).or_default().traffic
+    });
+    keys.push(rule("active", "true", "check this rule", switch(), |r, on| r.is_off = !on));
+    keys.push(rule("hostgroups", "[]", "host groups it is for; empty: all", texts(), set!(hostgroups)));
     for direction in Direction::ALL {
         for unit in [Unit::Packets, Unit::Bytes] {
             let measure = Measure { class: Class::Total, unit };
             let of = if unit == Unit::Packets { "packets per second" } else { "megabits (10^6) per second, IP layer" };
             let meaning =
                 format!("{direction} threshold of a host's traffic that matches, in {of}; absent: not checked");
-            let apply = move |draft: &mut Draft, instance: &str, value: &Value| {
-                let number = value.number(1, 10_000_000_000)?;
-                let rule = draft.traffic_rules.entry(instance.to_owned()).or_default();
-                rule.thresholds.insert((direction, unit), number);
-                Ok(())
-            };
-            keys.push(key(Section::TrafficRule, &measure.key(direction), "", &meaning, Box::new(apply)));
+            keys.push(rule(&measure.key(direction), "", &meaning, rate(unit), move |r, v| {
+                r.thresholds.insert((direction, unit), v);
+            }));
         }
     }
     keys
@@ -237,47 +210,41 @@ pub(super) fn whitelist_keys() -> Vec<Key> {
             "networks",
             "[]",
             "own hosts and networks; empty: all. With nothing else, they never alarm",
-            |w, v| {
-                w.networks = prefixes(v)?;
-                Ok(())
-            },
+            prefixes(),
+            set!(networks),
         ),
-        whitelist("remote", "[]", "remote networks; empty: all", |w, v| {
-            w.remote = prefixes(v)?;
-            Ok(())
-        }),
-        whitelist("direction", "\"both\"", "\"incoming\", \"outgoing\" or \"both\"", |w, v| {
-            w.direction = match v.text()? {
-                "incoming" => Some(Direction::Incoming),
-                "outgoing" => Some(Direction::Outgoing),
-                "both" => None,
-                _ => return Err("write \"incoming\", \"outgoing\" or \"both\"".to_owned()),
-            };
-            Ok(())
-        }),
-        whitelist("note", "\"\"", "why, for people", |w, v| {
-            v.text()?.clone_into(&mut w.note);
-            Ok(())
-        }),
+        whitelist("remote", "[]", "remote networks; empty: all", prefixes(), set!(remote)),
+        whitelist(
+            "direction",
+            "\"both\"",
+            "\"incoming\", \"outgoing\" or \"both\"",
+            choice([("incoming", Some(Direction::Incoming)), ("outgoing", Some(Direction::Outgoing)), ("both", None)]),
+            set!(direction),
+        ),
+        whitelist("note", "\"\"", "why, for people", text(), set!(note)),
         whitelist(
             "expires",
             "",
             "when it ends, such as \"2027-01-31\" or \"2027-01-31T12:00:00Z\" (UTC); absent: never",
-            |w, v| {
-                w.expires =
-                    Some(moment(v.text()?).ok_or("write a date such as \"2027-01-31\" or \"2027-01-31T12:00:00Z\"")?);
-                Ok(())
-            },
+            moment(),
+            some!(expires),
         ),
     ];
-    for (name, meaning, set) in TRAFFIC {
-        keys.push(whitelist(name, "", meaning, move |w, v| set(&mut w.traffic, v)));
-    }
+    keys.extend(traffic_keys(Section::Whitelist, |draft, name| {
+        &mut draft.whitelists.entry(name.to_owned()).or_default().traffic
+    }));
     keys
 }
 
+fn moment() -> Of<Time> {
+    Of::new(Kind::Moment, |value| {
+        let wrong = "write a date such as \"2027-01-31\" or \"2027-01-31T12:00:00Z\"";
+        time(value.text()?).ok_or_else(|| wrong.to_owned())
+    })
+}
+
 /// A date, or a time in UTC, as RFC 3339 writes them.
-fn moment(text: &str) -> Option<Time> {
+fn time(text: &str) -> Option<Time> {
     let (date, time) = text.split_once('T').unwrap_or((text, "00:00:00"));
     let numbers = |text: &str, separator: char| -> Option<Vec<u64>> {
         text.split(separator)

@@ -1,29 +1,17 @@
 //! Keys of the databases that rates are written to, with FastNetMon's names.
 
-use super::{Key, Section, Value, key};
+use super::{Key, Section, key};
 use crate::export::Draft;
+use crate::kind::{Of, number, secret, switch, text};
 
-fn main(
+fn main<T: 'static>(
     name: &str,
     default: &str,
     meaning: &str,
-    set: impl Fn(&mut Draft, &Value) -> Result<(), String> + 'static,
+    of: Of<T>,
+    set: impl Fn(&mut Draft, T) + Send + Sync + 'static,
 ) -> Key {
-    key(Section::Main, name, default, meaning, Box::new(move |draft, _, value| set(&mut draft.export, value)))
-}
-
-fn port(value: &Value) -> Result<u16, String> {
-    value.number(1, 65_535).map(|n| u16::try_from(n).unwrap_or_default())
-}
-
-/// A key that is a text.
-macro_rules! text {
-    ($field:ident) => {
-        |draft, value| {
-            value.text()?.clone_into(&mut draft.$field);
-            Ok(())
-        }
-    };
+    key(Section::Main, name, default, meaning, of, move |draft, _, value| set(&mut draft.export, value))
 }
 
 /// Of `[main]`.
@@ -33,32 +21,36 @@ pub(super) fn main_keys() -> Vec<Key> {
             "influxdb",
             "false",
             "write rates of totals, networks, host groups and the largest hosts to InfluxDB every 10 seconds (HTTP, version 1 write API)",
-            |d, v| {
-                d.influxdb = v.switch()?;
-                Ok(())
-            },
+            switch(),
+            set!(influxdb),
         ),
-        main("influxdb_host", "\"127.0.0.1\"", "its name or address", text!(influxdb_host)),
-        main("influxdb_port", "8086", "its port", |d, v| {
-            d.influxdb_port = port(v)?;
-            Ok(())
-        }),
-        main("influxdb_database", "\"fastnetmon\"", "the database, which has to exist", text!(influxdb_database)),
-        main("influxdb_auth", "false", "log in with influxdb_user and influxdb_password", |d, v| {
-            d.influxdb_auth = v.switch()?;
-            Ok(())
-        }),
-        main("influxdb_user", "\"fastnetmon\"", "user", text!(influxdb_user)),
-        main("influxdb_password", "\"fastnetmon\"", "password", text!(influxdb_password)),
-        main("graphite", "false", "write the same rates to Graphite every 10 seconds (plain text over TCP)", |d, v| {
-            d.graphite = v.switch()?;
-            Ok(())
-        }),
-        main("graphite_host", "\"127.0.0.1\"", "its name or address", text!(graphite_host)),
-        main("graphite_port", "2003", "its port", |d, v| {
-            d.graphite_port = port(v)?;
-            Ok(())
-        }),
-        main("graphite_prefix", "\"fastnetmon\"", "what every path begins with", text!(graphite_prefix)),
+        main("influxdb_host", "\"127.0.0.1\"", "its name or address", text(), set!(influxdb_host)),
+        main("influxdb_port", "8086", "its port", number(1, 65_535), set!(influxdb_port)),
+        main(
+            "influxdb_database",
+            "\"fastnetmon\"",
+            "the database, which has to exist",
+            text(),
+            set!(influxdb_database),
+        ),
+        main(
+            "influxdb_auth",
+            "false",
+            "log in with influxdb_user and influxdb_password",
+            switch(),
+            set!(influxdb_auth),
+        ),
+        main("influxdb_user", "\"fastnetmon\"", "user", text(), set!(influxdb_user)),
+        main("influxdb_password", "\"fastnetmon\"", "password", secret(), set!(influxdb_password)),
+        main(
+            "graphite",
+            "false",
+            "write the same rates to Graphite every 10 seconds (plain text over TCP)",
+            switch(),
+            set!(graphite),
+        ),
+        main("graphite_host", "\"127.0.0.1\"", "its name or address", text(), set!(graphite_host)),
+        main("graphite_port", "2003", "its port", number(1, 65_535), set!(graphite_port)),
+        main("graphite_prefix", "\"fastnetmon\"", "what every path begins with", text(), set!(graphite_prefix)),
     ]
 }

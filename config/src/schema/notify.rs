@@ -1,47 +1,32 @@
 //! Keys of notifications: FastNetMon's in `[main]`, and `[notify.NAME]`.
 
-use super::{Key, Section, Value, key};
-use crate::notify::{Draft, Event, Format, Named, Service, SyslogServer, Template, Type};
+use std::collections::BTreeSet;
 
-fn main(
+use super::{Key, Section, key};
+use crate::kind::{Kind, Of, choice, list, number, seconds, secret, switch, template, text, texts, url};
+use crate::notify::{Draft, Event, Format, Named, Service, SyslogServer, Type};
+use crate::value::Value;
+
+fn main<T: 'static>(
     name: &str,
     default: &str,
     meaning: &str,
-    set: impl Fn(&mut Draft, &Value) -> Result<(), String> + 'static,
+    of: Of<T>,
+    set: impl Fn(&mut Draft, T) + Send + Sync + 'static,
 ) -> Key {
-    key(Section::Main, name, default, meaning, Box::new(move |draft, _, value| set(&mut draft.notify, value)))
+    key(Section::Main, name, default, meaning, of, move |draft, _, value| set(&mut draft.notify, value))
 }
 
-fn named(
+fn named<T: 'static>(
     name: &str,
     default: &str,
     meaning: &str,
-    set: impl Fn(&mut Named, &Value) -> Result<(), String> + 'static,
+    of: Of<T>,
+    set: impl Fn(&mut Named, T) + Send + Sync + 'static,
 ) -> Key {
-    let apply = move |draft: &mut crate::draft::Draft, instance: &str, value: &Value| {
-        set(draft.notify.named.entry(instance.to_owned()).or_default(), value)
-    };
-    key(Section::Notify, name, default, meaning, Box::new(apply))
-}
-
-/// A key that is a text.
-macro_rules! text {
-    ($field:ident) => {
-        |target, value| {
-            value.text()?.clone_into(&mut target.$field);
-            Ok(())
-        }
-    };
-}
-
-/// A key that is a switch.
-macro_rules! switch {
-    ($field:ident) => {
-        |target, value| {
-            target.$field = value.switch()?;
-            Ok(())
-        }
-    };
+    key(Section::Notify, name, default, meaning, of, move |draft, instance, value| {
+        set(draft.notify.named.entry(instance.to_owned()).or_default(), value);
+    })
 }
 
 const SCRIPT: &str = "\"/usr/local/bin/notify_about_attack.sh\"";
@@ -54,17 +39,16 @@ pub(super) fn main_keys() -> Vec<Key> {
             "web_callback_enabled",
             "false",
             "post FastNetMon's JSON to web_callback_url for the same events",
-            switch!(callback),
+            switch(),
+            set!(callback),
         ),
-        main("web_callback_url", "", "where to, such as \"https://example.net/hook\"", |n, v| {
-            n.callback_url = Some(v.text()?.parse()?);
-            Ok(())
-        }),
+        main("web_callback_url", "", "where to, such as \"https://example.net/hook\"", url(), some!(callback_url)),
         main(
             "web_callback_secret",
             "\"\"",
             "key of the HMAC-SHA256 that the header X-Floodwall-Signature-256 carries; none without it",
-            text!(callback_secret),
+            secret(),
+            set!(callback_secret),
         ),
     ]);
     keys.extend(mail_keys());
@@ -77,75 +61,84 @@ fn script_keys() -> Vec<Key> {
             "notify_script_enabled",
             "false",
             "run notify_script_path with ban, unban, partial_block and partial_unblock, as FastNetMon does",
-            switch!(script),
+            switch(),
+            set!(script),
         ),
-        main("notify_script_path", SCRIPT, "the script, started without a shell", text!(script_path)),
+        main("notify_script_path", SCRIPT, "the script, started without a shell", text(), set!(script_path)),
         main(
             "notify_script_format",
             "\"text\"",
             "text: arguments IP DIRECTION PPS ACTION and a report on standard input; json: ACTION IP and an object",
-            |n, v| {
-                n.script_format = match v.text()? {
-                    "text" => Format::Text,
-                    "json" => Format::Json,
-                    _ => return Err("write \"text\" or \"json\"".to_owned()),
-                };
-                Ok(())
-            },
+            choice([("text", Format::Text), ("json", Format::Json)]),
+            set!(script_format),
         ),
-        main("notify_script_timeout", "30", "seconds after which a script is killed with all it started", |n, v| {
-            n.script_timeout = v.number(1, 3600)?;
-            Ok(())
-        }),
+        main(
+            "notify_script_timeout",
+            "30",
+            "seconds after which a script is killed with all it started",
+            seconds(1, 3600),
+            set!(script_timeout),
+        ),
         main(
             "notify_script_hostgroup_enabled",
             "false",
             "run notify_script_hostgroup_path for attacks on the sum of a host group, always with JSON and no arguments",
-            switch!(group_script),
+            switch(),
+            set!(group_script),
         ),
-        main("notify_script_hostgroup_path", SCRIPT, "that script", text!(group_script_path)),
+        main("notify_script_hostgroup_path", SCRIPT, "that script", text(), set!(group_script_path)),
     ]
 }
 
 fn mail_keys() -> Vec<Key> {
     let mut keys = vec![
-        main("email_notifications_enabled", "false", "send a mail for the same events", switch!(mail)),
-        main("email_notifications_host", "\"localhost\"", "mail server that takes it", text!(mail_host)),
+        main("email_notifications_enabled", "false", "send a mail for the same events", switch(), set!(mail)),
+        main("email_notifications_host", "\"localhost\"", "mail server that takes it", text(), set!(mail_host)),
         main(
             "email_notifications_port",
             "587",
             "its port; 465 means TLS from the first octet, else STARTTLS",
-            |n, v| {
-                n.mail_port = u16::try_from(v.number(1, 65_535)?).unwrap_or(587);
-                Ok(())
-            },
+            number(1, 65_535),
+            set!(mail_port),
         ),
-        main("email_notifications_tls", "true", "encrypt; false only for a server on this host", switch!(mail_tls)),
+        main(
+            "email_notifications_tls",
+            "true",
+            "encrypt; false only for a server on this host",
+            switch(),
+            set!(mail_tls),
+        ),
         main(
             "email_notifications_disable_certificate_checks",
             "false",
             "take any certificate: whoever stands in between can read the mail and the password",
-            switch!(mail_trust_all),
+            switch(),
+            set!(mail_trust_all),
         ),
-        main("email_notifications_auth", "true", "log in with username and password", switch!(mail_auth)),
-        main("email_notifications_username", "\"\"", "user of the mail server", text!(mail_username)),
-        main("email_notifications_password", "\"\"", "its password", text!(mail_password)),
-        main("email_notifications_from", "\"\"", "the sender's address", text!(mail_from)),
-        main("email_notifications_recipients", "[]", "who gets it, such as [\"noc@example.net\"]", |n, v| {
-            n.mail_recipients = v.list()?.into_iter().map(str::to_owned).collect();
-            Ok(())
-        }),
+        main("email_notifications_auth", "true", "log in with username and password", switch(), set!(mail_auth)),
+        main("email_notifications_username", "\"\"", "user of the mail server", text(), set!(mail_username)),
+        main("email_notifications_password", "\"\"", "its password", secret(), set!(mail_password)),
+        main("email_notifications_from", "\"\"", "the sender's address", text(), set!(mail_from)),
+        main(
+            "email_notifications_recipients",
+            "[]",
+            "who gets it, such as [\"noc@example.net\"]",
+            texts(),
+            set!(mail_recipients),
+        ),
         main(
             "email_notifications_hide_flow_spec_rules",
             "false",
             "leave the rules out of the mail",
-            switch!(mail_hide_rules),
+            switch(),
+            set!(mail_hide_rules),
         ),
         main(
             "email_notifications_add_simple_packet_dump",
             "true",
             "put the sample of the attack into the mail",
-            switch!(mail_with_sample),
+            switch(),
+            set!(mail_with_sample),
         ),
     ];
     for (name, event, default) in [
@@ -162,88 +155,83 @@ fn mail_keys() -> Vec<Key> {
             name,
             default,
             "subject of the mail; {{ ip }} and the names of notify templates stand for values",
-            {
-                move |n, v| {
-                    n.mail_subjects.insert(event, Template::new(v.text()?)?);
-                    Ok(())
-                }
-            },
+            template(),
+            move |n, v| drop(n.mail_subjects.insert(event, v)),
         ));
     }
     keys
 }
 
+const TYPES: [(&str, Type); 6] = [
+    ("webhook", Type::WebHook),
+    ("slack", Type::Chat(Service::Slack)),
+    ("mattermost", Type::Chat(Service::Mattermost)),
+    ("discord", Type::Chat(Service::Discord)),
+    ("telegram", Type::Chat(Service::Telegram)),
+    ("syslog", Type::Syslog),
+];
+
+fn events() -> Of<BTreeSet<Event>> {
+    let choices: Vec<&'static str> = Event::ALL.iter().map(|event| event.name()).collect();
+    let advice = format!("write of {}", choices.join(", "));
+    let wrong = advice.clone();
+    let one = move |word: &str| {
+        let found = Event::ALL.into_iter().find(|event| event.name() == word);
+        found.ok_or_else(|| format!("{word:?} is no event: {wrong}"))
+    };
+    list(Kind::Choice { choices }, one).saying(advice).then(|all| Ok(all.into_iter().collect()))
+}
+
+fn server() -> Of<SyslogServer> {
+    let advice = "write \"/dev/log\" or \"HOST:514\"";
+    let read = move |value: &Value| {
+        let text = value.text()?;
+        let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        match (text.starts_with('/'), port) {
+            (true, _) => Ok(SyslogServer::Local(text.into())),
+            (false, Some(_)) => Ok(SyslogServer::Remote(text.to_owned())),
+            (false, None) => Err(advice.to_owned()),
+        }
+    };
+    Of::new(Kind::Form { example: "HOST:514" }, read).saying(advice)
+}
+
 /// Of `[notify.NAME]`.
 pub(super) fn named_keys() -> Vec<Key> {
     vec![
-        named("type", "", "webhook, slack, mattermost, discord, telegram or syslog", |n, v| {
-            n.kind = Some(match v.text()? {
-                "webhook" => Type::WebHook,
-                "slack" => Type::Chat(Service::Slack),
-                "mattermost" => Type::Chat(Service::Mattermost),
-                "discord" => Type::Chat(Service::Discord),
-                "telegram" => Type::Chat(Service::Telegram),
-                "syslog" => Type::Syslog,
-                _ => {
-                    return Err(
-                        "write \"webhook\", \"slack\", \"mattermost\", \"discord\", \"telegram\" or \"syslog\""
-                            .to_owned(),
-                    );
-                }
-            });
-            Ok(())
-        }),
-        named("active", "true", "tell this one", switch!(active)),
+        named("type", "", "webhook, slack, mattermost, discord, telegram or syslog", choice(TYPES), some!(kind)),
+        named("active", "true", "tell this one", switch(), set!(active)),
         named(
             "events",
             "[\"ban\", \"unban\", \"partial_block\", \"partial_unblock\", \"warning\"]",
             "what of; besides these attack_detected and attack_finished, which a dry run has too",
-            |n, v| {
-                let wrong = |word: &str| {
-                    let all: Vec<&str> = Event::ALL.iter().map(|e| e.name()).collect();
-                    format!("{word:?} is no event: write of {}", all.join(", "))
-                };
-                let find = |word: &str| Event::ALL.into_iter().find(|e| e.name() == word).ok_or_else(|| wrong(word));
-                n.events = v.list()?.into_iter().map(find).collect::<Result<_, _>>()?;
-                Ok(())
-            },
+            events(),
+            set!(events),
         ),
-        named("url", "", "where to post to; telegram has a default", |n, v| {
-            n.url = Some(v.text()?.parse()?);
-            Ok(())
-        }),
+        named("url", "", "where to post to; telegram has a default", url(), some!(url)),
         named(
             "secret",
             "\"\"",
             "webhook: key of the HMAC-SHA256 in the header X-Floodwall-Signature-256; none without it",
-            text!(secret),
+            secret(),
+            set!(secret),
         ),
-        named("token", "\"\"", "telegram: the bot's token", text!(token)),
-        named("chat", "\"\"", "telegram: the chat's id", text!(chat)),
+        named("token", "\"\"", "telegram: the bot's token", secret(), set!(token)),
+        named("chat", "\"\"", "telegram: the chat's id", text(), set!(chat)),
         named(
             "server",
             "\"/dev/log\"",
             "syslog: a socket of this host, or \"HOST:PORT\" for UDP (RFC 5424)",
-            |n, v| {
-                let text = v.text()?;
-                let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-                n.server = match (text.starts_with('/'), port) {
-                    (true, _) => SyslogServer::Local(text.into()),
-                    (false, Some(_)) => SyslogServer::Remote(text.to_owned()),
-                    (false, None) => return Err("write \"/dev/log\" or \"HOST:514\"".to_owned()),
-                };
-                Ok(())
-            },
+            server(),
+            set!(server),
         ),
         named(
             "template",
             "\"{{ summary }}\"",
             "the line in a chat or syslog; names: summary, action, ip, direction, power, peak, mbps, threshold, group, severity, rule, \
              route, attack_uuid, details",
-            |n, v| {
-                n.template = Template::new(v.text()?)?;
-                Ok(())
-            },
+            template(),
+            set!(template),
         ),
     ]
 }
