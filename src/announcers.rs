@@ -12,16 +12,16 @@ use bgp::session::State;
 use bgp::tcp::{self, PeerStatus, Roster};
 use bgp::{Peer, Route, Wanted};
 use detector::Routers;
+use operator::clock;
+use operator::report::{Entry, Report};
+use operator::status::Volume;
 use policy::{Config, Held};
 use tokio::sync::watch;
 use traffic::Time;
 
-use crate::api::status::Volume;
-use crate::clock;
 use crate::enforcer::hits::{self, Hits};
 use crate::enforcer::local::{self, Local};
 use crate::pipeline::Pipeline;
-use crate::report::{Entry, Report};
 use crate::store::{Line, Store};
 
 /// How long an announcement waits for the disk at most.

@@ -11,6 +11,10 @@ use bgp::tcp::{Feed, Peers};
 use bgp::{Classes, OnShutdown, Route, Wanted, exabgp};
 use config::Config;
 use detector::Meter;
+use operator::identity::route_id;
+use operator::report::{Entry, Report};
+use operator::status::{Latest, MitigationStatus, Status, Volume};
+use operator::{Caller, Outcome, clock};
 use policy::Order;
 use policy::rails::{Rails, Space};
 use tokio::sync::{mpsc as queue, oneshot, watch};
@@ -18,25 +22,21 @@ use traffic::Time;
 
 use crate::announcers::Announcers;
 use crate::api::site::Ask;
-use crate::api::status::{MitigationStatus, Status, Volume};
-use crate::api::{self, Http, Shared, Site};
+use crate::api::{self, Http, Site};
 use crate::case::Case;
-use crate::clock;
 use crate::control::audit::Audit;
 use crate::control::configuration::Configuration;
 use crate::control::tokens::Tokens;
-use crate::control::{self, Caller, Outcome, act, server, show};
+use crate::control::{self, act, server, show};
 use crate::describe::{attack, peer, source};
 use crate::enforcer::local::Local;
 use crate::export::{Exporter, Snapshot};
 use crate::exporters::Watch;
 use crate::history::{Recorder, Retention};
-use crate::identity::route_id;
 use crate::learned::Keeper;
 use crate::notify::{self, Facts, Notifier};
 use crate::pipeline::{Pipeline, Request};
 use crate::plant::{Job, MeterSink, Plant};
-use crate::report::{Entry, Report};
 use crate::store::Store;
 
 /// The control thread's tick.
@@ -74,7 +74,7 @@ struct Desk {
     configuration: Arc<tokio::sync::Mutex<Configuration>>,
     audit: Arc<Audit>,
     tokens: Arc<Tokens>,
-    status: Shared,
+    status: Latest,
 }
 
 impl server::Handler for Desk {
@@ -218,7 +218,7 @@ pub struct Daemon {
     exabgp: Option<tokio::task::JoinHandle<()>>,
     socket: Option<tokio::task::JoinHandle<()>>,
     /// The newest status.
-    pub status: Shared,
+    pub status: Latest,
 }
 
 impl std::fmt::Debug for Daemon {
@@ -253,7 +253,7 @@ struct Control {
     exporter: Exporter,
     site: Site,
     started: Time,
-    status: Shared,
+    status: Latest,
 }
 
 /// Opens everything, then starts; must be called inside a tokio runtime. `on_event` sees every event as it happens.
@@ -271,7 +271,7 @@ pub async fn start(
     let worker_count = config.collectors.workers();
     let (mut pipeline, meters) =
         Pipeline::new(config.detector.clone(), config.mitigation.clone(), worker_count.max(1), seed);
-    let status = Shared::default();
+    let status = Latest::default();
     // Until the control thread has looked for the first time.
     let dry_run = !config.mitigation.enable_ban;
     status.publish(Status { version: env!("CARGO_PKG_VERSION"), dry_run, ..Status::default() });
@@ -379,7 +379,7 @@ fn open_state(options: &Options, pipeline: &mut Pipeline, now: Time) -> Result<(
 fn open_history(
     options: &Options,
     config: &Config,
-    status: &Shared,
+    status: &Latest,
 ) -> (Option<Recorder>, Option<crate::history::Archive>) {
     let Some(directory) = &options.state else { return (None, None) };
     let retention = Retention { bytes: config.history.bytes, days: config.history.days };

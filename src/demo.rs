@@ -13,11 +13,12 @@ use bgp::Route;
 use bgp::router::{self, Router};
 use collectors::capture::{Datagrams, Reader};
 use flowspec::{Action, Condition, Pattern, Ranges};
+use operator::clock;
+use operator::report::{Entry, Report};
 use tokio::sync::mpsc;
 use traffic::Time;
 
-use crate::report::{Entry, Report};
-use crate::{clock, daemon};
+use crate::daemon;
 
 /// What the router must hold in the end.
 const VICTIM: &str = "203.0.113.9/32";

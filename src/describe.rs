@@ -1,10 +1,9 @@
 //! Parts of the status, from what the stages say about themselves.
 
 use bgp::tcp::PeerStatus;
+use operator::clock;
+use operator::status::{AttackStatus, PeerStatus as SessionStatus, Source};
 use traffic::Time;
-
-use crate::api::status::{AttackStatus, PeerStatus as SessionStatus, Source};
-use crate::clock;
 
 pub(crate) fn source(worker: collectors::WorkerStatistics) -> Source {
     let is_mirror = worker.packets > 0 || worker.source.starts_with("interface");

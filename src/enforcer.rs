@@ -19,10 +19,10 @@ use axum::{Json, Router};
 use config::enforcer::Enforcement;
 use enforcer::exabgp::{self, Feed};
 use enforcer::{Config, Enforcer, EnforcerStatus, Receiver, SourceStatus, Tables, Wake};
+use operator::{Answer, Caller, Outcome, clock};
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
-use crate::control::{self, Answer, Caller, Outcome, Request, server};
+use crate::control::{self, Request, server};
 
 /// Where its socket is unless `--socket` or `FLOODWALL_ENFORCER_SOCKET` says otherwise (decision 18: it has its own).
 pub const DEFAULT_SOCKET: &str = "/run/floodwall/enforcer.sock";

@@ -5,11 +5,10 @@ use std::net::IpAddr;
 
 use bgp::Peer;
 use collectors::{Exporters, Health};
+use operator::clock;
+use operator::report::{Entry, Report};
+use operator::status::ExporterStatus;
 use traffic::Time;
-
-use crate::api::status::ExporterStatus;
-use crate::clock;
-use crate::report::{Entry, Report};
 
 /// Exporters are read at most this often, in seconds: rates over less say little.
 const INTERVAL_SECONDS: f64 = 1.0;

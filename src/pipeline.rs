@@ -9,15 +9,15 @@ use std::sync::Arc;
 use bgp::{Route, Wanted};
 use detector::{Attack, Bucket, Class, Detector, Event, Filter, Measure, Memory, Meter, Routers, Unit};
 use flowspec::{FlowSpec, Match};
+use operator::identity;
+use operator::report::{CandidateReport, Entry, Report};
 use policy::audience::{Audience, audiences};
 use policy::state::Records;
 use policy::{Decision, Held, Mitigation, Order, OrderError, Policy, Proposal};
 use traffic::{Prefix, Sample, Target, Time};
 
 use crate::case::Case;
-use crate::identity;
 use crate::ordinary::{Prepared, PreparedBaselines};
-use crate::report::{CandidateReport, Entry, Report};
 
 /// Cases that wait to be taken at most.
 const MAX_CASES: usize = 256;

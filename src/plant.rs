@@ -11,13 +11,13 @@ use bgp::tcp::Peers;
 use collectors::{Sink, Workers};
 use config::Config;
 use detector::Meter;
+use operator::{Caller, Outcome, clock};
 use policy::rails::Rails;
 use tokio::sync::oneshot;
 use traffic::{Sample, Time};
 
 use crate::api::Http;
-use crate::clock;
-use crate::control::{Caller, Outcome, Request};
+use crate::control::Request;
 
 /// Times that a full queue of the control thread is tried again, 10 ms apart.
 const PATIENCE: u32 = 500;

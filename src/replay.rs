@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use collectors::{Content, Decoder, Exporters, Recording, Statistics};
 use config::Config;
 use detector::Meter;
+use operator::report::Entry;
 use serde::Serialize;
 use traffic::{Sample, Time};
 
 use crate::pipeline::{Pipeline, Request};
-use crate::report::Entry;
 
 /// The tick of recorded time.
 const TICK: Duration = Duration::from_millis(50);

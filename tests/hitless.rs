@@ -52,10 +52,10 @@ fn exporter(
         nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter");
         let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
         socket.connect(("127.0.0.1", port)).expect("loopback");
-        let start = floodwall::clock::now();
+        let start = operator::clock::now();
         let mut number = 0;
         while !stop.load(Ordering::Relaxed) {
-            let elapsed = u64::try_from(floodwall::clock::now().since(start).as_micros()).expect("a test is short");
+            let elapsed = u64::try_from(operator::clock::now().since(start).as_micros()).expect("a test is short");
             let due = elapsed * FLOWS / u64::from(RECORDS) / 1_000_000;
             while number < due {
                 if socket.send(&datagram(number)).is_err() {

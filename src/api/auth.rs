@@ -16,13 +16,13 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
+use operator::Caller;
 use ring::rand::SecureRandom;
 use traffic::{Prefix, Time};
 
 use super::listener::Peer;
 use super::refusal::Refusal;
 use super::site::Site;
-use crate::control::Caller;
 use crate::control::access::{Scope, TOKEN};
 use crate::control::tokens::{Token, hex};
 

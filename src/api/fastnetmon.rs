@@ -14,12 +14,13 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use operator::Answer;
 use serde_json::{Value, json};
 
 use super::auth::Access;
 use super::refusal::Refusal;
 use super::site::Site;
-use crate::control::{Answer, Request};
+use crate::control::Request;
 
 /// Words of a path at most.
 pub const MAX_WORDS: usize = 16;

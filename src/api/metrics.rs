@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::status::{Status, Volume};
+use operator::status::{Status, Volume};
 
 /// Writes one family: help, type, then its samples.
 pub(super) struct Family<'a>(&'a mut String, &'static str);
@@ -37,7 +37,7 @@ pub(super) fn text(status: &Status) -> String {
 }
 
 fn sources(out: &mut String, status: &Status) {
-    let mut counter = |name, help, value: fn(&super::status::Source) -> u64| {
+    let mut counter = |name, help, value: fn(&operator::status::Source) -> u64| {
         let mut family = Family::new(out, name, "counter", help);
         for (i, source) in status.sources.iter().enumerate() {
             family.sample(&[("source", &source.name), ("worker", &i.to_string())], value(source));
@@ -68,7 +68,7 @@ fn exporters(out: &mut String, status: &Status) {
     let mut shown: Vec<_> = status.exporters.iter().collect();
     shown.sort_by_key(|e| std::cmp::Reverse(e.records));
     shown.truncate(MAX_EXPORTERS);
-    let mut family = |name, kind, help, value: fn(&super::status::ExporterStatus) -> u64| {
+    let mut family = |name, kind, help, value: fn(&operator::status::ExporterStatus) -> u64| {
         let mut family = Family::new(out, name, kind, help);
         shown.iter().for_each(|e| family.sample(&[("exporter", &e.address)], value(e)));
     };
@@ -153,8 +153,9 @@ fn peers(out: &mut String, status: &Status) {
 
 #[cfg(test)]
 mod tests {
+    use operator::status::Source;
+
     use super::*;
-    use crate::api::status::Source;
 
     #[test]
     fn every_family_has_help_and_type_once_and_labels_are_escaped() {

@@ -13,7 +13,6 @@ mod metrics;
 pub mod refusal;
 mod refused;
 pub mod site;
-pub mod status;
 pub mod v1;
 
 use std::net::SocketAddr;
@@ -25,14 +24,13 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use operator::report::Entry;
 use tokio::task::JoinHandle;
 
 pub use enforcer_metrics::enforcer_metrics;
-pub use site::{Shared, Site};
-pub use status::Status;
+pub use site::Site;
 
 use crate::control::access::Scope;
-use crate::report::Entry;
 use listener::{Listener, SharedTls, Tls};
 
 /// What a listener is for, and where.

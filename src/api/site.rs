@@ -9,36 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
 use config::api::Ban2Bgp;
+use operator::status::{Latest, Status};
+use operator::{Answer, Caller, Outcome, clock};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use traffic::{Prefix, Time};
 
 use super::auth::{Access, Guard};
 use super::refusal::Refusal;
-use super::status::Status;
-use crate::clock;
 use crate::control::tokens::Tokens;
-use crate::control::{self, Answer, Caller, Outcome, Request, access};
+use crate::control::{self, Request, access};
 use crate::history::Archive;
 
 /// News that a slow reader may be behind; beyond them it is told how many it missed.
 const NEWS: usize = 1024;
-
-/// The newest status; the control thread replaces it, requests read it.
-#[derive(Debug, Clone, Default)]
-pub struct Shared(Arc<Mutex<Arc<Status>>>);
-
-impl Shared {
-    /// Publishes a status.
-    pub fn publish(&self, status: Status) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
-    }
-
-    /// The newest status.
-    #[must_use]
-    pub fn get(&self) -> Arc<Status> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// A request on its way to the desk.
 #[derive(Debug)]
@@ -66,7 +49,7 @@ pub struct Site(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    status: Shared,
+    status: Latest,
     desk: mpsc::Sender<Ask>,
     tokens: Arc<Tokens>,
     guard: Guard,
@@ -81,7 +64,7 @@ impl Site {
     /// A site and the other end of its desk.
     #[must_use]
     pub fn new(
-        status: Shared,
+        status: Latest,
         tokens: Arc<Tokens>,
         archive: Option<Archive>,
         clock: fn() -> Time,

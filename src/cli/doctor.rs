@@ -7,13 +7,15 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 use config::Config;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::statvfs::statvfs;
+use operator::table;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::control::client::Client;
-use crate::control::{self, Envelope, Request, table};
+use crate::control::{self, Envelope, Request};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -11,13 +11,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use config::Config;
 use detector::{Class, Measure, Unit};
+use operator::{clock, table};
 use serde::Serialize;
 use serde_json::Value;
 use traffic::{Direction, Networks, Prefix, Time};
 
-use crate::clock;
 use crate::control::client::Client;
-use crate::control::{self, Envelope, Request, table};
+use crate::control::{self, Envelope, Request};
 
 /// Packets that a record of the attack stands for.
 const RECORD_PACKETS: u32 = 20;

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use config::import::{Fate, Imported, ban2bgp, fastnetmon};
-
-use crate::control::table;
+use operator::table;
 
 /// What is imported.
 #[derive(Debug, Subcommand)]

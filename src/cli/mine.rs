@@ -152,9 +152,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         args.target
     );
     let ordinary = args.baseline.as_deref().map(read).transpose()?;
-    let start = crate::clock::now();
+    let start = operator::clock::now();
     let baseline = ordinary.map(|samples| miner::Baseline::new(target, samples));
-    let prepared = crate::clock::now().since(start);
+    let prepared = operator::clock::now().since(start);
     let request = miner::Request {
         target,
         sample: &sample,
@@ -168,9 +168,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         capabilities: capabilities(args),
         excluded: Vec::new(),
     };
-    let start = crate::clock::now();
+    let start = operator::clock::now();
     let outcome = miner::mine(&request);
-    let elapsed = crate::clock::now().since(start);
+    let elapsed = operator::clock::now().since(start);
     let microseconds = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
     let answer = answer(&outcome, args.explain, (microseconds(prepared), microseconds(elapsed)))?;
     if args.flowspec_json {

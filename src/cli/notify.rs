@@ -7,13 +7,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use config::notify::{Channel, Event};
 use detector::Evidence;
+use operator::clock;
+use operator::report::{Entry, Report};
 use policy::DryRun;
 use serde::Serialize;
 use traffic::{Direction, Origin, Prefix, Sample, Target, Time};
 
-use crate::clock;
 use crate::notify::{Facts, Message, deliver};
-use crate::report::{Entry, Report};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Args {

@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         super::print_json(&outcome)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if !outcome.events.iter().any(|e| matches!(e.report, crate::report::Report::Alarm { .. })) {
+    if !outcome.events.iter().any(|e| matches!(e.report, operator::report::Report::Alarm { .. })) {
         say!("no alarm");
     }
     for mitigation in &outcome.mitigations {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use operator::{Outcome, table};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -17,7 +18,7 @@ use rustyline::{
 };
 
 use crate::control::client::Client;
-use crate::control::{self, Envelope, Outcome, Request, table};
+use crate::control::{self, Envelope, Request};
 
 /// Words that the shell itself knows.
 const OWN: &[(&str, &str)] = &[

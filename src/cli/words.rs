@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use config::Config;
 use config::words::Change;
+use operator::Outcome;
 
 use crate::control::client::Client;
-use crate::control::{self, Envelope, Outcome, Request};
+use crate::control::{self, Envelope, Request};
 
 /// How words reach the daemon and how the answer looks.
 #[derive(Debug, Clone, clap::Args)]
@@ -85,7 +86,7 @@ pub(super) fn commit(args: CommitArgs) -> Result<ExitCode> {
 
 /// What a capture would have led to under two configurations.
 fn compare_replays(files: &[PathBuf], running: &Config, candidate: &Config) -> Result<control::Answer> {
-    use crate::report::Report;
+    use operator::report::Report;
     let summary = |config: &Config| -> Result<(Vec<String>, Vec<String>)> {
         let outcome = crate::replay::replay(files, config, |_| {})?;
         let (mut attacks, mut routes) = (Vec::new(), Vec::new());

@@ -5,12 +5,13 @@
 //! the one table that says what an order acts on, and it looks at the parsed order, never at words.
 
 use bgp::{Class, Route};
+use operator::{Caller, Failure};
 use policy::Policy;
 use policy::rails::Space;
 use serde::{Deserialize, Serialize};
 use traffic::Prefix;
 
-use super::{Caller, Failure, Request, act};
+use super::{Request, act};
 use crate::pipeline::Request as Order;
 
 /// What the name of a caller with a token begins with, in orders and in the audit log.

@@ -5,10 +5,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use operator::{Caller, Outcome};
 use serde::{Deserialize, Serialize};
 use traffic::Time;
 
-use super::{Caller, Outcome, Request};
+use super::Request;
 
 /// The log is begun anew at this size; the old one is kept as `audit.log.1`.
 const MAX_BYTES: u64 = 16 << 20;

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use operator::{Outcome, Reply};
 
-use super::{Envelope, Outcome, Reply};
+use super::Envelope;
 
 /// Bytes of a reply at most.
 const MAX_REPLY: u64 = 256 << 20;

@@ -2,9 +2,9 @@
 
 use config::schema::{Section, keys};
 use config::words::Verb;
+use operator::status::Status;
 
 use super::{act, settings, show, words};
-use crate::api::Status;
 
 /// Words that may stand where the last of `line` stands, with a line of help each.
 #[must_use]

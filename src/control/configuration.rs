@@ -11,12 +11,12 @@ use std::time::Duration;
 use config::candidate::{Candidate, compare, differences};
 use config::words::{Change, Verb};
 use config::{Config, Problem};
+use operator::{Answer, Caller, Failure, Outcome, clock, table};
 use serde_json::{Value, json};
 use traffic::Time;
 
 use super::history::{Commit, History, replace_file};
-use super::{Answer, Caller, Failure, Outcome, Request, settings, table};
-use crate::clock;
+use super::{Request, settings};
 use crate::plant::Plant;
 
 /// Operators with candidates at once at most; the one that was edited least lately makes room.

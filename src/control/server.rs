@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Group, Uid, User, chown, getgrouplist};
+use operator::{Caller, Failure, Outcome, Reply};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::{Caller, Envelope, Failure, GROUP, MAX_CLIENTS, MAX_REQUEST, Outcome, Reply};
+use super::{Envelope, GROUP, MAX_CLIENTS, MAX_REQUEST};
 
 /// Does what callers ask for.
 pub trait Handler: Send + Sync + 'static {

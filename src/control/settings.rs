@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use config::schema::{Key, Section, keys};
+use operator::{Answer, Outcome, table};
 use serde_json::{Map, Value, json};
-
-use super::{Answer, Outcome, table};
 
 /// Shows a section of the running configuration: its names, one name's keys, or one key.
 pub(super) fn show(text: &str, category: &str, arguments: &[String]) -> Outcome {

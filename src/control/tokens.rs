@@ -6,13 +6,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use operator::{Answer, Caller, Outcome, table};
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use traffic::{Prefix, Time};
 
 use super::access::Scope;
-use super::{Answer, Caller, Outcome, act, table};
+use super::act;
 
 /// Tokens at most.
 pub const MAX_TOKENS: usize = 256;

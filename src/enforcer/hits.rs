@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use operator::status::Volume;
+
 use super::Status;
-use crate::api::status::Volume;
 use crate::control::client::Client;
 use crate::control::{Envelope, Request};
 

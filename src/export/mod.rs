@@ -18,13 +18,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use config::export::{Export, Graphite, Influx};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use operator::clock;
+use operator::status::Volume;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use traffic::Time;
 
-use crate::api::status::Volume;
-use crate::clock;
 use crate::history::writer::Rates;
 use crate::notify::deliver::http;
 

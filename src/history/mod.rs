@@ -25,10 +25,9 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
+use operator::report::Entry;
+use operator::status::Latest;
 use traffic::Time;
-
-use crate::api::Shared;
-use crate::report::Entry;
 
 pub use archive::Archive;
 
@@ -82,7 +81,7 @@ impl Recorder {
     ///
     /// # Errors
     /// The file cannot be used.
-    pub fn start(folder: &Path, status: Shared, retention: Retention, clock: fn() -> Time) -> Result<(Self, Archive)> {
+    pub fn start(folder: &Path, status: Latest, retention: Retention, clock: fn() -> Time) -> Result<(Self, Archive)> {
         let path = folder.join(FILE);
         let connection = database::open(&path).with_context(|| format!("cannot keep history in {}", path.display()))?;
         let (entries, inbox) = mpsc::sync_channel(QUEUE);

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use operator::report::{Entry, Report};
 use traffic::Time;
 
 use super::archive::Archive;
 use super::writer::{Writer, attack_id, series_of};
 use super::{Retention, Trouble, database};
-use crate::report::{Entry, Report};
 
 struct Folder(PathBuf);
 

@@ -5,15 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use operator::report::{Entry, Report};
+use operator::status::{Latest, Status, Volume};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 use traffic::Time;
 
 use super::database::{TIERS, Tier};
 use super::{Retention, Trouble};
-use crate::api::Shared;
-use crate::api::status::{Status, Volume};
-use crate::report::{Entry, Report};
 
 /// Series at most; further names are not kept.
 pub const MAX_KEYS: usize = 50_000;
@@ -109,7 +108,7 @@ impl Writer {
     }
 
     /// Until [`Job::Stop`].
-    pub fn run(mut self, inbox: &mpsc::Receiver<Job>, status: &Shared, clock: fn() -> Time) {
+    pub fn run(mut self, inbox: &mpsc::Receiver<Job>, status: &Latest, clock: fn() -> Time) {
         self.close_left_over(clock().as_seconds());
         let mut second = 0;
         loop {

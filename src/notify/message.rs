@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use config::notify::{Event, Template};
+use operator::identity::uuid;
+use operator::report::{Entry, Report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use traffic::{Prefix, Sample, Target};
 
 use super::Facts;
 use super::dump::{self, Shares};
-use crate::identity::uuid;
-use crate::report::{Entry, Report};
 
 /// See the module. What it says is complete: it survives a restart and the end of its attack.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -316,7 +316,7 @@ fn variables(
     summary: String,
 ) -> BTreeMap<String, String> {
     let attack = facts.attack.as_ref();
-    let of = |f: fn(&crate::api::status::AttackStatus) -> String| attack.map(f).unwrap_or_default();
+    let of = |f: fn(&operator::status::AttackStatus) -> String| attack.map(f).unwrap_or_default();
     let rule = facts.mitigation.as_ref().and_then(|m| m.rule.as_ref()).map(Value::to_string);
     [
         ("summary", summary),

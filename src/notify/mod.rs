@@ -30,12 +30,12 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use config::notify::Channel;
+use operator::report::{Entry, Report};
+use operator::status::{AttackStatus, MitigationStatus};
 use tokio::sync::mpsc;
 use traffic::Time;
 
-use crate::api::status::{AttackStatus, MitigationStatus};
 use crate::case::Case;
-use crate::report::{Entry, Report};
 
 pub use message::Message;
 

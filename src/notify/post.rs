@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::notify::{Channel, Event, Kind};
+use operator::clock;
+use operator::report::Entry;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use traffic::Time;
@@ -13,8 +15,6 @@ use super::deliver::{self, Failure};
 use super::outbox::{MAX_TOLD, MAX_WAITING, Outbox};
 use super::{Facts, Job, Message, Troubles, dump, message};
 use crate::case::Case;
-use crate::clock;
-use crate::report::Entry;
 
 /// Scripts of one channel at once at most; never two of one address.
 pub const MAX_SCRIPTS: usize = 8;

@@ -8,11 +8,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use config::notify::{Channel, Event, Format, Kind};
+use operator::clock;
+use operator::report::{Entry, Report};
 use traffic::{Direction, Prefix, Target};
 
 use super::{Facts, Message, Notifier, deliver};
-use crate::clock;
-use crate::report::{Entry, Report};
 
 struct Folder(PathBuf);
 

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use flowspec::Pattern;
+use operator::Caller;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use traffic::Time;
@@ -16,8 +17,8 @@ use super::super::site::Site;
 use super::Reply;
 use super::past::read;
 use crate::case::Case;
+use crate::control::Request;
 use crate::control::access::Scope;
-use crate::control::{Caller, Request};
 use crate::evidence;
 use crate::history::archive::PastAttack;
 

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use operator::status::{AttackStatus, ExporterStatus, MitigationStatus, PeerStatus, Status, Volume};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -10,7 +11,6 @@ use super::super::auth::Access;
 use super::super::refusal::{Named, Parameters, Refusal};
 use super::super::refused::{BadInput, Busy, Conflict, Denied};
 use super::super::site::Site;
-use super::super::status::{AttackStatus, ExporterStatus, MitigationStatus, PeerStatus, Status, Volume};
 use super::{Done, Reply, reply};
 use crate::control::Request;
 use crate::control::access::Scope;

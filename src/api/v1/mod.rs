@@ -12,6 +12,7 @@ mod stream;
 
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use operator::Answer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -19,7 +20,6 @@ use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use super::refusal::{Problem, Refusal};
 use super::site::Site;
-use crate::control::Answer;
 
 pub use stream::tick;
 

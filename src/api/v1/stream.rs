@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
+use operator::status::Status;
 use serde_json::json;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -21,7 +22,6 @@ use super::super::auth::Access;
 use super::super::refusal::Refusal;
 use super::super::refused::{Busy, Denied};
 use super::super::site::{News, Site};
-use super::super::status::Status;
 use crate::control::access::Scope;
 
 /// Streams at once at most.

@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use operator::clock;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use serde_json::Value;
 
-use crate::clock;
 use crate::control::client::Client;
 use crate::control::{self, Envelope, Request};
 use model::{Data, Model};

@@ -1,7 +1,9 @@
 //! `set flowspec '{...}'` and `delete flowspec RULE`: a rule that is announced, or withdrawn, at once.
 
+use operator::{Answer, Outcome};
+
 use super::{Action, Verb, carry_out, named, order, parse_options};
-use crate::control::{Answer, Outcome, access};
+use crate::control::access;
 use crate::pipeline::Request;
 
 pub(super) const SET: Action = Action {
@@ -40,7 +42,7 @@ pub(super) const DELETE: Action = Action {
 fn delete_all(
     pipeline: &mut crate::pipeline::Pipeline,
     now: traffic::Time,
-    caller: &crate::control::Caller,
+    caller: &operator::Caller,
     order: &policy::Order,
 ) -> Outcome {
     let rules: Vec<bgp::Route> =

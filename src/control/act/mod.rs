@@ -20,8 +20,10 @@ use traffic::Time;
 
 pub(in crate::control) use remote_blackhole::bans;
 
-use super::{Answer, Caller, Failure, Outcome, Request, access};
-use crate::identity::{Shown, route_id};
+use operator::identity::{Shown, route_id};
+use operator::{Answer, Caller, Failure, Outcome};
+
+use super::{Request, access};
 use crate::pipeline::{self, Done, Pipeline};
 
 /// Routes that a refusal lists at most.

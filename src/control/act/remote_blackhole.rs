@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use bgp::{Class, Route};
 use flowspec::json::prefix_as_written;
 use flowspec::{Action as Traffic, Condition, FlowSpec, Pattern};
+use operator::{Answer, Failure};
 use serde_json::json;
 use traffic::Prefix;
 
 use super::{Action, Verb, carry_out, order, parse_options};
-use crate::control::{Answer, Failure, access};
+use crate::control::access;
 use crate::pipeline::{Pipeline, Request};
 
 /// Remote bans at most, each of one or two routes.

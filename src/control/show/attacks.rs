@@ -1,7 +1,8 @@
 //! `show attacks`: attacks in progress.
 
+use operator::{Answer, Outcome, table};
+
 use super::{Category, View, no_arguments};
-use crate::control::{Answer, Outcome, table};
 
 pub(super) const CATEGORY: Category = Category {
     name: "attacks",

@@ -1,10 +1,10 @@
 //! `show baseline`: what was learned of ordinary traffic, and the thresholds it suggests.
 
 use detector::{Kept, Unit, rate_text};
+use operator::{Answer, Outcome, table};
 use traffic::Prefix;
 
 use super::{Category, View};
-use crate::control::{Answer, Outcome, table};
 
 pub(super) const CATEGORY: Category = Category {
     name: "baseline",

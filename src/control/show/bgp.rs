@@ -1,7 +1,8 @@
 //! `show bgp`: sessions with peers.
 
+use operator::{Answer, Outcome, table};
+
 use super::{Category, View, no_arguments};
-use crate::control::{Answer, Outcome, table};
 
 pub(super) const CATEGORY: Category = Category {
     name: "bgp",

@@ -1,7 +1,8 @@
 //! `show events`: the last things that happened.
 
+use operator::{Answer, Outcome, table};
+
 use super::{Category, View, no_arguments};
-use crate::control::{Answer, Outcome, table};
 
 pub(super) const CATEGORY: Category =
     Category { name: "events", arguments: "", help: "the last events, oldest first", run: show };

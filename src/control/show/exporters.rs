@@ -1,8 +1,9 @@
 //! `show exporters`: who sends flow exports, and how they fare.
 
+use operator::status::ExporterStatus;
+use operator::{Answer, Outcome, table};
+
 use super::{Category, View, no_arguments};
-use crate::api::status::ExporterStatus;
-use crate::control::{Answer, Outcome, table};
 
 pub(super) const CATEGORY: Category = Category {
     name: "exporters",

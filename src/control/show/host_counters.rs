@@ -3,11 +3,11 @@
 use detector::Unit;
 use detector::scan::Average;
 use detector::survey::Wanted;
+use operator::{Answer, Failure, Outcome, table};
 use serde_json::json;
 use traffic::Direction;
 
 use super::{Category, View};
-use crate::control::{Answer, Failure, Outcome, table};
 
 pub(super) const HOSTS: Category = Category {
     name: "host_counters",

@@ -1,7 +1,8 @@
 //! `show interfaces`: sockets and mirror ports, and what the kernel dropped.
 
+use operator::{Answer, Outcome, table};
+
 use super::{Category, View, no_arguments};
-use crate::control::{Answer, Outcome, table};
 
 pub(super) const CATEGORY: Category = Category {
     name: "interfaces",
@@ -13,7 +14,7 @@ pub(super) const CATEGORY: Category = Category {
 fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
     no_arguments(CATEGORY.name, arguments)?;
     let sources = &view.status.sources;
-    let row = |s: &crate::api::status::Source| {
+    let row = |s: &operator::status::Source| {
         let errors: u64 = s.errors.values().sum();
         let state = s.failed.clone().unwrap_or_else(|| "runs".to_owned());
         let counts = [s.datagrams, s.flows, s.packets, s.kernel_drops, errors].map(|n| n.to_string());

@@ -19,14 +19,13 @@ mod total_traffic_counters;
 use std::collections::BTreeSet;
 
 use config::Config;
+use operator::identity::{Shown, begins};
+use operator::status::{MitigationStatus, Status};
+use operator::{Answer, Outcome, table};
 use serde_json::json;
 use traffic::Time;
 
-use super::{Answer, Outcome, table};
 use crate::announcers::Announcers;
-use crate::api::Status;
-use crate::api::status::MitigationStatus;
-use crate::identity::{Shown, begins};
 use crate::pipeline::Pipeline;
 
 /// What a category sees.
@@ -124,7 +123,7 @@ pub fn names() -> Vec<&'static str> {
 }
 
 /// For categories that take no words.
-pub(in crate::control) fn no_arguments(category: &str, arguments: &[String]) -> Result<(), super::Failure> {
+pub(in crate::control) fn no_arguments(category: &str, arguments: &[String]) -> Result<(), operator::Failure> {
     match arguments.first() {
         None => Ok(()),
         Some(word) => Err(format!("show {category} takes no further words: remove {word:?}").into()),
@@ -158,8 +157,7 @@ fn mitigations(view: &View<'_>, category: &str, kinds: &[&str], arguments: &[Str
             Some(_) => "with the attack".to_owned(),
             None => "never".to_owned(),
         };
-        let packets =
-            |v: Option<crate::api::status::Volume>| v.map_or_else(|| "-".to_owned(), |h| h.packets.to_string());
+        let packets = |v: Option<operator::status::Volume>| v.map_or_else(|| "-".to_owned(), |h| h.packets.to_string());
         // What telemetry saw, and what an enforcer of this installation took.
         let hits = match m.enforced {
             _ if m.dry_run.is_some() => format!("would have hit {}", packets(m.would_have_hit)),

@@ -1,9 +1,10 @@
 //! `show remote_blackhole`: banned foreign hosts, and until when.
 
+use operator::{Answer, Outcome, table};
 use serde_json::json;
 
 use super::{Category, View, no_arguments, span};
-use crate::control::{Answer, Outcome, act, table};
+use crate::control::act;
 
 pub(super) const CATEGORY: Category =
     Category { name: "remote_blackhole", arguments: "", help: "banned foreign hosts and until when", run: show };
@@ -12,7 +13,7 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
     no_arguments(CATEGORY.name, arguments)?;
     let (mut rows, mut json) = (Vec::new(), Vec::new());
     for (route, host) in act::bans(view.pipeline) {
-        let id = crate::identity::route_id(&route);
+        let id = operator::identity::route_id(&route);
         let Some(m) = view.status.mitigations.iter().find(|m| m.id == id) else { continue };
         let direction = if matches!(route, bgp::Route::FlowSpec(_)) { "src" } else { "dst" };
         let left = m.ends.map(|ends| (ends - view.now.as_seconds()).max(0.0));

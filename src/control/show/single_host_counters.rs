@@ -1,10 +1,10 @@
 //! `show single_host_counters IP`: what one own host has sent and received, and what is being done about it.
 
+use operator::{Answer, Outcome, table};
 use serde_json::json;
 use traffic::Prefix;
 
 use super::{Category, View};
-use crate::control::{Answer, Outcome, table};
 
 pub(super) const CATEGORY: Category = Category {
     name: "single_host_counters",

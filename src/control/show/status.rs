@@ -1,7 +1,8 @@
 //! `show status`: everything that the daemon says about itself.
 
+use operator::{Answer, Outcome};
+
 use super::{Category, View, no_arguments};
-use crate::control::{Answer, Outcome};
 
 pub(super) const CATEGORY: Category =
     Category { name: "status", arguments: "", help: "the daemon at a glance; everything it knows as JSON", run: show };

@@ -1,9 +1,9 @@
 //! `show system_counters`: how the daemon itself fares.
 
+use operator::{Answer, Outcome, table};
 use serde_json::json;
 
 use super::{Category, View, no_arguments};
-use crate::control::{Answer, Outcome, table};
 
 pub(super) const CATEGORY: Category = Category {
     name: "system_counters",
@@ -15,7 +15,7 @@ pub(super) const CATEGORY: Category = Category {
 fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
     no_arguments(CATEGORY.name, arguments)?;
     let s = view.status;
-    let sum = |f: fn(&crate::api::status::Source) -> u64| s.sources.iter().map(f).sum::<u64>();
+    let sum = |f: fn(&operator::status::Source) -> u64| s.sources.iter().map(f).sum::<u64>();
     let all: [(&str, u64); 11] = [
         ("datagrams", sum(|s| s.datagrams)),
         ("flow_records", sum(|s| s.flows)),

@@ -1,10 +1,10 @@
 //! `show total_traffic_counters`: all traffic since the start, by where it went.
 
+use operator::status::Volume;
+use operator::{Answer, Outcome, table};
 use serde_json::json;
 
 use super::{Category, View, no_arguments};
-use crate::api::status::Volume;
-use crate::control::{Answer, Outcome, table};
 
 pub(super) const CATEGORY: Category = Category {
     name: "total_traffic_counters",

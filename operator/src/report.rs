@@ -32,7 +32,7 @@ impl Entry {
     }
 
     /// Moves its times, in nanoseconds: to the system's clock, for whoever reads them.
-    pub(crate) fn moved(&mut self, by: i64) {
+    pub fn moved(&mut self, by: i64) {
         self.time = clock::shifted(self.at, by).as_seconds();
         if let Some(order) = &mut self.by {
             order.moved(by);
@@ -45,7 +45,7 @@ impl Entry {
     }
 
     /// Names who ordered it.
-    pub(crate) fn ordered_by(&mut self, order: &Order) {
+    pub fn ordered_by(&mut self, order: &Order) {
         self.by = Some(order.clone());
     }
 }
@@ -286,7 +286,8 @@ pub enum Report {
 }
 
 impl Report {
-    pub(crate) fn alarm(attack: &Attack) -> Self {
+    /// A threshold was passed by this attack.
+    pub fn alarm(attack: &Attack) -> Self {
         Self::Alarm {
             target: attack.target,
             group: attack.group.clone(),
@@ -299,7 +300,8 @@ impl Report {
         }
     }
 
-    pub(crate) fn bucket_full(now: Time, target: Target, bucket: &Bucket, composition: Composition) -> Self {
+    /// Its sample is complete.
+    pub fn bucket_full(now: Time, target: Target, bucket: &Bucket, composition: Composition) -> Self {
         Self::BucketFull {
             target,
             samples: bucket.counted,
@@ -309,11 +311,13 @@ impl Report {
         }
     }
 
-    pub(crate) fn orphaned(target: Target, bucket: &Bucket) -> Self {
+    /// Its sample did not fill in time.
+    pub fn orphaned(target: Target, bucket: &Bucket) -> Self {
         Self::Orphaned { target, samples: bucket.counted, captured: bucket.samples.len(), wanted: bucket.wanted }
     }
 
-    pub(crate) fn over(now: Time, attack: &Attack) -> Self {
+    /// It has ended.
+    pub fn over(now: Time, attack: &Attack) -> Self {
         Self::Over {
             target: attack.target,
             duration_ms: millis(now, attack.started),
@@ -323,7 +327,7 @@ impl Report {
     }
 
     /// A report may come out of a decision.
-    pub(crate) fn decision(decision: &Decision) -> Self {
+    pub fn decision(decision: &Decision) -> Self {
         match decision {
             Decision::Added(m) => Self::Announce {
                 target: m.target,

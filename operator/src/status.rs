@@ -1,6 +1,7 @@
 //! [`Status`]: what the daemon says about itself, at most 0.3 s old.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -271,4 +272,21 @@ pub struct Status {
     /// The last events, oldest first.
     #[schema(value_type = Vec<Object>)]
     pub events: Vec<Entry>,
+}
+
+/// The newest status; the control thread replaces it, requests read it.
+#[derive(Debug, Clone, Default)]
+pub struct Latest(Arc<Mutex<Arc<Status>>>);
+
+impl Latest {
+    /// Publishes a status.
+    pub fn publish(&self, status: Status) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
+    }
+
+    /// The newest status.
+    #[must_use]
+    pub fn get(&self) -> Arc<Status> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }

@@ -1,0 +1,21 @@
+//! The words of the desk: what operators ask for and order, what they are answered, what the program says of itself and of what
+//! happened. Types travel; text is made from them at the edge. No file, no socket, no thread.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`caller`] | [`Caller`]: who asks |
+//! | [`answer`] | [`Answer`], [`Failure`]: what comes of it |
+//! | [`report`] | [`report::Entry`]: what happened |
+//! | [`status`] | [`status::Status`]: how things stand |
+//! | [`identity`] | ids of routes |
+//! | [`clock`] | the one place that reads the clock |
+
+pub mod answer;
+pub mod caller;
+pub mod clock;
+pub mod identity;
+pub mod report;
+pub mod status;
+
+pub use answer::{Answer, Failure, Outcome, Reply, table};
+pub use caller::Caller;
