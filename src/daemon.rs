@@ -17,24 +17,24 @@ use operator::status::{Latest, MitigationStatus, Status, Volume};
 use operator::{Caller, Outcome, clock};
 use policy::Order;
 use policy::rails::{Rails, Space};
+use reporting::case::Case;
+use reporting::export::{Exporter, Snapshot};
+use reporting::history::{Recorder, Retention};
+use reporting::notify::{self, Facts, Notifier};
 use tokio::sync::{mpsc as queue, oneshot, watch};
 use traffic::Time;
 
 use crate::announcers::Announcers;
 use crate::api::site::Ask;
 use crate::api::{self, Http, Site};
-use crate::case::Case;
 use crate::control::audit::Audit;
 use crate::control::configuration::Configuration;
 use crate::control::tokens::Tokens;
 use crate::control::{self, act, server, show};
 use crate::describe::{attack, peer, source};
 use crate::enforcer::local::Local;
-use crate::export::{Exporter, Snapshot};
 use crate::exporters::Watch;
-use crate::history::{Recorder, Retention};
 use crate::learned::Keeper;
-use crate::notify::{self, Facts, Notifier};
 use crate::pipeline::{Pipeline, Request};
 use crate::plant::{Job, MeterSink, Plant};
 use crate::store::Store;
@@ -48,7 +48,7 @@ const REFRESH: Duration = Duration::from_millis(150);
 /// Cases that wait to be written at most.
 const CASES: usize = 64;
 /// Rates of hosts, networks and groups are remembered this often.
-const RATES: Duration = Duration::from_secs(crate::history::writer::LONG_STEP.unsigned_abs());
+const RATES: Duration = Duration::from_secs(reporting::history::writer::LONG_STEP.unsigned_abs());
 /// Events kept for the status.
 const EVENTS: usize = 200;
 
@@ -380,7 +380,7 @@ fn open_history(
     options: &Options,
     config: &Config,
     status: &Latest,
-) -> (Option<Recorder>, Option<crate::history::Archive>) {
+) -> (Option<Recorder>, Option<reporting::history::Archive>) {
     let Some(directory) = &options.state else { return (None, None) };
     let retention = Retention { bytes: config.history.bytes, days: config.history.days };
     match Recorder::start(directory, status.clone(), retention, clock::wall_now) {
@@ -689,7 +689,7 @@ impl Control {
 
     /// Rates of hosts, networks and groups, for the history and for other databases.
     fn remember_rates(&self, now: Time) {
-        let rates = crate::history::rates::rates(self.pipeline.detector());
+        let rates = reporting::history::rates::rates(self.pipeline.detector());
         if self.exporter.is_used() {
             let status = self.status.get();
             let totals = [

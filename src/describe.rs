@@ -37,7 +37,7 @@ pub(crate) fn attack(attack: &detector::Attack) -> AttackStatus {
         evidence: attack.evidence,
         composition: attack.tops.composition(5),
         severity: severity(attack),
-        id: crate::history::writer::attack_id(
+        id: reporting::history::writer::attack_id(
             attack.detected.as_seconds(),
             &(attack.target.prefix.to_string(), attack.target.direction.name().to_owned()),
         ),

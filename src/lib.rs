@@ -58,20 +58,15 @@
 
 pub mod announcers;
 pub mod api;
-pub mod case;
 pub mod cli;
 pub mod control;
 pub mod daemon;
 pub mod demo;
 mod describe;
 pub mod enforcer;
-pub mod evidence;
-pub mod export;
 mod exporters;
-pub mod history;
 mod learned;
 pub mod log;
-pub mod notify;
 mod ordinary;
 pub mod pipeline;
 pub mod plant;

@@ -14,9 +14,9 @@ use operator::report::{CandidateReport, Entry, Report};
 use policy::audience::{Audience, audiences};
 use policy::state::Records;
 use policy::{Decision, Held, Mitigation, Order, OrderError, Policy, Proposal};
+use reporting::case::Case;
 use traffic::{Prefix, Sample, Target, Time};
 
-use crate::case::Case;
 use crate::ordinary::{Prepared, PreparedBaselines};
 
 /// Cases that wait to be taken at most.

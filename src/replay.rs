@@ -36,7 +36,7 @@ pub struct Outcome {
     pub totals: Totals,
     /// What each mined bucket rested on.
     #[serde(skip)]
-    pub cases: Vec<crate::case::Case>,
+    pub cases: Vec<reporting::case::Case>,
     /// Records of exports that are no traffic, by reason.
     pub not_counted: std::collections::BTreeMap<&'static str, collectors::Volume>,
     /// Input that was not understood, by reason.
@@ -64,7 +64,7 @@ struct Driver {
     meter: Meter,
     exporters: Arc<Exporters>,
     events: Vec<Entry>,
-    cases: Vec<crate::case::Case>,
+    cases: Vec<reporting::case::Case>,
     now: Time,
     next: Option<Time>,
 }

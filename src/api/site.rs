@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use config::api::Ban2Bgp;
 use operator::status::{Latest, Status};
 use operator::{Answer, Caller, Outcome, clock};
+use reporting::history::Archive;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use traffic::{Prefix, Time};
 
@@ -18,7 +19,6 @@ use super::auth::{Access, Guard};
 use super::refusal::Refusal;
 use crate::control::tokens::Tokens;
 use crate::control::{self, Request, access};
-use crate::history::Archive;
 
 /// News that a slow reader may be behind; beyond them it is told how many it missed.
 const NEWS: usize = 1024;

@@ -10,10 +10,9 @@ use detector::Evidence;
 use operator::clock;
 use operator::report::{Entry, Report};
 use policy::DryRun;
+use reporting::notify::{Facts, Message, deliver};
 use serde::Serialize;
 use traffic::{Direction, Origin, Prefix, Sample, Target, Time};
-
-use crate::notify::{Facts, Message, deliver};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Args {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use reporting::case::Case;
 
-use crate::case::Case;
 use crate::replay::replay_with;
 
 #[derive(Debug, clap::Args)]

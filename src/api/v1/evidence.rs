@@ -4,6 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use reporting::case::Case;
+use reporting::evidence;
+use reporting::history::archive::PastAttack;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -14,10 +17,7 @@ use super::super::refused::{BadInput, Busy, Denied, Missing};
 use super::super::site::Site;
 use super::Reply;
 use super::past::read;
-use crate::case::Case;
 use crate::control::access::Scope;
-use crate::evidence;
-use crate::history::archive::PastAttack;
 
 /// Samples of one answer at most.
 const MAX_ROWS: usize = 2000;

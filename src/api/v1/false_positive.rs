@@ -5,6 +5,9 @@ use axum::Json;
 use axum::extract::State;
 use flowspec::Pattern;
 use operator::Caller;
+use reporting::case::Case;
+use reporting::evidence;
+use reporting::history::archive::PastAttack;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use traffic::Time;
@@ -16,11 +19,8 @@ use super::super::refused::{BadInput, Busy, Conflict, Denied, Missing, TooLarge}
 use super::super::site::Site;
 use super::Reply;
 use super::past::read;
-use crate::case::Case;
 use crate::control::Request;
 use crate::control::access::Scope;
-use crate::evidence;
-use crate::history::archive::PastAttack;
 
 /// Attacks of the past that are looked at, the newest.
 const MAX_PAST: usize = 100;
@@ -188,7 +188,7 @@ fn plain(value: &Value) -> String {
 
 /// `2026-12-31`.
 fn date(time: Time) -> String {
-    crate::notify::date(time)
+    reporting::notify::date(time)
 }
 
 /// Whether what is left of a past attack would be over its threshold.

@@ -3,6 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use reporting::history::Archive;
+use reporting::history::archive::{PastAttack, PastEvent, Series};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -13,8 +15,6 @@ use super::super::site::Site;
 use super::Reply;
 use super::look::bounded;
 use crate::control::access::Scope;
-use crate::history::Archive;
-use crate::history::archive::{PastAttack, PastEvent, Series};
 
 /// Furthest time that is asked for, in seconds since the Unix epoch: the year 9999.
 const LAST: i64 = 253_402_300_799;
@@ -80,7 +80,7 @@ pub(super) async fn attack(State(site): State<Site>, access: Access, Named(id): 
     let page = read(&site, move |archive| {
         let Some((attack, events)) = archive.attack(&id)? else { return Ok(None) };
         let (from, to) = (seconds(attack.detected) - 60, attack.ended.map_or(now, seconds) + 60);
-        let series = archive.series(&crate::history::writer::series_of(&attack.prefix), from, to, now)?;
+        let series = archive.series(&reporting::history::writer::series_of(&attack.prefix), from, to, now)?;
         Ok(Some(AttackPage { attack, events, series }))
     });
     let page = page.await?.filter(|page| access.sees_text(&page.attack.prefix));

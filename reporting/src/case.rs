@@ -160,7 +160,8 @@ impl Row {
         clippy::cast_possible_truncation,
         reason = "what was narrow when it was written; a forged file says what it likes"
     )]
-    pub(crate) fn sample(&self) -> Option<Sample> {
+    /// The sample; `None` where its addresses are not of one version.
+    pub fn sample(&self) -> Option<Sample> {
         let (version, source) = traffic::sample::address_bits(self.source);
         let (other, destination) = traffic::sample::address_bits(self.destination);
         if version != other {
@@ -340,7 +341,7 @@ impl Case {
     }
 
     /// Moves its times, in nanoseconds: to the system's clock, for whoever reads it.
-    pub(crate) fn moved(&mut self, by: i64) {
+    pub fn moved(&mut self, by: i64) {
         #[allow(clippy::cast_precision_loss, reason = "for people")]
         let seconds = by as f64 / 1e9;
         self.time += seconds;

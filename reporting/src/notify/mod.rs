@@ -86,7 +86,8 @@ impl Troubles {
         troubles.iter().map(|(channel, text)| format!("notifications of {channel} do not arrive: {text}")).collect()
     }
 
-    pub(crate) fn set(&self, channel: &str, text: Option<String>) {
+    /// Says what goes wrong with a channel; `None`: all is well.
+    pub fn set(&self, channel: &str, text: Option<String>) {
         let mut troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match text {
             Some(text) => drop(troubles.insert(channel.to_owned(), text)),

@@ -62,7 +62,8 @@ impl Trouble {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn set(&self, text: Option<String>) {
+    /// Says what goes wrong; `None`: all is well.
+    pub fn set(&self, text: Option<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
 }
