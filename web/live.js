@@ -12,8 +12,13 @@
  * @property {() => void} lost the connection is away; the browser tries again by itself
  */
 
+/** Seconds that a rate is measured over at least: a status is up to 0.3 s old. */
+const SHORTEST = 0.5;
+
 /** @type {?Tick} */
 let last = null;
+/** The tick that the next rates are counted from. @type {?Tick} */
+let base = null;
 /** @type {?Rates} */
 let rates = null;
 /** @type {EventSource | undefined} */
@@ -25,16 +30,24 @@ let listener;
 export const newest = () => ({ tick: last, rates });
 
 /** @param {Tick} t */
-function tick(t) {
-  if (last) {
-    const seconds = Math.max(0.2, t.time - last.time);
+function measure(t) {
+  if (base) {
+    const seconds = Math.abs(t.time - base.time);
+    // A stream begins with the newest status, which may be the one that the stream before ended with: no rate of 0.
+    if (seconds < SHORTEST) return;
     const rate = (/** @type {number} */ a, /** @type {number} */ b) => Math.max(0, (a - b) / seconds);
     rates = {
-      packetsIn: rate(t.incoming.packets, last.incoming.packets),
-      bytesIn: rate(t.incoming.bytes, last.incoming.bytes),
-      bytesOut: rate(t.outgoing.bytes, last.outgoing.bytes),
+      packetsIn: rate(t.incoming.packets, base.incoming.packets),
+      bytesIn: rate(t.incoming.bytes, base.incoming.bytes),
+      bytesOut: rate(t.outgoing.bytes, base.outgoing.bytes),
     };
   }
+  base = t;
+}
+
+/** @param {Tick} t */
+function tick(t) {
+  measure(t);
   last = t;
   listener?.tick(t, rates);
 }

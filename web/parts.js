@@ -30,6 +30,8 @@ export function severity(x) {
 /** To the page of an attack. @param {{ id: string, prefix: string }} a */
 export const attackLink = (a) => h('a', { href: `#/attacks/${encodeURIComponent(a.id)}` }, a.prefix);
 
-/** To the page of a host. @param {string} prefix a host's address, or its prefix */
-export const hostLink = (prefix) =>
-  h('a', { href: `#/hosts/${encodeURIComponent(hostOf(prefix) ?? prefix)}` }, prefix);
+/** To the page of a host; a network has none. @param {string} prefix a host's address, or a prefix */
+export function hostLink(prefix) {
+  const host = hostOf(prefix);
+  return host === null ? prefix : h('a', { href: `#/hosts/${encodeURIComponent(host)}` }, prefix);
+}

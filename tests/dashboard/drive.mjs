@@ -36,6 +36,9 @@ try {
   await page.locator('main button', { hasText: 'Log in' }).click();
   await wait('token browser', '#who');
   await wait('203.0.113.9');
+  // The stream of whoever logged in began just now.
+  const incoming = await page.locator('.card b').first().innerText();
+  expect(incoming !== '0 b/s', 'the overview shows no traffic in the middle of an attack');
   await shot('overview');
   await link('Approvals');
   await wait('destination 203.0.113.9/32');
@@ -70,7 +73,16 @@ try {
     await wait(text);
     await shot(name.toLowerCase());
   }
-  await link('Groups');
+  // What was learned of hosts that are not attacked suggests thresholds, after some seconds.
+  const suggested = page.locator('button[aria-label="set the suggested threshold of host of global incoming"]').first();
+  for (let tries = 0; tries < 20 && !(await suggested.isVisible()); tries += 1) {
+    await link('Audit');
+    await page.waitForTimeout(500);
+    await link('Groups');
+    await wait('threshold_pps');
+  }
+  await suggested.click();
+  await wait('commit puts it into force', '#notice');
   await page.locator('input[name=threshold_pps]').fill('77777');
   await page.locator('form', { has: page.locator('input[name=threshold_pps]') }).locator('button').click();
   await wait('commit puts it into force', '#notice');
@@ -88,6 +100,15 @@ try {
   await page.locator('th button').first().press('Enter');
   await page.keyboard.press('3');
   await wait('On record');
+  // A network has no page of its own, and its length is part of its name.
+  const hosts = await page.evaluate(async () => {
+    const [{ hostOf }, { hostLink }] = await Promise.all([import('/text.js'), import('/parts.js')]);
+    const prefixes = ['203.0.113.9', '203.0.113.9/32', '2001:db8::9/128', '2001:db8::/32', '203.0.113.0/24'];
+    return prefixes.map((prefix) => [hostOf(prefix), hostLink(prefix).hash ?? hostLink(prefix)].join(' '));
+  });
+  const linked = ['203.0.113.9 #/hosts/203.0.113.9', '203.0.113.9 #/hosts/203.0.113.9',
+    '2001:db8::9 #/hosts/2001%3Adb8%3A%3A9', ' 2001:db8::/32', ' 203.0.113.0/24'];
+  expect(JSON.stringify(hosts) === JSON.stringify(linked), `links to hosts: ${JSON.stringify(hosts)}`);
   await page.setViewportSize({ width: 390, height: 800 });
   await page.emulateMedia({ colorScheme: 'dark' });
   await link('Overview');

@@ -108,7 +108,7 @@ export function groups(root, chosen) {
       ]);
       tabs.replaceChildren(...names.flatMap(tab));
       rates.set(series, inPackets, outPackets);
-      suggestions.set(learned.filter((l) => l.of === name));
+      suggestions.set(learned.filter((l) => l.of === `host of ${name}`));
       keys.set(Object.entries(group));
     },
   };
