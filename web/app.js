@@ -1,6 +1,7 @@
 // @ts-check
 // The dashboard: screens over /api/v1. No library, no build, no request to anybody but the daemon that served it.
 // This is the frame: which screen is shown, the lights at the top, and keys.
+// Types are in comments; whoever has TypeScript checks them with: tsc -p web/jsconfig.json
 
 import { needsLogin, refreshWith, say, wordsOf } from './act.js';
 import { h } from './dom.js';
