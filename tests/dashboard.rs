@@ -373,7 +373,7 @@ fn the_evidence_of_an_attack_is_downloaded_and_a_false_positive_is_forgiven_in_o
     assert_eq!(done["rechecked"][0]["alarms"], false, "{done}");
     let name = done["whitelisted"][0].as_str().expect("a name");
     let running = json("/api/v1/config/running")["value"]["text"].as_str().expect("text").to_owned();
-    for line in [&format!("[whitelist.{name}]"), "protocols = \"udp\"", "source_ports = 53", "note = \"a test\""] {
+    for line in [&format!("[whitelist.{name}]"), "protocols = [\"udp\"]", "source_ports = [53]", "note = \"a test\""] {
         assert!(running.contains(line), "{line} in {running}");
     }
     // The traffic goes on and alarms nobody.
