@@ -86,8 +86,16 @@ try {
   await page.locator('input[name=threshold_pps]').fill('77777');
   await page.locator('form', { has: page.locator('input[name=threshold_pps]') }).locator('button').click();
   await wait('commit puts it into force', '#notice');
+  // A list becomes what is written, also before the first edit of it is committed; what is wrong leaves it as it was.
+  const communities = page.locator('input[name=blackhole_communities]');
+  for (const words of ['65535:666 65000:1', '65000:1', '65000:2 nonsense']) {
+    await communities.fill(words);
+    await page.locator('form', { has: communities }).locator('button').click();
+    await wait(words.includes('nonsense') ? /nonsense/ : `blackhole_communities ${words};`, '#notice');
+  }
   await link('Config');
   await wait('+threshold_pps = 77777');
+  await wait('+blackhole_communities = ["65000:1"]');
   await page.locator('input[name=minutes]').fill('5');
   await page.locator('input[name=comment]').fill('by the dashboard');
   await page.locator('button', { hasText: /^Commit$/ }).click();

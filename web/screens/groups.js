@@ -17,24 +17,37 @@ import { pps, rateOf, span } from '../text.js';
 const THRESHOLDS = { packets: 'threshold_pps', bytes: 'threshold_mbps', flows: 'threshold_flows' };
 
 /**
- * Sets a key in the caller's candidate.
+ * Edits a key in the caller's candidate.
+ * @param {'set' | 'delete'} verb
+ * @param {string[]} words group, key and values
+ */
+const edit = (verb, ...words) => api('POST', 'config/edit', { verb, words: ['hostgroup', ...words] });
+
+/**
+ * Makes a key what was written. Values that are set are added to a list, so one that may be a list is emptied between:
+ * after the values were found right, for else an error would leave it empty.
  * @param {string} group
- * @param {string} key
+ * @param {Setting} setting as it runs
  * @param {string[]} values
  */
-const set = (group, key, values) =>
-  api('POST', 'config/edit', { verb: 'set', words: ['hostgroup', group, key, ...values] });
+async function replace(group, [key, value], values) {
+  const done = await edit('set', group, key, ...values);
+  if (value !== null && !Array.isArray(value)) return done;
+  await edit('delete', group, key);
+  return edit('set', group, key, ...values);
+}
 
 /**
  * @param {string} group
  * @returns {Column<Setting>[]}
  */
 function keyColumns(group) {
-  const change = (/** @type {Setting} */ [key, value]) => {
+  const change = (/** @type {Setting} */ setting) => {
+    const [key, value] = setting;
     const shown = value == null ? '' : [value].flat().join(' ');
     const input = h('input', { 'aria-label': key, value: shown, name: key });
     const words = () => input.value.split(/\s+/).filter(Boolean);
-    return form(() => act(() => set(group, key, words())), input, h('button', {}, 'Set'));
+    return form(() => act(() => replace(group, setting, words())), input, h('button', {}, 'Set'));
   };
   return [
     { name: 'Key', by: ([key]) => key, text: ([key]) => key },
@@ -58,7 +71,8 @@ function suggestionColumns(group) {
   const take = (/** @type {Learned} */ l) => button('Set', () => {
     const key = THRESHOLDS[l.unit] + (l.direction === 'outgoing' ? '_outgoing' : '');
     const suggested = l.suggested_threshold;
-    return set(group, key, [String(l.unit === 'bytes' ? Math.max(1, Math.ceil(suggested * 8 / 1e6)) : suggested)]);
+    const mbps = Math.max(1, Math.ceil(suggested * 8 / 1e6));
+    return edit('set', group, key, String(l.unit === 'bytes' ? mbps : suggested));
   }, null, `set the suggested threshold of ${l.of} ${l.direction}`);
   return [
     { name: 'Of', text: (l) => l.of },
