@@ -14,6 +14,7 @@ pub mod export;
 pub mod import;
 pub mod kind;
 pub mod notify;
+pub mod reference;
 pub mod schema;
 pub mod secrets;
 pub(crate) mod value;

@@ -669,35 +669,3 @@ fn large_community(text: &str) -> Result<LargeCommunity, String> {
         _ => Err(format!("{text:?} is not a large community: write for example \"65001:1:2\"")),
     }
 }
-
-/// The reference file: every key with default, unit and meaning.
-#[must_use]
-pub fn reference() -> String {
-    let mut text = String::from(
-        "# Every key of Floodwall's configuration with its default. An empty file is valid: only the loopback HTTP listens,\n\
-         # nothing is collected, nothing is announced. Host groups inherit what they leave out from `global`.\n",
-    );
-    for section in Section::ALL {
-        let header = match section {
-            Section::HostGroup => "hostgroup.global".to_owned(),
-            Section::TrafficRule => "traffic_rule.rule1".to_owned(),
-            Section::Whitelist => "whitelist.entry1".to_owned(),
-            Section::Bgp => "bgp.router1".to_owned(),
-            Section::Notify => "notify.noc".to_owned(),
-            Section::EnforcerPeer => "enforcer_peer.detector".to_owned(),
-            Section::Main | Section::Api | Section::State | Section::Enforcer => section.name().to_owned(),
-        };
-        // What only exists when it is named stands as a comment.
-        let is_optional = section == Section::Enforcer || section.is_named() && section != Section::HostGroup;
-        let comment = if is_optional { "# " } else { "" };
-        text.push_str(&format!("\n{comment}[{header}]\n"));
-        for key in keys().iter().filter(|k| k.section == section) {
-            text.push_str(&format!("# {}\n", key.meaning));
-            match &key.default {
-                Some(default) => text.push_str(&format!("{comment}{} = {default}\n", key.name)),
-                None => text.push_str(&format!("# {} =\n", key.name)),
-            }
-        }
-    }
-    text
-}

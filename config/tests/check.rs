@@ -1,6 +1,7 @@
 //! Wrong files: every problem at once, each with line, key and advice.
 
-use config::schema::{Section, keys, reference};
+use config::reference::reference;
+use config::schema::{Section, keys};
 use config::{Config, check};
 
 /// A file that is right, to break one thing at a time.
