@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::kind::Kind;
-use crate::schema::{Key, Section, keys};
+use crate::schema::{Key, Needs, Section, keys};
 
 /// The reference file: every key with default, range, unit, choices and meaning.
 #[must_use]
@@ -71,6 +71,8 @@ struct KeyEntry {
     /// `null` when absence has a meaning of its own.
     default: Option<serde_json::Value>,
     meaning: &'static str,
+    /// Who may set it.
+    scope: Needs,
 }
 
 /// Every section with its keys.
@@ -84,6 +86,7 @@ pub fn entries() -> Vec<SectionEntry> {
         secret: key.kind.is_secret(),
         default: key.default.as_deref().and_then(json),
         meaning: &key.meaning,
+        scope: key.needs,
     };
     let keys_of = |section: Section| keys().iter().filter(|key| key.section == section).map(entry).collect();
     Section::ALL
@@ -152,7 +155,8 @@ mod tests {
         assert_eq!(ports["default"], serde_json::json!([2055]));
         let ladder = find("hostgroup", "mitigation_ladder");
         assert_eq!((&ladder["of"]["choices"][0], &ladder["default"]), (&"rate-limit".into(), &serde_json::Value::Null));
-        assert_eq!(find("bgp", "md5_auth_password")["secret"], true);
+        let password = find("bgp", "md5_auth_password");
+        assert_eq!((&password["secret"], &password["scope"]), (&true.into(), &"admin".into()), "{password}");
         let count: usize =
             all.as_array().expect("a list").iter().map(|s| s["keys"].as_array().map_or(0, Vec::len)).sum();
         assert_eq!(count, keys().len());

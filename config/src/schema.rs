@@ -6,6 +6,8 @@ use bgp::{Community, LargeCommunity};
 use detector::{Class, Measure, Unit};
 use traffic::Direction;
 
+use serde::Serialize;
+
 use crate::draft::{Bgp, Draft, Group, Main};
 use crate::kind::{
     Kind, Of, Read, address, choice, ipv4, ipv6, lengths, list, milliseconds, number, percent, prefixes, rate, seconds,
@@ -80,6 +82,16 @@ impl Section {
     }
 }
 
+/// The scope that setting a key takes (decision 40).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Needs {
+    /// An editor of thresholds will do.
+    Config,
+    /// It decides what programs are run, what is told to whom, or who gets in.
+    Admin,
+}
+
 /// What a value becomes when it is stored: read already, and in range.
 type Store = Box<dyn FnOnce(&mut Draft, &str)>;
 
@@ -95,12 +107,19 @@ pub struct Key {
     pub default: Option<String>,
     /// What it means, with its unit.
     pub meaning: String,
+    /// Who may set it.
+    pub needs: Needs,
     /// What to write instead of a value of a type that no key takes.
     pub(crate) advice: String,
     read: Box<Read<Store>>,
 }
 
 impl Key {
+    /// The same for scope admin alone.
+    fn admin(self) -> Self {
+        Self { needs: Needs::Admin, ..self }
+    }
+
     /// Checks a value's type and range.
     ///
     /// # Errors
@@ -133,6 +152,7 @@ fn key<T: 'static>(
         kind,
         default: (!default.is_empty()).then(|| default.to_owned()),
         meaning: meaning.to_owned(),
+        needs: Needs::Config,
         advice,
         read: Box::new(move |value| {
             let value = read(value)?;
@@ -226,26 +246,29 @@ fn all_keys() -> Vec<Key> {
     keys.extend(detection::whitelist_keys());
     keys.extend(bgp_keys());
     keys.extend(announcing::bgp_keys());
-    keys.extend(api::ban2bgp_keys());
+    keys.extend(api::ban2bgp_keys().into_iter().map(Key::admin));
     keys.extend(notify::main_keys());
     keys.extend(export::main_keys());
     keys.extend(notify::named_keys());
-    keys.extend(api::keys());
+    keys.extend(api::keys().into_iter().map(Key::admin));
     keys.push(main(
         "control_socket_others_may_read",
         "false",
         "let every local user ask (show) through the control socket; changing anything takes root or group floodwall",
         switch(),
         set!(control_socket_others_may_read),
-    ));
-    keys.push(key(
-        Section::State,
-        "directory",
-        "\"/var/lib/floodwall\"",
-        "where state is kept; FLOODWALL_STATE_DIR and --state-dir win over it",
-        text(),
-        |draft, _, value| draft.main.state_directory = value,
-    ));
+    ).admin());
+    keys.push(
+        key(
+            Section::State,
+            "directory",
+            "\"/var/lib/floodwall\"",
+            "where state is kept; FLOODWALL_STATE_DIR and --state-dir win over it",
+            text(),
+            |draft, _, value| draft.main.state_directory = value,
+        )
+        .admin(),
+    );
     keys.extend(api::history_keys());
     keys.extend(enforcer::keys());
     keys

@@ -5,7 +5,7 @@
 use toml_edit::{DocumentMut, Item, TableLike};
 
 use crate::kind::Kind;
-use crate::schema::{self, Section, keys};
+use crate::schema::{self, Key, Needs, Section, keys};
 
 /// What stands in a secret's place.
 pub const HIDDEN: &str = "***";
@@ -54,20 +54,13 @@ pub fn seen(section: Section, words: &[String]) -> usize {
     if slipped { at } else { at + 1 }
 }
 
-/// Whether a key decides what programs are run, what is told to whom, or who gets in: more than an editor of thresholds needs.
+/// Whether a key decides what programs are run, what is told to whom, or who gets in: more than an editor of thresholds needs. A
+/// whole table, or a name that no key has, is judged by whether all keys of its section are such.
 #[must_use]
 pub fn reaches_out(section: Section, key: &str) -> bool {
-    match section {
-        Section::Main => {
-            let families =
-                ["notify_script", "web_callback", "email_notifications", "influxdb", "graphite", "exabgp", "ban2bgp"];
-            key == "control_socket_others_may_read" || families.iter().any(|family| key.starts_with(family))
-        }
-        Section::Notify | Section::Api | Section::Enforcer | Section::EnforcerPeer => true,
-        Section::State => key == "directory",
-        Section::Bgp => is_secret(key),
-        Section::HostGroup | Section::TrafficRule | Section::Whitelist => false,
-    }
+    let is_admin = |key: &Key| key.needs == Needs::Admin;
+    schema::find(section, key)
+        .map_or_else(|| keys().iter().filter(|key| key.section == section).all(is_admin), is_admin)
 }
 
 /// The same by the full name of a key: `main.ban_time`, `notify.noc.url`.
@@ -229,6 +222,12 @@ mod tests {
         ] {
             assert_eq!(seen(line), shown, "{line}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_never_set_with_less_than_scope_admin() {
+        let weak: Vec<&Key> = keys().iter().filter(|k| k.kind.is_secret() && k.needs != Needs::Admin).collect();
+        assert!(weak.is_empty(), "{weak:?}");
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn extended_communities() -> Of<Vec<ExtendedCommunity>> {
 
 pub(super) fn main_keys() -> Vec<Key> {
     let mut keys = guard_keys();
-    keys.extend(exabgp_keys());
+    keys.extend(exabgp_keys().into_iter().map(Key::admin));
     keys
 }
 
@@ -421,7 +421,8 @@ fn transport_keys() -> Vec<Key> {
             "TCP MD5 password (RFC 2385), 1 to 80 octets; the router needs the same",
             short_secret(80),
             some!(transport.md5_auth_password),
-        ),
+        )
+        .admin(),
         bgp(
             "ttl_security_hops",
             "",

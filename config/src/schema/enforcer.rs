@@ -23,7 +23,7 @@ fn enforcer<T: 'static>(
     of: Of<T>,
     set: impl Fn(&mut Enforcer, T) + Send + Sync + 'static,
 ) -> Key {
-    key(Section::Enforcer, name, default, meaning, of, move |draft, _, value| set(&mut draft.enforcer, value))
+    key(Section::Enforcer, name, default, meaning, of, move |draft, _, value| set(&mut draft.enforcer, value)).admin()
 }
 
 fn peer<T: 'static>(
@@ -36,6 +36,7 @@ fn peer<T: 'static>(
     key(Section::EnforcerPeer, name, default, meaning, of, move |draft, instance, value| {
         set(draft.enforcer_peers.entry(instance.to_owned()).or_default(), value);
     })
+    .admin()
 }
 
 fn enforcer_keys() -> Vec<Key> {

@@ -11,7 +11,7 @@ fn main<T: 'static>(
     of: Of<T>,
     set: impl Fn(&mut Draft, T) + Send + Sync + 'static,
 ) -> Key {
-    key(Section::Main, name, default, meaning, of, move |draft, _, value| set(&mut draft.export, value))
+    key(Section::Main, name, default, meaning, of, move |draft, _, value| set(&mut draft.export, value)).admin()
 }
 
 /// Of `[main]`.

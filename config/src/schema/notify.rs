@@ -27,6 +27,7 @@ fn named<T: 'static>(
     key(Section::Notify, name, default, meaning, of, move |draft, instance, value| {
         set(draft.notify.named.entry(instance.to_owned()).or_default(), value);
     })
+    .admin()
 }
 
 const SCRIPT: &str = "\"/usr/local/bin/notify_about_attack.sh\"";
@@ -52,6 +53,8 @@ pub(super) fn main_keys() -> Vec<Key> {
         ),
     ]);
     keys.extend(mail_keys());
+    let mut keys: Vec<Key> = keys.into_iter().map(Key::admin).collect();
+    keys.extend(subject_keys());
     keys
 }
 
@@ -91,7 +94,7 @@ fn script_keys() -> Vec<Key> {
 }
 
 fn mail_keys() -> Vec<Key> {
-    let mut keys = vec![
+    vec![
         main("email_notifications_enabled", "false", "send a mail for the same events", switch(), set!(mail)),
         main("email_notifications_host", "\"localhost\"", "mail server that takes it", text(), set!(mail_host)),
         main(
@@ -140,8 +143,12 @@ fn mail_keys() -> Vec<Key> {
             switch(),
             set!(mail_with_sample),
         ),
-    ];
-    for (name, event, default) in [
+    ]
+}
+
+/// Words alone: they change nothing about who is told.
+fn subject_keys() -> Vec<Key> {
+    let subjects = [
         ("email_subject_blackhole_block", Event::Ban, "\"Floodwall blocked host {{ ip }}\""),
         ("email_subject_blackhole_unblock", Event::Unban, "\"Floodwall unblocked host {{ ip }}\""),
         (
@@ -150,16 +157,12 @@ fn mail_keys() -> Vec<Key> {
             "\"Floodwall partially blocked traffic for host {{ ip }}\"",
         ),
         ("email_subject_partial_unblock", Event::PartialUnblock, "\"Floodwall unblocked traffic for host {{ ip }}\""),
-    ] {
-        keys.push(main(
-            name,
-            default,
-            "subject of the mail; {{ ip }} and the names of notify templates stand for values",
-            template(),
-            move |n, v| drop(n.mail_subjects.insert(event, v)),
-        ));
-    }
-    keys
+    ];
+    let meaning = "subject of the mail; {{ ip }} and the names of notify templates stand for values";
+    let key = |(name, event, default)| {
+        main(name, default, meaning, template(), move |n, v| drop(n.mail_subjects.insert(event, v)))
+    };
+    subjects.map(key).into()
 }
 
 const TYPES: [(&str, Type); 6] = [
