@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -20,12 +20,8 @@ struct Recorded {
 }
 
 fn corpus(kind: &str) -> Vec<Recorded> {
-    let root = std::env::var("FLOODWALL_CORPUS").unwrap_or_else(|_| "../shared/corpus".to_owned());
-    let root = Path::new(&root);
-    let Ok(folder) = std::fs::read_dir(root.join(kind)) else {
-        println!("skipped: there is no corpus at {} (FLOODWALL_CORPUS)", root.display());
-        return Vec::new();
-    };
+    let Some(root) = support::outside::corpus() else { return Vec::new() };
+    let folder = std::fs::read_dir(root.join(kind)).expect("a folder of the corpus");
     let mut captures: Vec<PathBuf> = folder.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
     captures.sort();
     let recorded = |capture: PathBuf| {

@@ -33,7 +33,7 @@ fn has(path: &Path) -> bool {
     let needed = std::env::var_os("FLOODWALL_REQUIRE_BROWSER").is_some();
     assert!(there || !needed, "this test must run here: {}", path.display());
     if !there {
-        println!("skipped: {} is not there", path.display());
+        support::outside::skipped(&format!("{} is not there", path.display()));
     }
     there
 }

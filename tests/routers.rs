@@ -20,7 +20,7 @@ use flowspec::profile::{Kind, Profile};
 use policy::Config;
 use policy::rails::Rails;
 use serde_json::Value;
-use support::{Folder, Namespace, has_lab, shared, stopwatch, wait_for};
+use support::{Folder, Namespace, has_lab, lab_program, stopwatch, wait_for};
 use tokio::sync::watch;
 use traffic::Time;
 
@@ -46,7 +46,7 @@ fn inside(name: &str) -> bool {
     false
 }
 
-/// Peers of `../shared/peers`, and what they hold.
+/// Routers of `tests/lab`, and what they hold.
 struct Lab {
     folder: Folder,
 }
@@ -55,14 +55,14 @@ impl Lab {
     fn up(peers: &[&str]) -> Self {
         let lab = Self { folder: Folder::new() };
         let _ = Command::new("chmod").arg("755").arg(lab.folder.path()).status();
-        let output = lab.script("lab.sh").arg("up").args(peers).output().expect("runs");
+        let output = lab.program("up").args(peers).output().expect("runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         lab
     }
 
-    fn script(&self, name: &str) -> Command {
-        let mut command = Command::new(shared("peers").join(name));
-        command.env("LAB_DIR", self.folder.path());
+    fn program(&self, word: &str) -> Command {
+        let mut command = Command::new(lab_program());
+        command.env("LAB_DIR", self.folder.path()).arg(word);
         command
     }
 
@@ -71,7 +71,7 @@ impl Lab {
     }
 
     fn routes(&self, peer: &str) -> Option<Vec<Value>> {
-        let output = self.script("show.py").args([peer, "--json"]).output().expect("runs");
+        let output = self.program("show").args([peer, "--json"]).output().expect("runs");
         serde_json::from_slice(&output.stdout).ok()
     }
 
@@ -90,7 +90,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let _ = self.script("lab.sh").arg("down").output();
+        let _ = self.program("down").output();
     }
 }
 
@@ -181,13 +181,17 @@ fn hex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("hex")).collect()
 }
 
+/// Messages that an encoder of their own wrote, and what real routers held of them: see `lab/README.md`.
+const GOLDEN: &str = include_str!("lab/messages/golden.json");
+const PEERS: &str = include_str!("lab/messages/peers.json");
+
 /// The golden messages as wanted routes, with what each peer should show.
 fn vectors() -> Vec<(Value, Route, Announcement)> {
-    let text = std::fs::read_to_string(shared("peers/vectors.json")).expect("vectors");
-    let file: Value = serde_json::from_str(&text).expect("JSON");
+    let (golden, recorded): (Value, Value) =
+        (serde_json::from_str(GOLDEN).expect("JSON"), serde_json::from_str(PEERS).expect("JSON"));
     let mut all = Vec::new();
-    for vector in file["vectors"].as_array().expect("vectors") {
-        let Some(bytes) = vector["announce_hex"].as_str().map(hex) else { continue };
+    for vector in golden["vectors"].as_array().expect("vectors") {
+        let bytes = hex(vector["announce_hex"].as_str().expect("hex"));
         let update = attribute::decode(&bytes[HEADER..]).expect("valid");
         let announcement = Announcement {
             actions: update.attributes.actions.clone(),
@@ -197,7 +201,12 @@ fn vectors() -> Vec<(Value, Route, Announcement)> {
             origin: Origin::Manual,
             ..Announcement::default()
         };
-        all.push((vector.clone(), update.announced[0].clone(), announcement));
+        let id = vector["id"].as_str().expect("id");
+        let mut vector = vector.clone();
+        for (peer, held) in recorded["holds"].as_object().expect("peers") {
+            vector["peers"][peer] = held[id].clone();
+        }
+        all.push((vector, update.announced[0].clone(), announcement));
     }
     all
 }

@@ -18,7 +18,7 @@ impl Terminal {
     fn start(folder: &Folder, width: u16, height: u16, environment: &[(&str, &str)], command: &str) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
             assert!(std::env::var_os("FLOODWALL_REQUIRE_LAB").is_none(), "install tmux");
-            println!("skipped: tmux is not installed");
+            support::outside::skipped("tmux is not installed");
             return None;
         }
         let terminal = Self { socket: folder.join("tmux.sock") };

@@ -12,6 +12,9 @@ use collectors::{Content, Decoder, Recording, Statistics};
 use serde_json::Value;
 use traffic::{IpVersion, Sample};
 
+#[path = "../../tests/support/outside.rs"]
+mod outside;
+
 /// Files whose judgement differs from ours, and why ours stands.
 const ARGUED: [(&str, &str); 8] = [
     ("ipfix_basic", "a second IPFIX message follows in the datagram; the oracle stops at the first"),
@@ -29,16 +32,6 @@ const ARGUED: [(&str, &str); 8] = [
 
 /// Captures in which we find packets that the oracle does not count.
 const DEEPER: [(&str, &str); 1] = [("tcpreplay_test", "ten packets inside an Ethernet pseudowire with VLAN tag")];
-
-fn corpus() -> Option<PathBuf> {
-    let path = std::env::var_os("FLOODWALL_CORPUS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"), PathBuf::from);
-    if path.join("INDEX.tsv").exists() {
-        return Some(path);
-    }
-    println!("skipped: corpus absent at {}", path.display());
-    None
-}
 
 fn captures(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
@@ -66,7 +59,7 @@ fn expected(corpus: &Path, name: &str) -> Value {
 /// A table that outlives its reasons would hide new faults.
 #[test]
 fn argued_files_differ_in_what_is_argued_only() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = outside::corpus() else { return };
     for (name, _) in ARGUED {
         let (ours, _) = decode(&corpus.join(format!("flows/{name}.pcap")), Content::Exports);
         let expected = expected(&corpus, name);
@@ -106,7 +99,7 @@ fn differences(expected: &Value, ours: &Statistics) -> Vec<String> {
 
 #[test]
 fn every_export_of_the_corpus_decodes_as_other_decoders_judge() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = outside::corpus() else { return };
     let files = captures(&corpus.join("flows"));
     let mut differing = Vec::new();
     for path in &files {
@@ -129,7 +122,7 @@ fn every_export_of_the_corpus_decodes_as_other_decoders_judge() {
 
 #[test]
 fn a_capture_of_exports_is_told_from_one_of_packets() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = outside::corpus() else { return };
     for (folder, content) in [("flows", Content::Exports), ("legit", Content::Packets), ("attacks", Content::Packets)] {
         for path in captures(&corpus.join(folder)) {
             if path.to_string_lossy().contains("invalid") || path.to_string_lossy().contains("malformed") {
@@ -143,7 +136,7 @@ fn a_capture_of_exports_is_told_from_one_of_packets() {
 
 #[test]
 fn packets_and_bytes_of_every_capture_equal_what_tshark_counts_per_protocol() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = outside::corpus() else { return };
     let mut wrong = Vec::new();
     for kind in ["legit", "attacks"] {
         for path in captures(&corpus.join(kind)) {
@@ -244,12 +237,12 @@ fn tshark(path: &Path) -> Option<Volumes> {
 
 #[test]
 fn packets_and_ip_bytes_of_every_capture_equal_what_tshark_counts_here() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = outside::corpus() else { return };
     let mut wrong = Vec::new();
     for path in ["legit", "attacks"].iter().flat_map(|kind| captures(&corpus.join(kind))) {
         let Some(theirs) = tshark(&path) else {
             assert!(std::env::var_os("FLOODWALL_REQUIRE_LAB").is_none(), "tshark must be here");
-            return println!("skipped: tshark is absent");
+            return outside::skipped("tshark is not installed");
         };
         let mut ours = Volumes::new();
         for sample in decode(&path, Content::Packets).1 {

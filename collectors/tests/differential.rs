@@ -15,6 +15,9 @@ use netflow_parser::variable_versions::{ipfix, v9};
 use netflow_parser::{FieldValue, NetflowPacket, RouterScopedParser, V9Field};
 use traffic::Time;
 
+#[path = "../../tests/support/outside.rs"]
+mod outside;
+
 /// A UDP payload of a capture: when, from whom, what.
 type Payload = (Time, IpAddr, Vec<u8>);
 
@@ -40,16 +43,6 @@ struct Totals {
     option_records: u64,
     bytes: u64,
     packets: u64,
-}
-
-fn corpus() -> Option<PathBuf> {
-    let path = std::env::var_os("FLOODWALL_CORPUS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"), PathBuf::from);
-    if path.join("INDEX.tsv").exists() {
-        return Some(path);
-    }
-    println!("skipped: corpus absent at {}", path.display());
-    None
 }
 
 /// The exports of each capture, by name of the file.
@@ -199,7 +192,7 @@ fn judge(differing: &BTreeMap<String, String>, known: &[(&str, &str)]) {
 
 #[test]
 fn netflow_and_ipfix_agree_with_netflow_parser_but_for_the_listed_files() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = outside::corpus() else { return };
     let mut differing = BTreeMap::new();
     for (name, payloads) in exports(&corpus).iter().filter(|(name, _)| !name.starts_with("sflow")) {
         let ((ours, _), theirs) = (ours(payloads), netflow_parser(payloads));
@@ -212,7 +205,7 @@ fn netflow_and_ipfix_agree_with_netflow_parser_but_for_the_listed_files() {
 
 #[test]
 fn sflow_agrees_with_sflow_parser_but_for_the_listed_files() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = outside::corpus() else { return };
     let mut differing = BTreeMap::new();
     for (name, payloads) in exports(&corpus).iter().filter(|(name, _)| name.starts_with("sflow")) {
         let payloads: Vec<Payload> =

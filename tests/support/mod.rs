@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of this")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+pub mod outside;
 pub mod traffic;
 
 use std::fs::File;
@@ -149,29 +150,27 @@ pub fn stopwatch() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// Whether tests that need root and real peers can run; `make test` insists that they do.
+/// Whether tests that need root and real routers can run; `make test` insists that they do where it can make namespaces.
 pub fn has_lab(programs: &[&str]) -> bool {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
     let found = |p: &&str| {
         ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/frr"].iter().any(|d| Path::new(d).join(p).exists())
     };
-    let missing: Vec<&&str> = programs.iter().filter(|p| !found(p)).collect();
-    let lab = shared("peers/lab.sh").exists();
-    if is_root && missing.is_empty() && lab {
+    let missing: Vec<&str> = programs.iter().copied().filter(|p| !found(p)).collect();
+    if is_root && missing.is_empty() {
         return true;
     }
-    let why = format!("root: {is_root}, missing programs: {missing:?}, peer lab: {lab}");
+    let mut why: Vec<String> = missing.iter().map(|program| format!("{program} is not installed")).collect();
+    why.extend((!is_root).then(|| "it needs root".to_owned()));
+    let why = why.join(", ");
     assert!(std::env::var_os("FLOODWALL_REQUIRE_LAB").is_none(), "this test must run here, but: {why}");
-    println!("skipped: {why}");
+    outside::skipped(&why);
     false
 }
 
-/// The material beside the project.
-pub fn shared(path: &str) -> PathBuf {
-    std::env::var_os("FLOODWALL_CORPUS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"), PathBuf::from)
-        .join("..")
-        .join(path)
+/// The program that starts, stops and asks the routers of the lab; see `tests/lab/README.md`.
+pub fn lab_program() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab.py")
 }
 
 /// A network namespace with loopback and a veth pair: `vx0` is the mirror port, `vx1` its other end.
@@ -235,40 +234,40 @@ impl<'a> Lab<'a> {
         let lab = Self { namespace, folder: Folder::new() };
         // FRR's daemon drops its rights and must be able to reach its socket.
         let _ = Command::new("chmod").arg("755").arg(lab.folder.path()).status();
-        let output = lab.script("lab.sh").arg("up").args(peers).output().expect("runs");
+        let output = lab.program("up").args(peers).output().expect("runs");
         assert!(output.status.success(), "the peer lab: {}", String::from_utf8_lossy(&output.stderr));
         lab
     }
 
-    fn script(&self, name: &str) -> Command {
-        let mut command = self.namespace.command(shared("peers").join(name));
-        command.env("LAB_DIR", self.folder.path());
+    fn program(&self, word: &str) -> Command {
+        let mut command = self.namespace.command(lab_program());
+        command.env("LAB_DIR", self.folder.path()).arg(word);
         command
     }
 
     /// A router crashes and comes back.
     pub fn restart(&self, peer: &str) {
         for word in ["down", "up"] {
-            let _ = self.script("lab.sh").args([word, peer]).output();
+            let _ = self.program(word).arg(peer).output();
         }
     }
 
     /// Routes that a peer holds from us; `None` while it cannot be asked.
     pub fn routes(&self, peer: &str, family: &str) -> Option<Vec<Value>> {
-        let output = self.script("show.py").args([peer, "--family", family, "--json"]).output().expect("runs");
+        let output = self.program("show").args([peer, "--family", family, "--json"]).output().expect("runs");
         serde_json::from_slice(&output.stdout).ok()
     }
 
     /// `established`, `idle`, ...
     pub fn session(&self, peer: &str) -> String {
-        let output = self.script("show.py").args([peer, "--session"]).output().expect("runs");
+        let output = self.program("show").args([peer, "--session"]).output().expect("runs");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 }
 
 impl Drop for Lab<'_> {
     fn drop(&mut self) {
-        let _ = self.script("lab.sh").arg("down").output();
+        let _ = self.program("down").output();
     }
 }
 

@@ -1,17 +1,13 @@
 //! Recorded attacks: what is mined covers what an operator's rule covers, or more, at no more conditions.
 
-use std::path::PathBuf;
-
 use collectors::{Content, Decoder, Recording};
 use flowspec::{Capabilities, Match};
 use miner::{Outcome, Request, mine};
 use serde_json::Value;
 use traffic::{Direction, Prefix, Sample, Target};
 
-fn corpus() -> PathBuf {
-    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
-    std::env::var_os("FLOODWALL_CORPUS").map_or(default, PathBuf::from)
-}
+#[path = "../../../tests/support/outside.rs"]
+mod outside;
 
 fn read(name: &std::path::Path) -> Vec<Sample> {
     let content = Content::of(name).expect("a capture");
@@ -44,12 +40,9 @@ fn conditions(rule: &Value) -> usize {
 
 #[test]
 fn mined_rules_cover_what_an_operators_rules_cover() {
-    let folder = corpus().join("expected");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        assert!(std::env::var_os("FLOODWALL_REQUIRE_LAB").is_none(), "no corpus at {}", folder.display());
-        eprintln!("skipped: no corpus at {}; set FLOODWALL_CORPUS", folder.display());
-        return;
-    };
+    let Some(corpus) = outside::corpus() else { return };
+    let folder = corpus.join("expected");
+    let entries = std::fs::read_dir(&folder).expect("a folder of the corpus");
     let mut seen = 0;
     for entry in entries {
         let path = entry.expect("a readable folder").path();
@@ -63,7 +56,7 @@ fn mined_rules_cover_what_an_operators_rules_cover() {
         let target: Prefix = first["dst"].as_str().expect("a destination").parse().expect("a prefix");
         let packets = judgement["coverage"]["matched_share"].as_f64().expect("a share");
         let bytes = judgement["coverage"]["matched_bytes_share"].as_f64().expect("a share");
-        let samples: Vec<Sample> = read(&corpus().join(expected["file"].as_str().expect("a file")));
+        let samples: Vec<Sample> = read(&corpus.join(expected["file"].as_str().expect("a file")));
         let to_target: Vec<Sample> =
             samples.into_iter().filter(|s| target.contains_bits(s.version, s.destination)).collect();
         // An attack that dominates by bytes alone crossed a bandwidth threshold.
