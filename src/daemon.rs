@@ -78,13 +78,13 @@ struct Desk {
 }
 
 impl server::Handler for Desk {
-    async fn handle(&self, caller: Caller, request: control::Request) -> Outcome {
-        if let control::Request::Complete { words } = &request {
+    async fn handle(&self, caller: Caller, request: operator::Request) -> Outcome {
+        if let operator::Request::Complete { words } = &request {
             let running = self.configuration.lock().await.running().to_owned();
             let words = control::complete::complete(&running, &self.status.get(), words);
-            return Ok(control::Answer::new("", &words));
+            return Ok(operator::Answer::new("", &words));
         }
-        if let control::Request::Show { category, arguments } = &request
+        if let operator::Request::Show { category, arguments } = &request
             && category == "audit"
         {
             return self.show_audit(arguments);
@@ -93,7 +93,7 @@ impl server::Handler for Desk {
         if let Some(outcome) = self.tend_tokens(&caller, &request) {
             if is_write {
                 // The log must not hold the secret.
-                let said = outcome.clone().map(|_| control::Answer::new("done", &true));
+                let said = outcome.clone().map(|_| operator::Answer::new("done", &true));
                 self.audit.record(clock::wall_now(), &caller, &request, &said);
             }
             return outcome;
@@ -107,9 +107,9 @@ impl server::Handler for Desk {
 }
 
 impl Desk {
-    async fn carry_out(&self, caller: &Caller, request: control::Request) -> Outcome {
-        let at_once = act::find(&request).is_some();
-        let of_configuration = if let control::Request::Show { category, arguments } = &request {
+    async fn carry_out(&self, caller: &Caller, request: operator::Request) -> Outcome {
+        let at_once = matches!(request, operator::Request::Order(_));
+        let of_configuration = if let operator::Request::Show { category, arguments } = &request {
             Configuration::shows(category, arguments)
         } else {
             !at_once
@@ -126,17 +126,17 @@ impl Desk {
     }
 
     /// `show token`, `set token`, `delete token`: they are no part of the configuration and need no tick.
-    fn tend_tokens(&self, caller: &Caller, request: &control::Request) -> Option<Outcome> {
+    fn tend_tokens(&self, caller: &Caller, request: &operator::Request) -> Option<Outcome> {
         let now = clock::wall_now();
         #[allow(clippy::wildcard_enum_match_arm, reason = "all others are for somebody else")]
         match request {
-            control::Request::Show { category, arguments } if category == "token" => {
+            operator::Request::Show { category, arguments } if category == "token" => {
                 Some(self.tokens.show(now, arguments))
             }
-            control::Request::Set { category, arguments } if category == "token" => {
+            operator::Request::Set { category, arguments } if category == "token" => {
                 Some(self.tokens.set(now, caller, arguments))
             }
-            control::Request::Delete { category, arguments } if category == "token" => {
+            operator::Request::Delete { category, arguments } if category == "token" => {
                 Some(self.tokens.delete(arguments))
             }
             _ => None,
@@ -155,7 +155,7 @@ impl Desk {
         }
     }
 
-    async fn ask_control(&self, caller: Caller, request: control::Request) -> Outcome {
+    async fn ask_control(&self, caller: Caller, request: operator::Request) -> Outcome {
         let (reply, outcome) = oneshot::channel();
         self.jobs
             .try_send(Job::Ask { request, caller, reply })
@@ -170,7 +170,7 @@ impl Desk {
             tokio::time::sleep(deadline.since(clock::now())).await;
             let mut configuration = desk.configuration.lock().await;
             if let Some(outcome) = configuration.expire(clock::now()).await {
-                let request = control::Request::Rollback { back: 1 };
+                let request = operator::Request::Rollback { back: 1 };
                 let caller = Caller { reason: Some("the commit was not confirmed".to_owned()), ..caller };
                 desk.audit.record(clock::wall_now(), &caller, &request, &outcome);
             }
@@ -191,14 +191,14 @@ impl Desk {
             vec![format!("{:.0} s ago", now - r.time), r.user.clone(), state.to_owned(), r.action.clone(), reason]
         };
         let rows: Vec<Vec<String>> = records.iter().map(row).collect();
-        let text = control::table(&["WHEN", "WHO", "", "WHAT", "WHY"], &rows);
-        Ok(control::Answer::new(text, &records))
+        let text = operator::table(&["WHEN", "WHO", "", "WHAT", "WHY"], &rows);
+        Ok(operator::Answer::new(text, &records))
     }
 
     /// The file was edited and a signal says so.
     async fn reload(&self) {
         let caller = Caller { user: "SIGHUP".to_owned(), uid: 0, may_write: true, is_admin: true, ..Caller::default() };
-        let request = control::Request::Reload;
+        let request = operator::Request::Reload;
         let outcome = self.configuration.lock().await.handle(clock::now(), &caller, &request).await;
         match &outcome {
             Ok(answer) => tracing::info!("{}", answer.text),
@@ -601,7 +601,7 @@ impl Control {
                 Job::Ask { request, caller, reply } => {
                     let now = clock::now();
                     let outcome = self.answer(now, &request, &caller);
-                    if act::find(&request).is_some() && outcome.is_ok() {
+                    if matches!(request, operator::Request::Order(_)) && outcome.is_ok() {
                         self.acted.push((now, reply, outcome));
                     } else {
                         let _ = reply.send(outcome);
@@ -633,12 +633,10 @@ impl Control {
         }
     }
 
-    fn answer(&mut self, now: Time, request: &control::Request, caller: &Caller) -> Outcome {
-        if let Some((action, arguments)) = act::find(request) {
-            return (action.run)(&mut self.pipeline, now, caller, arguments);
-        }
+    fn answer(&mut self, now: Time, request: &operator::Request, caller: &Caller) -> Outcome {
         match request {
-            control::Request::Show { category, arguments } => {
+            operator::Request::Order(order) => act::carry_out(&mut self.pipeline, now, caller, order),
+            operator::Request::Show { category, arguments } => {
                 let status = self.describe(now);
                 let enforcer = self.announcers.enforcer();
                 let view = show::View {
@@ -651,14 +649,14 @@ impl Control {
                 };
                 show::show(&view, category, arguments)
             }
-            control::Request::Set { .. }
-            | control::Request::Delete { .. }
-            | control::Request::Commit { .. }
-            | control::Request::Confirm
-            | control::Request::Rollback { .. }
-            | control::Request::Rebase
-            | control::Request::Reload
-            | control::Request::Complete { .. } => Err("this is not for the control thread".into()),
+            operator::Request::Set { .. }
+            | operator::Request::Delete { .. }
+            | operator::Request::Commit { .. }
+            | operator::Request::Confirm
+            | operator::Request::Rollback { .. }
+            | operator::Request::Rebase
+            | operator::Request::Reload
+            | operator::Request::Complete { .. } => Err("this is not for the control thread".into()),
         }
     }
 

@@ -19,10 +19,10 @@ use axum::{Json, Router};
 use config::enforcer::Enforcement;
 use enforcer::exabgp::{self, Feed};
 use enforcer::{Config, Enforcer, EnforcerStatus, Receiver, SourceStatus, Tables, Wake};
-use operator::{Answer, Caller, Outcome, clock};
+use operator::{Answer, Caller, Outcome, Request, clock};
 use serde::{Deserialize, Serialize};
 
-use crate::control::{self, Request, server};
+use crate::control::{self, server};
 
 /// Where its socket is unless `--socket` or `FLOODWALL_ENFORCER_SOCKET` says otherwise (decision 18: it has its own).
 pub const DEFAULT_SOCKET: &str = "/run/floodwall/enforcer.sock";
@@ -323,7 +323,8 @@ impl server::Handler for Handler {
                 Err(format!("the enforcer has no {category:?} to show; there is: enforcer").into())
             }
             Request::Complete { .. } => Ok(Answer::new("", &serde_json::json!([]))),
-            Request::Set { .. }
+            Request::Order(_)
+            | Request::Set { .. }
             | Request::Delete { .. }
             | Request::Commit { .. }
             | Request::Confirm
@@ -374,7 +375,7 @@ pub fn show(status: &Status, arguments: &[String]) -> Outcome {
         })
         .collect();
     text.push_str("\n\n");
-    text.push_str(&control::table(&["PEER", "SESSION", "RULES", "MALFORMED", "OVER LIMIT", "LAST ERROR"], &rows));
+    text.push_str(&operator::table(&["PEER", "SESSION", "RULES", "MALFORMED", "OVER LIMIT", "LAST ERROR"], &rows));
     let rows: Vec<Vec<String>> = e
         .rules
         .iter()
@@ -389,7 +390,7 @@ pub fn show(status: &Status, arguments: &[String]) -> Outcome {
         .collect();
     if !rows.is_empty() {
         text.push_str("\n\n");
-        text.push_str(&control::table(&["ID", "PEER", "PACKETS", "BYTES", "RULE", "STATE"], &rows));
+        text.push_str(&operator::table(&["ID", "PEER", "PACKETS", "BYTES", "RULE", "STATE"], &rows));
     }
     Ok(Answer::new(text, &status))
 }

@@ -11,13 +11,12 @@ use bgp::tcp::Peers;
 use collectors::{Sink, Workers};
 use config::Config;
 use detector::Meter;
-use operator::{Caller, Outcome, clock};
+use operator::{Caller, Outcome, Request, clock};
 use policy::rails::Rails;
 use tokio::sync::oneshot;
 use traffic::{Sample, Time};
 
 use crate::api::Http;
-use crate::control::Request;
 
 /// Times that a full queue of the control thread is tried again, 10 ms apart.
 const PATIENCE: u32 = 500;

@@ -140,7 +140,7 @@ fn looking_is_open_on_this_host_and_acting_takes_a_token_with_the_scope() {
     assert_eq!(daemon.with(&operator, "DELETE", &format!("/api/v1/blackholes/{id}?reason=over"), None).status, 200);
     assert_eq!(daemon.words(&["show", "blackhole"]), json!([]));
     let outside = daemon.with(&operator, "POST", "/api/v1/blackholes", Some(&json!({ "address": "192.0.2.1" })));
-    assert_eq!(outside.status, 409, "decision 1: {}", outside.body);
+    assert_eq!(outside.status, 422, "decision 1: {}", outside.body);
     let audit = daemon.get("/api/v1/audit").json();
     let last = audit
         .as_array()
@@ -152,6 +152,29 @@ fn looking_is_open_on_this_host_and_acting_takes_a_token_with_the_scope() {
     assert!(!audit.to_string().contains(&operator), "no secret in the log");
     daemon.words(&["delete", "token", "operator"]);
     assert_eq!(daemon.with(&operator, "GET", "/api/v1/status", None).status, 401, "revoked at once");
+}
+
+#[test]
+fn a_refusal_says_by_its_status_what_a_program_can_do_about_it() {
+    let daemon = start(&format!("{NETWORKS}max_rules = 4\n"), "");
+    let operator = daemon.token("operator scopes operate");
+    let rule =
+        |host: &str| json!({ "rule": { "destination_prefix": host, "protocols": ["udp"], "action_type": "discard" } });
+    let post = |path: &str, body: Value| daemon.with(&operator, "POST", path, Some(&body));
+    let cases = [
+        (400, post("/api/v1/blackholes", json!({ "address": "203.0.113.0/33" }))),
+        (400, post("/api/v1/rules", json!({ "rule": { "destination_prefix": "203.0.113.9" } }))),
+        (403, post("/api/v1/config/rebase", json!({}))),
+        (404, daemon.with(&operator, "DELETE", "/api/v1/blackholes/203.0.113.77", None)),
+        (404, daemon.with(&operator, "DELETE", "/api/v1/remote_blackholes/198.51.100.7", None)),
+        (422, post("/api/v1/blackholes", json!({ "address": "8.8.8.0/24" }))),
+        (200, post("/api/v1/rules", rule("203.0.113.1/32"))),
+        (200, post("/api/v1/rules", rule("203.0.113.2/32"))),
+        (429, post("/api/v1/rules", rule("203.0.113.3/32"))),
+    ];
+    for (i, (status, response)) in cases.iter().enumerate() {
+        assert_eq!(response.status, *status, "{i}: {}", response.body);
+    }
 }
 
 #[test]

@@ -21,6 +21,26 @@ impl Answer {
     }
 }
 
+/// What kind of failure it is: what a program can do about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Why {
+    /// It cannot be read: write something else.
+    Malformed,
+    /// It is not for this caller, however it is written.
+    Forbidden,
+    /// What it names is not there.
+    Missing,
+    /// It is understood and against the rules: it will be refused again.
+    Refused,
+    /// It does not fit how things stand: look, and ask again.
+    #[default]
+    Conflict,
+    /// A share is used up: give something back first.
+    Exhausted,
+    /// Too much waits already, or the daemon is about to end: ask later.
+    Busy,
+}
+
 /// Why something was not done, and what to do instead.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
@@ -28,22 +48,34 @@ pub struct Failure {
     pub text: String,
     /// For programs; null when the text says it all.
     pub json: Value,
-    /// It is not for this caller, however it is written.
+    /// Its kind.
     #[serde(skip)]
-    pub is_forbidden: bool,
+    pub why: Why,
 }
 
 impl Failure {
     /// For people and programs.
     #[must_use]
     pub fn new(text: impl Into<String>, json: Value) -> Self {
-        Self { text: text.into(), json, is_forbidden: false }
+        Self { text: text.into(), json, why: Why::default() }
+    }
+
+    /// Of a kind.
+    #[must_use]
+    pub fn of(why: Why, text: impl Into<String>) -> Self {
+        Self { why, ..Self::new(text, Value::Null) }
+    }
+
+    /// It cannot be read.
+    #[must_use]
+    pub fn malformed(text: impl Into<String>) -> Self {
+        Self::of(Why::Malformed, text)
     }
 
     /// Not for this caller.
     #[must_use]
     pub fn forbidden(text: impl Into<String>) -> Self {
-        Self { is_forbidden: true, ..Self::new(text, Value::Null) }
+        Self::of(Why::Forbidden, text)
     }
 }
 

@@ -17,13 +17,13 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use operator::Caller;
+use operator::access::{Scope, TOKEN};
 use ring::rand::SecureRandom;
 use traffic::{Prefix, Time};
 
 use super::listener::Peer;
 use super::refusal::Refusal;
 use super::site::Site;
-use crate::control::access::{Scope, TOKEN};
 use crate::control::tokens::{Token, hex};
 
 /// The header that a browser's request needs to change anything.

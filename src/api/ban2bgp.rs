@@ -9,12 +9,17 @@
 //!
 //! Limits: [`MAX_NETS`] networks a request, durations up to a year, and those of the listener.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::{RawForm, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use config::api::BanForm;
+use operator::access::Scope;
+use operator::order::{Side, Terms};
+use operator::{Order, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use traffic::Prefix;
@@ -23,8 +28,6 @@ use traffic::target::PrefixError;
 use super::auth::Access;
 use super::refusal::{Input, Refusal};
 use super::site::Site;
-use crate::control::Request;
-use crate::control::access::Scope;
 
 /// Networks of one request at most.
 pub const MAX_NETS: usize = 1000;
@@ -69,24 +72,24 @@ fn text(text: String) -> Response {
 }
 
 /// A network as ban2bgp has it: an address or a prefix, with `src`, `dst` or `both` before it, and nothing else.
-fn network(text: &str) -> Result<(Option<&'static str>, Prefix), Refusal> {
+fn network(text: &str) -> Result<(Option<Side>, Prefix), Refusal> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let (side, net) = match words[..] {
         [net] => (None, net),
-        ["src", net] => (Some("src"), net),
-        ["dst", net] => (Some("dst"), net),
-        ["both", net] => (Some("both"), net),
+        ["src", net] => (Some(Side::Source), net),
+        ["dst", net] => (Some(Side::Destination), net),
+        ["both", net] => (Some(Side::Both), net),
         _ => return Err(Refusal::bad(format!("{text:?} is no address: write one address or prefix"))),
     };
     net.parse().map(|net| (side, net)).map_err(|e: PrefixError| Refusal::bad(e.to_string()))
 }
 
 /// Where a ban names no side, the configuration does.
-const fn side(form: BanForm) -> &'static str {
+const fn side(form: BanForm) -> Side {
     match form {
-        BanForm::FlowSpec => "src",
-        BanForm::Blackhole => "dst",
-        BanForm::Both => "both",
+        BanForm::FlowSpec => Side::Source,
+        BanForm::Blackhole => Side::Destination,
+        BanForm::Both => Side::Both,
     }
 }
 
@@ -107,18 +110,17 @@ async fn ban(site: &Site, access: &Access, net: &str, seconds: Option<u32>) -> R
         return Err(Refusal::bad(format!("a duration is 1 to {LONGEST} seconds")));
     }
     let (direction, net) = network(net)?;
-    let direction = direction.unwrap_or_else(|| side(config.form));
-    let words = [direction, &net.to_string(), "expires", &format!("{seconds}s"), "reason", "ban2bgp"];
-    let arguments = words.map(str::to_owned).to_vec();
-    let request = Request::Set { category: "remote_blackhole".to_owned(), arguments };
-    Ok(site.ask(access, request).await?.text)
+    let side = direction.unwrap_or_else(|| side(config.form));
+    let lasts = Some(Duration::from_secs(seconds.into()));
+    let terms = Terms { lasts, reason: Some("ban2bgp".to_owned()) };
+    let request = Request::Order(Order::Ban { host: net, side, terms });
+    Ok(site.ask(access, request).await.map_err(Refusal::as_conflict)?.text)
 }
 
 async fn unban(site: &Site, access: &Access, net: &str) -> Result<String, Refusal> {
-    let (direction, net) = network(net)?;
-    let arguments = direction.map(str::to_owned).into_iter().chain([net.to_string()]).collect();
-    let request = Request::Delete { category: "remote_blackhole".to_owned(), arguments };
-    Ok(site.ask(access, request).await?.text)
+    let (side, net) = network(net)?;
+    let order = Order::Unban { within: Some(net), side: side.unwrap_or_default(), reason: None };
+    Ok(site.ask(access, Request::Order(order)).await.map_err(Refusal::as_conflict)?.text)
 }
 
 /// Fields of the query (GET) or of the form (POST).
@@ -190,7 +192,7 @@ async fn carry_out(site: &Site, access: &Access, batch: Batch) -> Result<Respons
 async fn bans(site: &Site, access: &Access) -> Result<Vec<Value>, Refusal> {
     access.need_all_prefixes()?;
     let show = Request::Show { category: "remote_blackhole".to_owned(), arguments: Vec::new() };
-    let answer = site.ask(access, show).await?;
+    let answer = site.ask(access, show).await.map_err(Refusal::as_conflict)?;
     Ok(answer.json.as_array().cloned().unwrap_or_default())
 }
 
@@ -232,7 +234,7 @@ mod tests {
             ("dst 198.51.100.0/24", Some("dst"), "198.51.100.0/24"),
         ] {
             let (found, prefix) = network(text).unwrap_or_else(|e| panic!("{text}: {e:?}"));
-            assert_eq!((found, prefix.to_string().as_str()), (side, net), "{text}");
+            assert_eq!((found.map(Side::name), prefix.to_string().as_str()), (side, net), "{text}");
         }
         for wrong in [
             "",

@@ -14,13 +14,13 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use operator::Answer;
+use config::words::Verb;
+use operator::{Answer, Request, order};
 use serde_json::{Value, json};
 
 use super::auth::Access;
 use super::refusal::Refusal;
 use super::site::Site;
-use crate::control::Request;
 
 /// Words of a path at most.
 pub const MAX_WORDS: usize = 16;
@@ -71,7 +71,7 @@ async fn answer(site: &Site, access: &Access, method: &Method, path: &str, body:
     if access.by_cookie && !request.is_read() {
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "send a token by HTTP basic, as the password"));
     }
-    Ok(reply(&words, site.ask(access, request).await?))
+    Ok(reply(&words, site.ask(access, request).await.map_err(Refusal::as_conflict)?))
 }
 
 fn words(path: &str) -> Result<Vec<String>, Refusal> {
@@ -114,7 +114,17 @@ fn request(method: &Method, words: &[String]) -> Result<Request, Refusal> {
 }
 
 fn parse(line: &[String]) -> Result<Request, Refusal> {
-    crate::control::words::parse(line).map_err(Refusal::bad)
+    operator::words::parse(line).map_err(|failure| {
+        let is_order = |verb, category| order::grammar(verb, category).is_some();
+        let known = match line {
+            [verb, category, ..] if verb == "set" => is_order(Verb::Set, category),
+            [verb, category, ..] if verb == "delete" => is_order(Verb::Delete, category),
+            _ => false,
+        };
+        let refusal = Refusal::from(failure);
+        // An order that cannot be read was always the daemon's to refuse.
+        if known { refusal.as_conflict() } else { refusal }
+    })
 }
 
 /// FastNetMon's envelope around our answer.

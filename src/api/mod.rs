@@ -24,13 +24,13 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use operator::access::Scope;
 use operator::report::Entry;
 use tokio::task::JoinHandle;
 
 pub use enforcer_metrics::enforcer_metrics;
 pub use site::Site;
 
-use crate::control::access::Scope;
 use listener::{Listener, SharedTls, Tls};
 
 /// What a listener is for, and where.

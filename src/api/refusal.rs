@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use operator::Failure;
+use operator::{Failure, Why};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -55,10 +55,31 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// As FastNetMon's and ban2bgp's clients know it: whatever the daemon refuses to a caller who may ask is a conflict.
+    #[must_use]
+    pub fn as_conflict(self) -> Self {
+        match self.failure.why {
+            Why::Malformed | Why::Missing | Why::Refused | Why::Exhausted => {
+                Self { status: StatusCode::CONFLICT, ..self }
+            }
+            Why::Forbidden | Why::Conflict | Why::Busy => self,
+        }
+    }
+}
+
 /// The daemon understood and refused.
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        let status = if failure.is_forbidden { StatusCode::FORBIDDEN } else { StatusCode::CONFLICT };
+        let status = match failure.why {
+            Why::Malformed => StatusCode::BAD_REQUEST,
+            Why::Forbidden => StatusCode::FORBIDDEN,
+            Why::Missing => StatusCode::NOT_FOUND,
+            Why::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+            Why::Conflict => StatusCode::CONFLICT,
+            Why::Exhausted => StatusCode::TOO_MANY_REQUESTS,
+            Why::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        };
         Self { status, failure }
     }
 }

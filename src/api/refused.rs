@@ -39,8 +39,9 @@ refused! {
     Denied: 401 403;
     /// There is no such thing.
     Missing: 404;
-    /// The daemon understood and refused.
-    Conflict: 409;
+    /// The daemon refused: what is named is not there (404), it does not fit how things stand (409), it is against the rules and
+    /// will be refused again (422), or a share is used up (429).
+    Conflict: 404 409 422 429;
     /// The body is beyond its limit.
     TooLarge: 413;
     /// Too many attempts.

@@ -10,12 +10,12 @@ use config::Config;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::statvfs::statvfs;
-use operator::table;
+use operator::{Envelope, Request, table};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::control;
 use crate::control::client::Client;
-use crate::control::{self, Envelope, Request};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -137,7 +137,7 @@ fn ask_daemon(socket: &Path, found: &mut Examination) -> Option<(Value, String, 
         let mut client = Client::connect(socket)?;
         let mut show = |category: &str| -> Result<Value> {
             let request = Request::Show { category: category.to_owned(), arguments: Vec::new() };
-            let outcome = client.ask(&Envelope { request, reason: None, seen: None })?;
+            let outcome = client.ask(&Envelope::new(request, None, None))?;
             outcome.map(|answer| answer.json).map_err(|failure| anyhow::anyhow!(failure.text))
         };
         let (status, running) = (show("status")?, show("running")?);

@@ -11,13 +11,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use config::Config;
 use detector::{Class, Measure, Unit};
-use operator::{clock, table};
+use operator::order::RouteName;
+use operator::{Envelope, Order, Request, clock, table};
 use serde::Serialize;
 use serde_json::Value;
 use traffic::{Direction, Networks, Prefix, Time};
 
+use crate::control;
 use crate::control::client::Client;
-use crate::control::{self, Envelope, Request};
 
 /// Packets that a record of the attack stands for.
 const RECORD_PACKETS: u32 = 20;
@@ -57,7 +58,7 @@ struct Daemon(Client);
 impl Daemon {
     fn ask(&mut self, request: Request) -> Result<Value> {
         let reason = Some("drill".to_owned());
-        let outcome = self.0.ask(&Envelope { request, reason, seen: None })?;
+        let outcome = self.0.ask(&Envelope::new(request, reason, None))?;
         outcome.map(|answer| answer.json).map_err(|failure| anyhow::anyhow!(failure.text))
     }
 
@@ -210,7 +211,11 @@ fn withdraw(daemon: &mut Daemon, target: Prefix, start: Time, steps: &mut Vec<St
     };
     for (kind, route) in routes(&daemon.show("status")?) {
         let argument = if kind == "blackhole" { target.address().to_string() } else { route.clone() };
-        let request = Request::Delete { category: kind, arguments: vec![argument] };
+        let Some(name) = RouteName::new(&argument) else { continue };
+        let reason = None;
+        let is_rule = kind == "flowspec";
+        let order = if is_rule { Order::EndRule { name, reason } } else { Order::EndBlackhole { name, reason } };
+        let request = Request::Order(order);
         if let Err(error) = daemon.ask(request) {
             steps.push(Step { step: "left", at_ms: None, what: format!("{route}: {error:#}") });
         }

@@ -8,8 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use bgp::{Family, Peer};
 use config::Config;
-
-use crate::control::{self, Request};
+use operator::Request;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -96,7 +95,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 
 fn running(options: &super::words::Options) -> Result<Config> {
     let request = Request::Show { category: "running".to_owned(), arguments: Vec::new() };
-    let answer = super::words::ask(request, options)?.map_err(|f: control::Failure| anyhow::anyhow!(f.text))?;
+    let answer = super::words::ask(request, options)?.map_err(|f: operator::Failure| anyhow::anyhow!(f.text))?;
     let text = answer.json["text"].as_str().context("the daemon shows no configuration")?;
     config::check(text).map_err(|problems| anyhow::anyhow!("{problems:?}"))
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use operator::{Outcome, table};
+use operator::{Envelope, Failure, Outcome, Request, table};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -17,8 +17,8 @@ use rustyline::{
     Cmd, ConditionalEventHandler, Editor, Event, EventContext, EventHandler, Helper, KeyEvent, RepeatCount,
 };
 
+use crate::control;
 use crate::control::client::Client;
-use crate::control::{self, Envelope, Request};
 
 /// Words that the shell itself knows.
 const OWN: &[(&str, &str)] = &[
@@ -43,12 +43,12 @@ struct Link {
 
 impl Link {
     fn ask(&self, request: Request, seen: Option<u64>) -> Result<Outcome> {
-        Client::connect(&self.socket)?.ask(&Envelope { request, reason: self.reason.clone(), seen })
+        Client::connect(&self.socket)?.ask(&Envelope::new(request, self.reason.clone(), seen))
     }
 
     /// What a line may go on with, and help for it.
     fn complete(&self, line: &str) -> Vec<(String, String)> {
-        let Ok(mut words) = control::words::split(line) else { return Vec::new() };
+        let Ok(mut words) = operator::words::split(line) else { return Vec::new() };
         if line.is_empty() || line.ends_with(char::is_whitespace) {
             words.push(String::new());
         }
@@ -93,7 +93,7 @@ struct Question(Arc<Mutex<Option<String>>>);
 impl ConditionalEventHandler for Question {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext<'_>) -> Option<Cmd> {
         let before = &context.line()[..context.pos()];
-        control::words::split(before).ok()?;
+        operator::words::split(before).ok()?;
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(before.to_owned());
         Some(Cmd::AcceptLine)
     }
@@ -157,6 +157,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A typed line as a request.
+fn read(line: &str) -> Result<Request, Failure> {
+    let words = operator::words::split(line).map_err(Failure::malformed)?;
+    operator::words::parse(&words)
+}
+
 /// Lines from a file or pipe: stops at the first that fails.
 fn run_lines(link: &Link, options: &super::words::Options) -> Result<ExitCode> {
     for line in std::io::stdin().lines() {
@@ -165,9 +171,9 @@ fn run_lines(link: &Link, options: &super::words::Options) -> Result<ExitCode> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let outcome = match control::words::split(line).and_then(|words| control::words::parse(&words)) {
+        let outcome = match read(line) {
             Ok(request) => link.ask(request, None)?,
-            Err(text) => Err(text.into()),
+            Err(failure) => Err(failure),
         };
         let failed = outcome.is_err();
         super::words::print(outcome, options)?;
@@ -220,7 +226,7 @@ impl Shell {
     fn line(&mut self, line: &str, options: &super::words::Options) {
         match line {
             "help" => {
-                let verbs = control::words::VERBS.iter().map(|(v, a, h)| vec![format!("{v} {a}"), (*h).to_owned()]);
+                let verbs = operator::words::VERBS.iter().map(|(v, a, h)| vec![format!("{v} {a}"), (*h).to_owned()]);
                 let own = OWN.iter().map(|(w, h)| vec![(*w).to_owned(), (*h).to_owned()]);
                 return say!("{}", table(&["COMMAND", ""], &verbs.chain(own).collect::<Vec<_>>()));
             }
@@ -228,9 +234,9 @@ impl Shell {
             "doctor" => return tell(super::doctor::run_on(&self.link.socket)),
             _ => {}
         }
-        let request = match control::words::split(line).and_then(|words| control::words::parse(&words)) {
+        let request = match read(line) {
             Ok(request) => request,
-            Err(text) => return eprintln!("{text}"),
+            Err(failure) => return eprintln!("{}", failure.text),
         };
         match self.link.ask(request, self.seen) {
             Ok(outcome) => {

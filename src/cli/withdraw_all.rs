@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use operator::{Envelope, Order, Request};
 
 use crate::control::client::Client;
-use crate::control::{Envelope, Request};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -26,8 +26,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let socket = crate::control::socket_path(args.socket.as_ref());
-    let request = Request::Set { category: "announcing".to_owned(), arguments: vec!["disable".to_owned()] };
-    let envelope = Envelope { request, reason: args.reason.clone(), seen: None };
+    let request = Request::Order(Order::Announcing { on: false, reason: None });
+    let envelope = Envelope::new(request, args.reason.clone(), None);
     let asked = Client::connect(&socket).and_then(|mut client| client.ask(&envelope));
     match asked {
         Ok(Ok(answer)) => {

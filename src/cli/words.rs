@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use config::Config;
 use config::words::Change;
-use operator::Outcome;
+use operator::{Envelope, Outcome, Request};
 
+use crate::control;
 use crate::control::client::Client;
-use crate::control::{self, Envelope, Request};
 
 /// How words reach the daemon and how the answer looks.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,9 +51,9 @@ pub(super) struct CommitArgs {
 
 pub(super) fn run(verb: &str, args: Args) -> Result<ExitCode> {
     let words: Vec<String> = std::iter::once(verb.to_owned()).chain(args.words).collect();
-    let request = match control::words::parse(&words) {
+    let request = match operator::words::parse(&words) {
         Ok(request) => request,
-        Err(text) => return print(Err(text.into()), &args.options),
+        Err(failure) => return print(Err(failure), &args.options),
     };
     if let Some(file) = &args.options.file {
         return edit_file(file, &request, &args.options);
@@ -85,7 +85,7 @@ pub(super) fn commit(args: CommitArgs) -> Result<ExitCode> {
 }
 
 /// What a capture would have led to under two configurations.
-fn compare_replays(files: &[PathBuf], running: &Config, candidate: &Config) -> Result<control::Answer> {
+fn compare_replays(files: &[PathBuf], running: &Config, candidate: &Config) -> Result<operator::Answer> {
     use operator::report::Report;
     let summary = |config: &Config| -> Result<(Vec<String>, Vec<String>)> {
         let outcome = crate::replay::replay(files, config, |_| {})?;
@@ -119,12 +119,12 @@ fn compare_replays(files: &[PathBuf], running: &Config, candidate: &Config) -> R
     let text = if rows.is_empty() {
         "no attack and no route, neither with what runs nor with the candidate".to_owned()
     } else {
-        control::table(&["RUNNING", "CANDIDATE", "", "WHAT"], &rows)
+        operator::table(&["RUNNING", "CANDIDATE", "", "WHAT"], &rows)
     };
     let side =
         |(attacks, routes): &(Vec<String>, Vec<String>)| serde_json::json!({ "attacks": attacks, "routes": routes });
     let json = serde_json::json!({ "running": side(&old), "candidate": side(&new) });
-    Ok(control::Answer { text, json })
+    Ok(operator::Answer { text, json })
 }
 
 /// `set` and `delete` on a file that no daemon has open.
@@ -153,7 +153,7 @@ fn edit_file(file: &Path, request: &Request, options: &Options) -> Result<ExitCo
     let problems = config::check(&edited).err().unwrap_or_default();
     let mut answer = format!("{change}: written to {}", file.display());
     problems.iter().for_each(|p| answer.push_str(&format!("\nstill to mend: {p}")));
-    print(Ok(control::Answer::new(answer, &serde_json::json!({ "problems": problems }))), options)
+    print(Ok(operator::Answer::new(answer, &serde_json::json!({ "problems": problems }))), options)
 }
 
 /// Asks the daemon.
@@ -165,7 +165,7 @@ pub(super) fn ask(request: Request, options: &Options) -> Result<Outcome> {
     } else {
         control::socket_path(options.socket.as_ref())
     };
-    Client::connect(&path)?.ask(&Envelope { request, reason: options.reason.clone(), seen: None })
+    Client::connect(&path)?.ask(&Envelope::new(request, options.reason.clone(), None))
 }
 
 /// Prints an outcome.

@@ -5,11 +5,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use operator::{Caller, Outcome};
+use operator::{Caller, Outcome, Request};
 use serde::{Deserialize, Serialize};
 use traffic::Time;
-
-use super::Request;
 
 /// The log is begun anew at this size; the old one is kept as `audit.log.1`.
 const MAX_BYTES: u64 = 16 << 20;

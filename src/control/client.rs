@@ -6,9 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use operator::{Outcome, Reply};
-
-use super::Envelope;
+use operator::{Envelope, Outcome, Reply};
 
 /// Bytes of a reply at most.
 const MAX_REPLY: u64 = 256 << 20;

@@ -3,8 +3,9 @@
 use config::schema::{Section, keys};
 use config::words::Verb;
 use operator::status::Status;
+use operator::{order, words};
 
-use super::{act, settings, show, words};
+use super::{settings, show};
 
 /// Words that may stand where the last of `line` stands, with a line of help each.
 #[must_use]
@@ -32,7 +33,7 @@ fn candidates(running: &str, status: &Status, before: &[&str]) -> Vec<(String, S
         ["set" | "delete"] => {
             let mut all = sections();
             let verb = if before[0] == "set" { Verb::Set } else { Verb::Delete };
-            let acting = act::ACTIONS.iter().filter(|a| a.verb == verb);
+            let acting = order::ORDERS.iter().filter(|a| a.verb == verb);
             all.extend(acting.map(|a| (a.category.to_owned(), a.help.to_owned())));
             all.push(("token".to_owned(), "who may use the API; acts at once".to_owned()));
             all

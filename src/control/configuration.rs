@@ -11,12 +11,12 @@ use std::time::Duration;
 use config::candidate::{Candidate, compare, differences};
 use config::words::{Change, Verb};
 use config::{Config, Problem};
-use operator::{Answer, Caller, Failure, Outcome, clock, table};
+use operator::{Answer, Caller, Failure, Outcome, Request, clock, table};
 use serde_json::{Value, json};
 use traffic::Time;
 
 use super::history::{Commit, History, replace_file};
-use super::{Request, settings};
+use super::settings;
 use crate::plant::Plant;
 
 /// Operators with candidates at once at most; the one that was edited least lately makes room.
@@ -125,7 +125,7 @@ impl Configuration {
             Request::Rollback { back } => self.rollback(now, caller, *back),
             Request::Rebase => self.rebase(now, caller),
             Request::Reload => self.reload(now, caller).await,
-            Request::Complete { .. } => Err("nothing to complete here".into()),
+            Request::Order(_) | Request::Complete { .. } => Err("this is nothing that a configuration holds".into()),
         }
     }
 
@@ -474,7 +474,7 @@ impl Configuration {
 }
 
 fn unknown_category(category: &str) -> String {
-    let acting = super::act::ACTIONS.iter().map(|a| a.category);
+    let acting = operator::order::ORDERS.iter().map(|order| order.category);
     let mut names: Vec<&str> = config::schema::Section::ALL.iter().map(|s| s.name()).chain(acting).collect();
     names.sort_unstable();
     names.dedup();

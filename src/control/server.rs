@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Group, Uid, User, chown, getgrouplist};
-use operator::{Caller, Failure, Outcome, Reply};
+use operator::{Caller, Envelope, Failure, Outcome, Reply};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::{Envelope, GROUP, MAX_CLIENTS, MAX_REQUEST};
+use super::{GROUP, MAX_CLIENTS, MAX_REQUEST};
 
 /// Does what callers ask for.
 pub trait Handler: Send + Sync + 'static {
     /// One request; whether the caller may write was checked.
-    fn handle(&self, caller: Caller, request: super::Request) -> impl Future<Output = Outcome> + Send;
+    fn handle(&self, caller: Caller, request: operator::Request) -> impl Future<Output = Outcome> + Send;
 }
 
 /// A bound socket; its file goes with it.
@@ -100,10 +100,15 @@ async fn converse(mut stream: UnixStream, handler: &impl Handler) -> std::io::Re
             return Ok(());
         }
         let outcome = match serde_json::from_slice::<Envelope>(&line) {
-            Ok(Envelope { request, reason, seen }) if request.is_read() || caller.may_write => {
-                handler.handle(Caller { reason, seen, ..caller.clone() }, request).await
-            }
-            Ok(_) => Err(forbidden(&caller)),
+            Ok(Envelope { line, reason, seen }) => match line.request() {
+                Ok(request) if request.is_read() || caller.may_write => {
+                    handler.handle(Caller { reason, seen, ..caller.clone() }, request).await
+                }
+                // Also what cannot be read: it would have changed something.
+                Ok(_) => Err(forbidden(&caller)),
+                Err(_) if !caller.may_write => Err(forbidden(&caller)),
+                Err(failure) => Err(failure),
+            },
             Err(error) => Err(format!("not a request: {error}").into()),
         };
         send(&mut write, outcome).await?;

@@ -6,14 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use operator::{Answer, Caller, Outcome, table};
+use operator::access::Scope;
+use operator::{Answer, Caller, Outcome, order, table};
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use traffic::{Prefix, Time};
-
-use super::access::Scope;
-use super::act;
 
 /// Tokens at most.
 pub const MAX_TOKENS: usize = 256;
@@ -131,7 +129,7 @@ impl Tokens {
 
     /// `set token NAME [scopes S,S] [prefixes P,P] [expires TIME]`: the answer holds the secret, this once.
     pub(crate) fn set(&self, now: Time, caller: &Caller, arguments: &[String]) -> Outcome {
-        let (words, options) = act::parse_options_beside(arguments, &["scopes", "scope", "prefixes", "prefix"])?;
+        let (words, options) = order::options_beside(arguments, &["scopes", "scope", "prefixes", "prefix"])?;
         let (name, rest) = words.split_first().ok_or("set token NAME [scopes read,operate] [expires 30d]")?;
         let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.len() > 64 || !name.chars().all(usable) {
@@ -170,7 +168,7 @@ impl Tokens {
 
     /// `delete token NAME`.
     pub(crate) fn delete(&self, arguments: &[String]) -> Outcome {
-        let (words, _) = act::parse_options(arguments)?;
+        let (words, _) = order::options(arguments)?;
         let [name] = &words[..] else { return Err("delete token NAME".into()) };
         let mut list = self.lock();
         let new: Vec<Token> = list.iter().filter(|t| t.name != *name).cloned().collect();

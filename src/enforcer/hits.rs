@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use operator::status::Volume;
+use operator::{Envelope, Request};
 
 use super::Status;
 use crate::control::client::Client;
-use crate::control::{Envelope, Request};
 
 /// An enforcer is asked this often.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -49,7 +49,7 @@ impl Hits {
 
 fn ask(path: &std::path::Path) -> Map {
     let request = Request::Show { category: "enforcer".to_owned(), arguments: vec!["installed".to_owned()] };
-    let answer = Client::connect(path).and_then(|mut c| c.ask(&Envelope { request, reason: None, seen: None }));
+    let answer = Client::connect(path).and_then(|mut c| c.ask(&Envelope::new(request, None, None)));
     let Ok(Ok(answer)) = answer else { return Map::new() };
     let status: Status = serde_json::from_value(answer.json).unwrap_or_default();
     volumes(&status)

@@ -1,8 +1,14 @@
 //! What acts at once (decision 3): rules, blackholes, remote bans, approvals, the kill switch.
 
+use std::time::Duration;
+
 use axum::extract::State;
+use operator::order::{self, RouteName, Terms};
+use operator::{Order, Request};
 use serde::Deserialize;
 use serde_json::Value;
+use traffic::Prefix;
+use traffic::target::PrefixError;
 use utoipa::ToSchema;
 
 use super::super::auth::Access;
@@ -10,28 +16,29 @@ use super::super::refusal::{Input, Named, Parameters, Refusal};
 use super::super::refused::{BadInput, Busy, Conflict, Denied, TooLarge};
 use super::super::site::Site;
 use super::{Done, Reply, Why, reply};
-use crate::control::Request;
 
 /// Longest time of an order: ten years, as on the command line.
 const LONGEST_SECONDS: u32 = 315_360_000;
 
-fn set(category: &str, arguments: Vec<String>) -> Request {
-    Request::Set { category: category.to_owned(), arguments }
+/// How long an order is to last; why comes with the caller.
+fn terms(seconds: Option<u32>) -> Result<Terms, Refusal> {
+    Ok(Terms { lasts: seconds.map(lasting).transpose()?, reason: None })
 }
 
-fn remove(category: &str, argument: String) -> Request {
-    Request::Delete { category: category.to_owned(), arguments: vec![argument] }
-}
-
-/// Words with `expires` behind them.
-fn expiring(mut words: Vec<String>, seconds: Option<u32>) -> Result<Vec<String>, Refusal> {
-    if let Some(seconds) = seconds {
-        if !(1..=LONGEST_SECONDS).contains(&seconds) {
-            return Err(Refusal::bad(format!("expires_seconds is 1 to {LONGEST_SECONDS}")));
-        }
-        words.extend(["expires".to_owned(), format!("{seconds}s")]);
+fn lasting(seconds: u32) -> Result<Duration, Refusal> {
+    if !(1..=LONGEST_SECONDS).contains(&seconds) {
+        return Err(Refusal::bad(format!("expires_seconds is 1 to {LONGEST_SECONDS}")));
     }
-    Ok(words)
+    Ok(Duration::from_secs(seconds.into()))
+}
+
+/// A path names one route; `all` is for the command line.
+fn named(id: &str) -> Result<RouteName, Refusal> {
+    RouteName::new(id).filter(|name| name.as_str() != "all").ok_or_else(|| Refusal::bad("name one rule by its id"))
+}
+
+async fn give(site: &Site, access: Access, reason: Option<String>, order: Order) -> Reply<Done> {
+    Ok(reply(site.ask(&access.because(reason), Request::Order(order)).await?))
 }
 
 /// A rule to announce.
@@ -52,8 +59,8 @@ pub(super) struct NewRule {
 #[utoipa::path(post, path = "/api/v1/rules", tag = "act", request_body = NewRule, security(("token" = [])),
     responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn add_rule(State(site): State<Site>, access: Access, Input(new): Input<NewRule>) -> Reply<Done> {
-    let words = expiring(vec![Value::Object(new.rule).to_string()], new.expires_seconds)?;
-    Ok(reply(site.ask(&access.because(new.reason), set("flowspec", words)).await?))
+    let rule = flowspec::json::from_value(&Value::Object(new.rule)).map_err(|e| Refusal::bad(e.to_string()))?;
+    give(&site, access, new.reason, Order::AddRule { rule, terms: terms(new.expires_seconds)? }).await
 }
 
 /// Withdraws a rule at once: by its id. Scope operate.
@@ -65,13 +72,7 @@ pub(super) async fn withdraw_rule(
     Named(id): Named,
     Parameters(why): Parameters<Why>,
 ) -> Reply<Done> {
-    one_rule(&id)?;
-    Ok(reply(site.ask(&access.because(why.reason), remove("flowspec", id)).await?))
-}
-
-/// A path names one rule; `all` is for the command line.
-fn one_rule(id: &str) -> Result<(), Refusal> {
-    if id == "all" { Err(Refusal::bad("name one rule by its id")) } else { Ok(()) }
+    give(&site, access, why.reason, Order::EndRule { name: named(&id)?, reason: None }).await
 }
 
 /// For how long more.
@@ -86,8 +87,8 @@ pub(super) struct Extension {
 }
 
 async fn extend(site: &Site, access: Access, id: String, extension: Extension) -> Reply<Done> {
-    let words = expiring(vec![id], Some(extension.expires_seconds))?;
-    Ok(reply(site.ask(&access.because(extension.reason), set("extend", words)).await?))
+    let order = Order::Extend { name: named(&id)?, lasts: lasting(extension.expires_seconds)?, reason: None };
+    give(site, access, extension.reason, order).await
 }
 
 /// Keeps a rule in force for so long, whatever becomes of the attack. Scope operate.
@@ -124,8 +125,8 @@ pub(super) async fn add_blackhole(
     access: Access,
     Input(new): Input<NewBlackhole>,
 ) -> Reply<Done> {
-    let words = expiring(vec![new.address], new.expires_seconds)?;
-    Ok(reply(site.ask(&access.because(new.reason), set("blackhole", words)).await?))
+    let prefix = flowspec::json::prefix_as_written(&new.address).map_err(Refusal::bad)?;
+    give(&site, access, new.reason, Order::AddBlackhole { prefix, terms: terms(new.expires_seconds)? }).await
 }
 
 /// Ends a blackhole at once: by its id or host. Scope operate.
@@ -138,7 +139,7 @@ pub(super) async fn end_blackhole(
     Named(id): Named,
     Parameters(why): Parameters<Why>,
 ) -> Reply<Done> {
-    Ok(reply(site.ask(&access.because(why.reason), remove("blackhole", id)).await?))
+    give(&site, access, why.reason, Order::EndBlackhole { name: named(&id)?, reason: None }).await
 }
 
 /// Keeps a blackhole in force for so long, whatever becomes of the attack. Scope operate.
@@ -188,12 +189,12 @@ pub(super) struct NewBan {
     responses((status = 200, body = Done), BadInput, Denied, Conflict, TooLarge, Busy))]
 pub(super) async fn ban_remote(State(site): State<Site>, access: Access, Input(new): Input<NewBan>) -> Reply<Done> {
     let side = match new.direction.unwrap_or_default() {
-        Side::Src => "src",
-        Side::Dst => "dst",
-        Side::Both => "both",
+        Side::Src => order::Side::Source,
+        Side::Dst => order::Side::Destination,
+        Side::Both => order::Side::Both,
     };
-    let words = expiring(vec![side.to_owned(), new.address], new.expires_seconds)?;
-    Ok(reply(site.ask(&access.because(new.reason), set("remote_blackhole", words)).await?))
+    let host = order::host(&new.address).map_err(Refusal::bad)?;
+    give(&site, access, new.reason, Order::Ban { host, side, terms: terms(new.expires_seconds)? }).await
 }
 
 /// Ends the ban of a foreign host at once. Scope operate.
@@ -206,8 +207,9 @@ pub(super) async fn unban_remote(
     Named(host): Named,
     Parameters(why): Parameters<Why>,
 ) -> Reply<Done> {
-    one_rule(&host)?;
-    Ok(reply(site.ask(&access.because(why.reason), remove("remote_blackhole", host)).await?))
+    let within: Prefix = host.parse().map_err(|e: PrefixError| Refusal::bad(e.to_string()))?;
+    let order = Order::Unban { within: Some(within), side: order::Side::Both, reason: None };
+    give(&site, access, why.reason, order).await
 }
 
 /// Announces what waits for approval. Scope approve.
@@ -219,7 +221,7 @@ pub(super) async fn approve(
     Named(id): Named,
     Parameters(why): Parameters<Why>,
 ) -> Reply<Done> {
-    Ok(reply(site.ask(&access.because(why.reason), set("approve", vec![id])).await?))
+    give(&site, access, why.reason, Order::Approve { name: named(&id)?, reason: None }).await
 }
 
 /// Drops what waits for approval. Scope operate.
@@ -232,8 +234,7 @@ pub(super) async fn refuse(
     Named(id): Named,
     Parameters(why): Parameters<Why>,
 ) -> Reply<Done> {
-    one_rule(&id)?;
-    Ok(reply(site.ask(&access.because(why.reason), remove("flowspec", id)).await?))
+    give(&site, access, why.reason, Order::EndRule { name: named(&id)?, reason: None }).await
 }
 
 /// Whether anything is announced at all.
@@ -254,6 +255,5 @@ pub(super) async fn announcing(
     access: Access,
     Input(announcing): Input<Announcing>,
 ) -> Reply<Done> {
-    let word = if announcing.enabled { "enable" } else { "disable" };
-    Ok(reply(site.ask(&access.because(announcing.reason), set("announcing", vec![word.to_owned()])).await?))
+    give(&site, access, announcing.reason, Order::Announcing { on: announcing.enabled, reason: None }).await
 }

@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use config::words;
+use operator::{Request, order};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,7 +14,6 @@ use super::super::refused::{BadInput, Busy, Conflict, Denied, TooLarge};
 use super::super::site::Site;
 use super::look::show;
 use super::{Done, Reply, reply};
-use crate::control::{Request, act};
 
 /// The configuration in force, without secrets.
 #[utoipa::path(get, path = "/api/v1/config/running", tag = "configuration", security((), ("token" = [])),
@@ -74,15 +75,15 @@ pub(super) async fn edit(State(site): State<Site>, access: Access, Input(edit): 
     let Some((category, arguments)) = edit.words.split_first().filter(|_| edit.words.len() <= 1000) else {
         return Err(Refusal::bad("words are 1 to 1000"));
     };
-    let (category, arguments) = (category.clone(), arguments.to_vec());
-    let request = match edit.verb {
-        Verb::Set => Request::Set { category, arguments },
-        Verb::Delete => Request::Delete { category, arguments },
+    let verb = match edit.verb {
+        Verb::Set => words::Verb::Set,
+        Verb::Delete => words::Verb::Delete,
     };
     // What acts at once has paths, and scopes, of its own.
-    if act::find(&request).is_some() || edit.words[0] == "token" {
+    if order::grammar(verb, category).is_some() || category == "token" {
         return Err(Refusal::bad(format!("{} acts at once and is no edit: it has a path of its own", edit.words[0])));
     }
+    let request = Request::change(verb, category, arguments)?;
     Ok(reply(site.ask(&access, request).await?))
 }
 

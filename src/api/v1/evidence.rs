@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use operator::access::Scope;
 use reporting::case::Case;
 use reporting::evidence;
 use reporting::history::archive::PastAttack;
@@ -17,7 +18,6 @@ use super::super::refused::{BadInput, Busy, Denied, Missing};
 use super::super::site::Site;
 use super::Reply;
 use super::past::read;
-use crate::control::access::Scope;
 
 /// Samples of one answer at most.
 const MAX_ROWS: usize = 2000;

@@ -4,7 +4,9 @@
 use axum::Json;
 use axum::extract::State;
 use flowspec::Pattern;
-use operator::Caller;
+use operator::access::Scope;
+use operator::order::RouteName;
+use operator::{Caller, Order, Request};
 use reporting::case::Case;
 use reporting::evidence;
 use reporting::history::archive::PastAttack;
@@ -19,8 +21,6 @@ use super::super::refused::{BadInput, Busy, Conflict, Denied, Missing, TooLarge}
 use super::super::site::Site;
 use super::Reply;
 use super::past::read;
-use crate::control::Request;
-use crate::control::access::Scope;
 
 /// Attacks of the past that are looked at, the newest.
 const MAX_PAST: usize = 100;
@@ -113,8 +113,11 @@ pub(super) async fn forgive(
     whitelist(&site, &access, &entries, &reason).await?;
     let mut withdrawn = Vec::new();
     for (kind, route_id, route, _) in routes {
-        let category = if kind == "flowspec" { "flowspec" } else { "blackhole" };
-        let request = Request::Delete { category: category.to_owned(), arguments: vec![route_id] };
+        let Some(name) = RouteName::new(&route_id) else { continue };
+        let reason = None;
+        let is_rule = kind == "flowspec";
+        let order = if is_rule { Order::EndRule { name, reason } } else { Order::EndBlackhole { name, reason } };
+        let request = Request::Order(order);
         // The attack may have ended meanwhile and taken it away.
         if site.ask(&access, request).await.is_ok() {
             withdrawn.push(route);

@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use operator::Request;
+use operator::access::Scope;
 use operator::status::{AttackStatus, ExporterStatus, MitigationStatus, PeerStatus, Status, Volume};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,8 +14,6 @@ use super::super::refusal::{Named, Parameters, Refusal};
 use super::super::refused::{BadInput, Busy, Conflict, Denied};
 use super::super::site::Site;
 use super::{Done, Reply, reply};
-use crate::control::Request;
-use crate::control::access::Scope;
 
 /// `show CATEGORY ...`, as on the command line.
 pub(super) fn show(category: &str, arguments: &[&str]) -> Request {

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use operator::access::Scope;
 use reporting::history::Archive;
 use reporting::history::archive::{PastAttack, PastEvent, Series};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,6 @@ use super::super::refused::{BadInput, Busy, Denied, Missing};
 use super::super::site::Site;
 use super::Reply;
 use super::look::bounded;
-use crate::control::access::Scope;
 
 /// Furthest time that is asked for, in seconds since the Unix epoch: the year 9999.
 const LAST: i64 = 253_402_300_799;

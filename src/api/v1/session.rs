@@ -4,6 +4,8 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use operator::Request;
+use operator::access::Scope;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -15,8 +17,6 @@ use super::super::refused::{BadInput, Busy, Conflict, Denied, NoToken, TooLarge,
 use super::super::site::Site;
 use super::look::show;
 use super::{Done, Reply, reply};
-use crate::control::Request;
-use crate::control::access::Scope;
 
 /// Who logs in.
 #[derive(Debug, Deserialize, ToSchema)]

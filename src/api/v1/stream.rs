@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
+use operator::access::Scope;
 use operator::status::Status;
 use serde_json::json;
 use tokio_stream::wrappers::BroadcastStream;
@@ -22,7 +23,6 @@ use super::super::auth::Access;
 use super::super::refusal::Refusal;
 use super::super::refused::{Busy, Denied};
 use super::super::site::{News, Site};
-use crate::control::access::Scope;
 
 /// Streams at once at most.
 pub(super) const MAX_STREAMS: usize = 256;

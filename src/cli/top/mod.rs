@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use operator::clock;
+use operator::{Envelope, Request, clock};
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use serde_json::Value;
 
+use crate::control;
 use crate::control::client::Client;
-use crate::control::{self, Envelope, Request};
 use model::{Data, Model};
 
 /// The screen is fetched anew this often.
@@ -67,7 +67,7 @@ fn fetch(socket: &Path) -> Result<Data> {
     let mut show = |category: &str, arguments: &[&str]| -> Result<Value> {
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
         let request = Request::Show { category: category.to_owned(), arguments };
-        let outcome = client.ask(&Envelope { request, reason: None, seen: None })?;
+        let outcome = client.ask(&Envelope::new(request, None, None))?;
         outcome.map(|answer| answer.json).map_err(|failure| anyhow::anyhow!(failure.text))
     };
     Ok(Data {

@@ -1,6 +1,9 @@
 //! What is typed, as a request: one grammar for the command line, `fcli` and the shell.
 
-use super::Request;
+use config::words::Verb;
+
+use crate::answer::Failure;
+use crate::request::Request;
 
 /// Words that begin a line, with what follows and what they do.
 pub const VERBS: &[(&str, &str, &str)] = &[
@@ -18,35 +21,37 @@ pub const VERBS: &[(&str, &str, &str)] = &[
 ///
 /// # Errors
 /// What to write instead.
-pub fn parse(words: &[String]) -> Result<Request, String> {
-    let (verb, rest) = words.split_first().ok_or("nothing to do: try show")?;
+pub fn parse(words: &[String]) -> Result<Request, Failure> {
+    let (verb, rest) = words.split_first().ok_or_else(|| Failure::malformed("nothing to do: try show"))?;
     let no_more = |request: Request| match rest.first() {
         None => Ok(request),
-        Some(word) => Err(format!("{verb} takes no further words: remove {word:?}")),
+        Some(word) => Err(Failure::malformed(format!("{verb} takes no further words: remove {word:?}"))),
     };
-    let change = || {
-        let (category, arguments) = rest.split_first().ok_or_else(|| format!("{verb} what? {verb} CATEGORY ..."))?;
-        Ok::<_, String>((category.clone(), arguments.to_vec()))
+    let change = |which: Verb| {
+        let what = || Failure::malformed(format!("{verb} what? {verb} CATEGORY ..."));
+        let (category, arguments) = rest.split_first().ok_or_else(what)?;
+        Request::change(which, category, arguments)
     };
     match verb.as_str() {
         "show" => Ok(show(rest)),
-        "set" => change().map(|(category, arguments)| Request::Set { category, arguments }),
-        "delete" => change().map(|(category, arguments)| Request::Delete { category, arguments }),
-        "commit" => commit(rest),
+        "set" => change(Verb::Set),
+        "delete" => change(Verb::Delete),
+        "commit" => commit(rest).map_err(Failure::malformed),
         "confirm" => no_more(Request::Confirm),
         "rebase" => no_more(Request::Rebase),
         "reload" => no_more(Request::Reload),
         "rollback" => match rest {
             [] => Ok(Request::Rollback { back: 0 }),
             [back] => {
-                let back = back.parse().map_err(|_| format!("rollback how many commits? {back:?} is not a number"))?;
+                let wrong = |_| Failure::malformed(format!("rollback how many commits? {back:?} is not a number"));
+                let back = back.parse().map_err(wrong)?;
                 Ok(Request::Rollback { back })
             }
-            _ => Err("write rollback N".to_owned()),
+            _ => Err(Failure::malformed("write rollback N")),
         },
         _ => {
             let verbs: Vec<&str> = VERBS.iter().map(|(verb, ..)| *verb).collect();
-            Err(format!("{verb:?} is not a command; there are: {}", verbs.join(", ")))
+            Err(Failure::malformed(format!("{verb:?} is not a command; there are: {}", verbs.join(", "))))
         }
     }
 }
@@ -132,9 +137,10 @@ pub fn split(line: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::{Order, RouteName};
 
     fn line(text: &str) -> Result<Request, String> {
-        parse(&split(text)?)
+        parse(&split(text)?).map_err(|failure| failure.text)
     }
 
     #[test]
@@ -155,8 +161,9 @@ mod tests {
         assert_eq!(line("commit comment 'as confirmed 5 times'"), text("as confirmed 5 times"));
         assert_eq!(line("commit comment the customer confirmed it"), text("the customer confirmed it"));
         assert_eq!(line("rollback"), Ok(Request::Rollback { back: 0 }));
-        let json = Request::Set { category: "flowspec".to_owned(), arguments: vec!["{ \"a\": [ 1 ] }".to_owned()] };
-        assert_eq!(line("set flowspec '{ \"a\": [ 1 ] }'"), Ok(json));
+        let order = line("delete flowspec '{ \"a\": [ 1 ] }'");
+        let name = RouteName::new("{ \"a\": [ 1 ] }").expect("a name");
+        assert_eq!(order, Ok(Request::Order(Order::EndRule { name, reason: None })));
     }
 
     #[test]
