@@ -92,6 +92,30 @@ pub enum Needs {
     Admin,
 }
 
+/// A name that FastNetMon has for a key; `floodwall import` goes by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alias {
+    /// As FastNetMon spells it.
+    pub name: &'static str,
+    /// What of it holds for the key.
+    pub holds: Holds,
+    /// What the report of an import says of it, where there is something to say.
+    pub note: &'static str,
+}
+
+/// What of an alias holds for its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// Its value.
+    Value,
+    /// Its value, unless it is this one, which is the default.
+    Unless(&'static str),
+    /// That it is on: then the key is too.
+    On,
+    /// Its value, for each peer that has none of its own: there it stands in the main part.
+    ForPeers,
+}
+
 /// What a value becomes when it is stored: read already, and in range.
 type Store = Box<dyn FnOnce(&mut Draft, &str)>;
 
@@ -109,6 +133,8 @@ pub struct Key {
     pub meaning: String,
     /// Who may set it.
     pub needs: Needs,
+    /// FastNetMon's names for it, where they are others.
+    pub aliases: Vec<Alias>,
     /// What to write instead of a value of a type that no key takes.
     pub(crate) advice: String,
     read: Box<Read<Store>>,
@@ -118,6 +144,16 @@ impl Key {
     /// The same for scope admin alone.
     fn admin(self) -> Self {
         Self { needs: Needs::Admin, ..self }
+    }
+
+    /// The same with one more name in FastNetMon.
+    fn alias(self, name: &'static str) -> Self {
+        self.known_as(name, Holds::Value, "")
+    }
+
+    fn known_as(mut self, name: &'static str, holds: Holds, note: &'static str) -> Self {
+        self.aliases.push(Alias { name, holds, note });
+        self
     }
 
     /// Checks a value's type and range.
@@ -153,6 +189,7 @@ fn key<T: 'static>(
         default: (!default.is_empty()).then(|| default.to_owned()),
         meaning: meaning.to_owned(),
         needs: Needs::Config,
+        aliases: Vec::new(),
         advice,
         read: Box::new(move |value| {
             let value = read(value)?;
@@ -369,7 +406,9 @@ fn main_keys() -> Vec<Key> {
             "count traffic between our networks for its hosts",
             switch(),
             set!(process_internal_traffic_as_external),
-        ),
+        )
+        .known_as("override_internal_traffic_as_incoming", Holds::On, "counted for both its hosts")
+        .known_as("override_internal_traffic_as_outgoing", Holds::On, "counted for both its hosts"),
         main(
             "burst_tolerance_ms",
             "300",
@@ -611,7 +650,8 @@ fn bgp_keys() -> Vec<Key> {
             "our BGP identifier, an IPv4 address; absent: local_address if that is IPv4",
             ipv4("192.0.2.2"),
             some!(router_id),
-        ),
+        )
+        .known_as("gobgp_router_id", Holds::ForPeers, ""),
         bgp(
             "hold_time",
             "90",
@@ -629,21 +669,27 @@ fn bgp_keys() -> Vec<Key> {
             "next hop of IPv4 blackholes; routers discard what goes there",
             ipv4("192.0.2.1"),
             set!(next_hop_ipv4),
-        ),
+        )
+        .known_as("gobgp_next_hop_host_ipv4", Holds::ForPeers, "")
+        .known_as("gobgp_next_hop", Holds::ForPeers, ""),
         bgp(
             "next_hop_ipv6",
             "\"100::1\"",
             "next hop of IPv6 blackholes (RFC 6666)",
             ipv6("100::1"),
             set!(next_hop_ipv6),
-        ),
+        )
+        .known_as("gobgp_next_hop_host_ipv6", Holds::ForPeers, "")
+        .known_as("gobgp_next_hop_ipv6", Holds::ForPeers, ""),
         bgp(
             "communities",
             "[]",
             "communities added to every route, such as \"65001:7\"",
             communities(),
             set!(communities),
-        ),
+        )
+        .known_as("gobgp_communities_host_ipv4", Holds::ForPeers, "")
+        .known_as("gobgp_community_host", Holds::ForPeers, ""),
         bgp(
             "large_communities",
             "[]",

@@ -7,7 +7,7 @@ use detector::Unit;
 use traffic::Direction;
 
 use super::{Builder, Fate, Imported, Option, advice};
-use crate::schema::{Section, keys, measures, switch_key};
+use crate::schema::{Holds, Section, keys, measures, switch_key};
 
 /// Where a program's files are, as texts.
 #[derive(Debug, Clone, Default)]
@@ -229,6 +229,9 @@ fn import_main(builder: &mut Builder, options: &[Option], is_community: bool, ha
             builder.report(option, Fate::NotNeeded, "FastNetMon takes only \"on\" for on: this was off");
             continue;
         }
+        if import_alias(builder, option) {
+            continue;
+        }
         match option.key.as_str() {
             "enable_ban" if option.is_on() && has_peers && builder.has(Section::Main, &["networks_list"]) => {
                 let note = "host groups are alert-only all the same, until you remove their enable_ban = false";
@@ -251,29 +254,6 @@ fn import_main(builder: &mut Builder, options: &[Option], is_community: bool, ha
                 let _ = builder.set(Section::Main, &["notify_script_enabled"], &["true".to_owned()]);
                 let note = "switched on by notify_script_enabled; called as before";
                 builder.map(option, Section::Main, &["notify_script_path"], &option.values, Fate::Mapped, note);
-            }
-            "netflow_port" => ports(builder, option, "netflow_ports"),
-            "sflow_port" => ports(builder, option, "sflow_ports"),
-            "netflow_threads_per_port" => {
-                builder.map(option, Section::Main, &["netflow_workers"], &option.values, Fate::Changed, "");
-            }
-            "mirror_afpacket" | "pcap" | "mirror" | "mirror_xdp" | "mirror_afxdp" | "mirror_netmap"
-                if option.is_on() =>
-            {
-                let on = ["true".to_owned()];
-                builder.map(option, Section::Main, &["mirror"], &on, Fate::Changed, "capture through libpcap");
-            }
-            "mirror_af_packet_custom_sampling_rate" | "mirror_external_af_packet_sampling_rate" => {
-                if option.value() == "1" {
-                    builder.report(option, Fate::NotNeeded, "1 is the default");
-                } else {
-                    let path = ["mirror_sampling_rate"];
-                    builder.map(option, Section::Main, &path, &option.values, Fate::Changed, "");
-                }
-            }
-            "override_internal_traffic_as_incoming" | "override_internal_traffic_as_outgoing" if option.is_on() => {
-                let (path, on) = (["process_internal_traffic_as_external"], ["true".to_owned()]);
-                builder.map(option, Section::Main, &path, &on, Fate::Changed, "counted for both its hosts");
             }
             "networks_list" | "networks_whitelist" | "networks_whitelist_remote" => {
                 let values: Vec<String> = option.values.iter().map(|v| whole(v)).collect();
@@ -311,8 +291,23 @@ fn rest(builder: &mut Builder, option: &Option, key: &str) {
     }
 }
 
-fn ports(builder: &mut Builder, option: &Option, key: &str) {
-    builder.map(option, Section::Main, &[key], &option.values, Fate::Changed, "");
+/// An option that is a key of `[main]` under another name; `false` if it is none, or one that is off.
+fn import_alias(builder: &mut Builder, option: &Option) -> bool {
+    let of_main = keys().iter().filter(|key| key.section == Section::Main);
+    let mut aliases = of_main.flat_map(|key| key.aliases.iter().map(move |alias| (key, alias)));
+    let Some((key, alias)) = aliases.find(|(_, alias)| alias.name == option.key) else { return false };
+    let on = ["true".to_owned()];
+    let values = match alias.holds {
+        Holds::Unless(default) if option.value() == default => {
+            builder.report(option, Fate::NotNeeded, format!("{default} is the default"));
+            return true;
+        }
+        Holds::On if option.is_on() => &on[..],
+        Holds::On | Holds::ForPeers => return false,
+        Holds::Value | Holds::Unless(_) => &option.values,
+    };
+    builder.map(option, Section::Main, &[&key.name], values, Fate::Changed, alias.note);
+    true
 }
 
 /// Milliseconds of `burst_tolerance_ms` for a second of FastNetMon's average. An exponential average of time constant T passes the
@@ -459,19 +454,12 @@ fn import_peer(builder: &mut Builder, name: &str, options: &[Option], main: &[Op
         }
     }
     // What stands in the main part there belongs to each peer here.
-    for (from, to) in [
-        ("gobgp_router_id", "router_id"),
-        ("gobgp_next_hop_host_ipv4", "next_hop_ipv4"),
-        ("gobgp_next_hop", "next_hop_ipv4"),
-        ("gobgp_next_hop_host_ipv6", "next_hop_ipv6"),
-        ("gobgp_next_hop_ipv6", "next_hop_ipv6"),
-        ("gobgp_communities_host_ipv4", "communities"),
-        ("gobgp_community_host", "communities"),
-    ] {
-        let values = main.iter().find(|o| o.key == from).map(|o| o.values.clone()).unwrap_or_default();
+    let of_peers = keys().iter().filter(|key| key.section == Section::Bgp);
+    for (key, alias) in of_peers.flat_map(|key| key.aliases.iter().map(move |alias| (key, alias))) {
+        let values = main.iter().find(|o| o.key == alias.name).map(|o| o.values.clone()).unwrap_or_default();
         let is_unset = values.iter().all(|v| matches!(v.as_str(), "" | "0.0.0.0" | "::0" | "::"));
-        if !is_unset && !builder.has(Section::Bgp, &[name, to]) {
-            builder.take_over(Section::Bgp, &[name, to], &values);
+        if !is_unset && !builder.has(Section::Bgp, &[name, &key.name]) {
+            builder.take_over(Section::Bgp, &[name, &key.name], &values);
         }
     }
     if !builder.has(Section::Bgp, &[name, "router_id"]) && find(options, "local_address").contains(':') {
@@ -543,6 +531,32 @@ mod tests {
         assert_eq!(config.mitigation.ban_time.as_secs(), 600);
         let web = config.detector.groups.iter().find(|g| g.name == "web").expect("the group");
         assert_eq!(web.thresholds.values().copied().collect::<Vec<_>>(), [500], "nothing inherited");
+    }
+
+    #[test]
+    fn each_name_of_fastnetmon_stands_for_one_key_and_is_taken_over() {
+        let mut seen: BTreeMap<(Section, &str), &str> = BTreeMap::new();
+        for key in keys() {
+            for alias in &key.aliases {
+                assert_eq!(seen.insert((key.section, alias.name), &key.name), None, "{}", alias.name);
+            }
+        }
+        assert!(seen.len() > 15, "{seen:?}");
+        let imported = conf(
+            "netflow = on\nnetflow_port = 2056\nnetflow_threads_per_port = 3\nmirror_afpacket = on\ninterfaces = eth1\npcap = off\n\
+             mirror_external_af_packet_sampling_rate = 1\nmirror_af_packet_custom_sampling_rate = 64\n\
+             override_internal_traffic_as_incoming = on\n",
+        );
+        let config = crate::check(&imported.text).unwrap_or_else(|p| panic!("{p:?}\n{}", imported.text));
+        let netflow = &config.collectors.listeners[0];
+        assert_eq!((netflow.address.port(), netflow.workers), (2056, 3));
+        assert_eq!(config.collectors.interfaces[0].sampling_rate, 64);
+        assert!(config.detector.process_internal);
+        assert_eq!(fate(&imported, "netflow_port"), (&Fate::Changed, "main.netflow_ports"));
+        assert_eq!(fate(&imported, "mirror_afpacket"), (&Fate::Changed, "main.mirror: capture through libpcap"));
+        assert_eq!(fate(&imported, "pcap").0, &Fate::NotNeeded);
+        let unset = fate(&imported, "mirror_external_af_packet_sampling_rate");
+        assert_eq!(unset, (&Fate::NotNeeded, "1 is the default"));
     }
 
     #[test]

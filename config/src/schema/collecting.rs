@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use collectors::{Encapsulation, Vantage};
 
-use super::{Key, main};
+use super::{Holds, Key, main};
 use crate::kind::{Kind, Of, address, bytes, choice, list, number, ports, prefixes, switch, text, texts};
 
 /// Something settled per exporter: a list of texts, each an address and a value.
@@ -71,8 +71,10 @@ pub(super) fn keys() -> Vec<Key> {
             address("0.0.0.0"),
             set!(netflow_host),
         ),
-        main("netflow_ports", "[2055]", "UDP ports to receive them on", ports(), set!(netflow_ports)),
-        main("netflow_workers", "1", "threads per port", number(1, 64), set!(netflow_workers)),
+        main("netflow_ports", "[2055]", "UDP ports to receive them on", ports(), set!(netflow_ports))
+            .alias("netflow_port"),
+        main("netflow_workers", "1", "threads per port", number(1, 64), set!(netflow_workers))
+            .alias("netflow_threads_per_port"),
         main("sflow", "false", "receive sFlow v5", switch(), set!(sflow)),
         main(
             "sflow_host",
@@ -81,7 +83,7 @@ pub(super) fn keys() -> Vec<Key> {
             address("0.0.0.0"),
             set!(sflow_host),
         ),
-        main("sflow_ports", "[6343]", "UDP ports to receive it on", ports(), set!(sflow_ports)),
+        main("sflow_ports", "[6343]", "UDP ports to receive it on", ports(), set!(sflow_ports)).alias("sflow_port"),
         main("sflow_workers", "1", "threads per port", number(1, 64), set!(sflow_workers)),
         main(
             "receive_buffer_bytes",
@@ -127,7 +129,7 @@ pub(super) fn keys() -> Vec<Key> {
             roles(),
             set!(exporter_roles),
         ),
-        main("mirror", "false", "capture packets from mirror ports (needs CAP_NET_RAW)", switch(), set!(mirror)),
+        mirror(),
         main("interfaces", "[]", "interfaces that switches mirror to", texts(), set!(interfaces)),
         main(
             "mirror_sampling_rate",
@@ -135,7 +137,9 @@ pub(super) fn keys() -> Vec<Key> {
             "N when the switch mirrors one packet of N",
             number(1, 1_000_000),
             set!(mirror_sampling_rate),
-        ),
+        )
+        .known_as("mirror_af_packet_custom_sampling_rate", Holds::Unless("1"), "")
+        .known_as("mirror_external_af_packet_sampling_rate", Holds::Unless("1"), ""),
         main(
             "mirror_workers",
             "1",
@@ -165,4 +169,12 @@ pub(super) fn keys() -> Vec<Key> {
             set!(mirror_filter),
         ),
     ]
+}
+
+/// FastNetMon has one switch per way to capture.
+fn mirror() -> Key {
+    let key = main("mirror", "false", "capture packets from mirror ports (needs CAP_NET_RAW)", switch(), set!(mirror));
+    ["mirror", "mirror_afpacket", "mirror_xdp", "mirror_afxdp", "mirror_netmap", "pcap"]
+        .into_iter()
+        .fold(key, |key, name| key.known_as(name, Holds::On, "capture through libpcap"))
 }
