@@ -1,6 +1,7 @@
 //! What a line may go on with: words, keys, host groups, peers, prefixes, live attacks.
 
-use config::schema::{Section, keys};
+use config::kind::Kind;
+use config::schema::{self, Section, keys};
 use config::words::Verb;
 use operator::status::Status;
 use operator::{order, words};
@@ -94,8 +95,7 @@ fn of_key(
     name: &str,
     is_delete: bool,
 ) -> Vec<(String, String)> {
-    let all = keys();
-    let Some(key) = all.iter().find(|k| k.section == section && k.name == name) else { return Vec::new() };
+    let Some(key) = schema::find(section, name) else { return Vec::new() };
     // Prefixes of the running configuration, wherever a list of prefixes is meant.
     let list = |path: &str| -> Vec<(String, String)> {
         let text = values.get(path).map_or("", String::as_str);
@@ -104,10 +104,44 @@ fn of_key(
     if is_delete {
         return list(&format!("{path}.{name}"));
     }
-    match key.default.as_deref() {
-        Some("true" | "false") => ["enable", "disable"].map(|w| (w.to_owned(), key.meaning.clone())).into(),
-        Some(default) if !default.starts_with('[') => vec![(default.trim_matches('"').to_owned(), key.meaning.clone())],
-        _ if name.contains("networks") => list("main.networks_list"),
-        _ => Vec::new(),
+    let choices = key.kind.choices();
+    if !choices.is_empty() {
+        return choices.iter().map(|word| ((*word).to_owned(), key.meaning.clone())).collect();
+    }
+    let is_prefixes = matches!(&key.kind, Kind::List { of } if **of == Kind::Prefix);
+    if is_prefixes {
+        return list("main.networks_list");
+    }
+    let default = key.default.as_deref().filter(|text| *text != "\"\"" && !key.kind.is_list() && !key.kind.is_secret());
+    default.map(|value| (value.trim_matches('"').to_owned(), key.kind.takes())).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_goes_on_with_what_its_key_takes() {
+        let running = "[main]\nnetworks_list = [\"203.0.113.0/24\"]\n";
+        for (line, wanted) in [
+            ("set main logging_level ", &["debug", "error", "info", "warn"][..]),
+            ("set main enable_ban ", &["disable", "enable"]),
+            ("set bgp r1 flowspec_ranges d", &["disable"]),
+            ("set bgp r1 profile j", &["juniper"]),
+            ("set hostgroup web mitigation_ladder discard r", &["rate-limit", "redirect"]),
+            ("set traffic_rule r tcp_flags s", &["syn"]),
+            ("set notify noc type ", &["discord", "mattermost", "slack", "syslog", "telegram", "webhook"]),
+            ("set hostgroup web networks ", &["203.0.113.0/24"]),
+            ("set main ban_time ", &["1900"]),
+            ("set main influxdb_password ", &[]),
+            ("set main influxdb_host ", &["127.0.0.1"]),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let found: Vec<String> =
+                complete(running, &Status::default(), &words).into_iter().map(|(w, _)| w).collect();
+            assert_eq!(found, wanted, "{line:?}");
+        }
+        let ban_time = ["set", "main", "ban_time", ""].map(str::to_owned);
+        assert_eq!(complete(running, &Status::default(), &ban_time)[0].1, "1 to 31536000 seconds");
     }
 }
