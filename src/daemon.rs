@@ -7,6 +7,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use api::site::Ask;
+use api::tokens::Tokens;
+use api::{Http, Site};
 use bgp::tcp::{Feed, Peers};
 use bgp::{Classes, OnShutdown, Route, Wanted, exabgp};
 use config::Config;
@@ -14,7 +17,8 @@ use detector::Meter;
 use operator::identity::route_id;
 use operator::report::{Entry, Report};
 use operator::status::{Latest, MitigationStatus, Status, Volume};
-use operator::{Caller, Outcome, clock};
+use operator::request::QUEUE;
+use operator::{Caller, Failure, Outcome, Why, clock};
 use policy::Order;
 use policy::rails::{Rails, Space};
 use reporting::case::Case;
@@ -25,11 +29,8 @@ use tokio::sync::{mpsc as queue, oneshot, watch};
 use traffic::Time;
 
 use crate::announcers::Announcers;
-use crate::api::site::Ask;
-use crate::api::{self, Http, Site};
 use crate::control::audit::Audit;
 use crate::control::configuration::Configuration;
-use crate::control::tokens::Tokens;
 use crate::control::{self, act, server, show};
 use crate::describe::{attack, peer, source};
 use crate::enforcer::local::Local;
@@ -159,8 +160,8 @@ impl Desk {
         let (reply, outcome) = oneshot::channel();
         self.jobs
             .try_send(Job::Ask { request, caller, reply })
-            .map_err(|_| format!("{} requests are waiting already: try again", control::QUEUE))?;
-        outcome.await.unwrap_or_else(|_| Err("the daemon is stopping".into()))
+            .map_err(|_| Failure::of(Why::Busy, format!("{QUEUE} requests are waiting already: try again")))?;
+        outcome.await.unwrap_or_else(|_| Err(Failure::of(Why::Busy, "the daemon is stopping")))
     }
 
     /// Takes an unconfirmed commit back when its time is over.
@@ -313,7 +314,7 @@ pub async fn start(
     });
     let notifier = open_notifier(&options, &config, &pipeline)?;
     let halt = Arc::new(Halt { asked: AtomicBool::new(false), peers: shared });
-    let (jobs_in, jobs) = mpsc::sync_channel(control::QUEUE);
+    let (jobs_in, jobs) = mpsc::sync_channel(QUEUE);
     let statistics = workers.reader();
     http.apply(opening);
     tokio::spawn(api::tick(site.clone()));

@@ -5,6 +5,7 @@
 
 pub(crate) mod hits;
 pub(crate) mod local;
+mod metrics;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -402,7 +403,7 @@ async fn serve_http(listener: tokio::net::TcpListener, view: View) -> Result<()>
 }
 
 async fn serve_metrics(State(view): State<View>) -> impl IntoResponse {
-    let text = crate::api::enforcer_metrics(&view.fresh().await);
+    let text = metrics::enforcer_metrics(&view.fresh().await);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

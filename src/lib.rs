@@ -57,7 +57,6 @@
 //! * Nothing is announced outside our own networks, checked in the policy and once more on what is about to be encoded.
 
 pub mod announcers;
-pub mod api;
 pub mod cli;
 pub mod control;
 pub mod daemon;

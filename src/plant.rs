@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use api::Http;
 use bgp::tcp::Peers;
 use collectors::{Sink, Workers};
 use config::Config;
@@ -15,8 +16,6 @@ use operator::{Caller, Outcome, Request, clock};
 use policy::rails::Rails;
 use tokio::sync::oneshot;
 use traffic::{Sample, Time};
-
-use crate::api::Http;
 
 /// Times that a full queue of the control thread is tried again, 10 ms apart.
 const PATIENCE: u32 = 500;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use collectors::capture::{Datagrams, Reader};
 use collectors::decoder::is_export;

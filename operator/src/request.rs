@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::answer::Failure;
 use crate::order::{self, Order};
 
+/// Requests that wait for the control thread at most, by each way that leads there.
+pub const QUEUE: usize = 64;
+
 /// What a caller asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {

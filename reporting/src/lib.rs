@@ -7,10 +7,12 @@
 //! | [`history`] | rates and attacks over weeks, in SQLite |
 //! | [`export`] | counters to InfluxDB and Graphite |
 //! | [`case`] | a mining run as a file that can be mined again |
+//! | [`files`] | files that are replaced as a whole |
 //! | [`evidence`] | captures and reports of a past attack |
 
 pub mod case;
 pub mod evidence;
 pub mod export;
+pub mod files;
 pub mod history;
 pub mod notify;

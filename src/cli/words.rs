@@ -148,7 +148,7 @@ fn edit_file(file: &Path, request: &Request, options: &Options) -> Result<ExitCo
         Ok(edited) => edited,
         Err(text) => return print(Err(text.into()), options),
     };
-    control::history::replace_file(file, edited.as_bytes())
+    reporting::files::replace_file(file, edited.as_bytes())
         .with_context(|| format!("cannot write {}", file.display()))?;
     let problems = config::check(&edited).err().unwrap_or_default();
     let mut answer = format!("{change}: written to {}", file.display());

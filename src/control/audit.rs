@@ -75,7 +75,7 @@ impl Audit {
 
     fn write(&self, record: &Record) -> std::io::Result<()> {
         if let Some(folder) = self.path.parent() {
-            super::history::make_private(folder)?;
+            reporting::files::make_private(folder)?;
         }
         if std::fs::metadata(&self.path).is_ok_and(|m| m.len() >= MAX_BYTES) {
             std::fs::rename(&self.path, self.path.with_extension("log.1"))?;

@@ -12,10 +12,11 @@ use config::candidate::{Candidate, compare, differences};
 use config::words::{Change, Verb};
 use config::{Config, Problem};
 use operator::{Answer, Caller, Failure, Outcome, Request, clock, table};
+use reporting::files::replace_file;
 use serde_json::{Value, json};
 use traffic::Time;
 
-use super::history::{Commit, History, replace_file};
+use super::history::{Commit, History};
 use super::settings;
 use crate::plant::Plant;
 

@@ -13,7 +13,7 @@
 //!   [`permit`] judges what an order acts on.
 //! * [`operator::words`] turns what is typed into requests; [`client`] is the command line's end.
 //!
-//! Limits: [`MAX_CLIENTS`] connections, [`MAX_REQUEST`] bytes a request, [`QUEUE`] requests waiting for the control thread.
+//! Limits: [`MAX_CLIENTS`] connections, [`MAX_REQUEST`] bytes a request, [`operator::request::QUEUE`] requests waiting for the control thread.
 
 pub mod act;
 pub mod audit;
@@ -25,7 +25,6 @@ pub mod permit;
 pub mod server;
 pub mod settings;
 pub mod show;
-pub mod tokens;
 
 use std::path::PathBuf;
 
@@ -37,8 +36,6 @@ pub const GROUP: &str = "floodwall";
 pub const MAX_REQUEST: usize = 1 << 20;
 /// Connections at once at most.
 pub const MAX_CLIENTS: usize = 64;
-/// Requests that wait for the control thread at most.
-pub const QUEUE: usize = 64;
 
 /// The socket's path: the one given, else the default.
 #[must_use]

@@ -17,8 +17,7 @@ use traffic::{Prefix, Time};
 
 use super::auth::{Access, Guard};
 use super::refusal::Refusal;
-use crate::control;
-use crate::control::tokens::Tokens;
+use crate::tokens::Tokens;
 
 /// News that a slow reader may be behind; beyond them it is told how many it missed.
 const NEWS: usize = 1024;
@@ -69,7 +68,7 @@ impl Site {
         archive: Option<Archive>,
         clock: fn() -> Time,
     ) -> (Self, mpsc::Receiver<Ask>) {
-        let (desk, asks) = mpsc::channel(control::QUEUE);
+        let (desk, asks) = mpsc::channel(operator::request::QUEUE);
         let (news, _) = broadcast::channel(NEWS);
         let inner = Inner {
             status,

@@ -1,6 +1,7 @@
 //! An enforcer's status in the text format of Prometheus.
 
-use super::metrics::Family;
+use api::metrics::Family;
+
 use crate::enforcer::Status;
 
 /// Rules with series of their own at most; the sums count all.
@@ -8,7 +9,7 @@ const MAX_RULES: usize = 1000;
 
 /// All metrics of an enforcer.
 #[must_use]
-pub fn enforcer_metrics(status: &Status) -> String {
+pub(crate) fn enforcer_metrics(status: &Status) -> String {
     let mut out = String::with_capacity(4096);
     let e = &status.enforcer;
     let mut rules = Family::new(&mut out, "floodwall_enforcer_rules", "gauge", "Rules by state.");

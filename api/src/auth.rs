@@ -24,7 +24,7 @@ use traffic::{Prefix, Time};
 use super::listener::Peer;
 use super::refusal::Refusal;
 use super::site::Site;
-use crate::control::tokens::{Token, hex};
+use crate::tokens::{Token, hex};
 
 /// The header that a browser's request needs to change anything.
 pub const CSRF: &str = "x-floodwall";
@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn sessions_end_and_are_bounded() {
         let guard = Guard::default();
-        let tokens = crate::control::tokens::Tokens::open(None).expect("opens");
+        let tokens = crate::tokens::Tokens::open(None).expect("opens");
         let answer = tokens.set(Time::from_seconds(1, 0), &caller("x"), &["t".to_owned()]).expect("made");
         let secret = answer.json["token"].as_str().expect("a secret").to_owned();
         let token = tokens.find(Time::from_seconds(1, 0), &secret).expect("found");

@@ -6,13 +6,13 @@
 mod assets;
 pub mod auth;
 pub mod ban2bgp;
-mod enforcer_metrics;
 pub mod fastnetmon;
 pub mod listener;
-mod metrics;
+pub mod metrics;
 pub mod refusal;
 mod refused;
 pub mod site;
+pub mod tokens;
 pub mod v1;
 
 use std::net::SocketAddr;
@@ -28,7 +28,6 @@ use operator::access::Scope;
 use operator::report::Entry;
 use tokio::task::JoinHandle;
 
-pub use enforcer_metrics::enforcer_metrics;
 pub use site::Site;
 
 use listener::{Listener, SharedTls, Tls};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use operator::access::Scope;
-use operator::{Answer, Caller, Outcome, order, table};
+use operator::{Answer, Caller, Failure, Outcome, order, table};
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -105,8 +105,13 @@ impl Tokens {
     }
 
     /// `show token`.
-    pub(crate) fn show(&self, now: Time, arguments: &[String]) -> Outcome {
-        super::show::no_arguments("token", arguments)?;
+    ///
+    /// # Errors
+    /// Further words.
+    pub fn show(&self, now: Time, arguments: &[String]) -> Outcome {
+        if let Some(word) = arguments.first() {
+            return Err(Failure::malformed(format!("show token takes no further words: remove {word:?}")));
+        }
         let list = self.lock();
         if list.is_empty() {
             let text = "no tokens: set token NAME scopes read,operate expires 30d makes one";
@@ -128,7 +133,10 @@ impl Tokens {
     }
 
     /// `set token NAME [scopes S,S] [prefixes P,P] [expires TIME]`: the answer holds the secret, this once.
-    pub(crate) fn set(&self, now: Time, caller: &Caller, arguments: &[String]) -> Outcome {
+    ///
+    /// # Errors
+    /// Words that do not fit, a name that is taken, or a file that cannot be written.
+    pub fn set(&self, now: Time, caller: &Caller, arguments: &[String]) -> Outcome {
         let (words, options) = order::options_beside(arguments, &["scopes", "scope", "prefixes", "prefix"])?;
         let (name, rest) = words.split_first().ok_or("set token NAME [scopes read,operate] [expires 30d]")?;
         let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -167,7 +175,10 @@ impl Tokens {
     }
 
     /// `delete token NAME`.
-    pub(crate) fn delete(&self, arguments: &[String]) -> Outcome {
+    ///
+    /// # Errors
+    /// There is none of this name, or the file cannot be written.
+    pub fn delete(&self, arguments: &[String]) -> Outcome {
         let (words, _) = order::options(arguments)?;
         let [name] = &words[..] else { return Err("delete token NAME".into()) };
         let mut list = self.lock();
@@ -184,8 +195,8 @@ impl Tokens {
         let Some(file) = &self.file else { return Ok(()) };
         let bytes = serde_json::to_vec_pretty(list).map_err(|e| e.to_string())?;
         file.parent()
-            .map_or(Ok(()), super::history::make_private)
-            .and_then(|()| super::history::replace_file(file, &bytes))
+            .map_or(Ok(()), reporting::files::make_private)
+            .and_then(|()| reporting::files::replace_file(file, &bytes))
             .map_err(|e| format!("{} cannot be written, so nothing was changed: {e}", file.display()))
     }
 }

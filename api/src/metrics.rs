@@ -5,16 +5,19 @@ use std::fmt::Write;
 use operator::status::{Status, Volume};
 
 /// Writes one family: help, type, then its samples.
-pub(super) struct Family<'a>(&'a mut String, &'static str);
+#[derive(Debug)]
+pub struct Family<'a>(&'a mut String, &'static str);
 
 impl<'a> Family<'a> {
-    pub(super) fn new(out: &'a mut String, name: &'static str, kind: &str, help: &str) -> Self {
+    /// Begins it.
+    pub fn new(out: &'a mut String, name: &'static str, kind: &str, help: &str) -> Self {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
         Self(out, name)
     }
 
-    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
+    /// One sample.
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
         let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(self.0, "{}{labels} {value}", self.1);
@@ -26,7 +29,7 @@ fn escape(value: &str) -> String {
 }
 
 /// All metrics.
-pub(super) fn text(status: &Status) -> String {
+pub(crate) fn text(status: &Status) -> String {
     let mut out = String::with_capacity(8192);
     sources(&mut out, status);
     exporters(&mut out, status);
