@@ -25,7 +25,8 @@ use tokio::sync::watch;
 use traffic::Time;
 
 const INSIDE: &str = "FLOODWALL_TEST_INSIDE";
-const PROGRAMS: [&str; 10] = ["gobgpd", "gobgp", "bird", "birdc", "exabgp", "bgpd", "vtysh", "ip", "nft", "ss"];
+const PROGRAMS: [&str; 11] =
+    ["gobgpd", "gobgp", "bird", "birdc", "exabgp", "bgpd", "vtysh", "bgpctl", "ip", "nft", "ss"];
 
 /// Runs a test of this file again inside a namespace; true inside.
 fn inside(name: &str) -> bool {
@@ -154,7 +155,7 @@ impl Speaker {
         let began = stopwatch();
         let clock: Clock = Arc::new(move || Time::from_seconds(1_700_000_000, 0).after(began.elapsed()));
         let mut peers = Peers::new(config.sessions(), Feed::same(wanted), clock, 7, false);
-        runtime.block_on(peers.apply(config.sessions(), &Rails::gates(&config))).expect("starts");
+        runtime.block_on(peers.apply(config.sessions(), &Rails::gates(config))).expect("starts");
         Self { runtime, publish, peers }
     }
 
@@ -228,10 +229,7 @@ fn every_vector_appears_at_every_peer_with_its_meaning_and_goes_again() {
     if !inside("every_vector_appears_at_every_peer_with_its_meaning_and_goes_again") {
         return;
     }
-    let mut names = vec!["gobgp", "bird", "exabgp", "frr"];
-    if std::path::Path::new("/usr/sbin/bgpctl").exists() {
-        names.push("openbgpd");
-    }
+    let names = ["gobgp", "bird", "exabgp", "frr", "openbgpd"];
     let extra = ["gobgp-md5", "bird-md5", "bird-ttl", "bird-active"];
     let all: Vec<&str> = names.iter().copied().chain(extra).collect();
     let lab = Lab::up(&all);
