@@ -142,16 +142,16 @@ pub struct Key {
 
 impl Key {
     /// The same for scope admin alone.
-    fn admin(self) -> Self {
+    pub(crate) fn admin(self) -> Self {
         Self { needs: Needs::Admin, ..self }
     }
 
     /// The same with one more name in FastNetMon.
-    fn alias(self, name: &'static str) -> Self {
+    pub(crate) fn alias(self, name: &'static str) -> Self {
         self.known_as(name, Holds::Value, "")
     }
 
-    fn known_as(mut self, name: &'static str, holds: Holds, note: &'static str) -> Self {
+    pub(crate) fn known_as(mut self, name: &'static str, holds: Holds, note: &'static str) -> Self {
         self.aliases.push(Alias { name, holds, note });
         self
     }
@@ -172,7 +172,7 @@ impl std::fmt::Debug for Key {
 }
 
 /// A key from what it takes and where that is stored; `default` is empty when absence has a meaning of its own.
-fn key<T: 'static>(
+pub(crate) fn key<T: 'static>(
     section: Section,
     name: &str,
     default: &str,
@@ -199,7 +199,7 @@ fn key<T: 'static>(
     }
 }
 
-fn main<T: 'static>(
+pub(crate) fn main<T: 'static>(
     name: &str,
     default: &str,
     meaning: &str,
@@ -209,7 +209,7 @@ fn main<T: 'static>(
     key(Section::Main, name, default, meaning, of, move |draft, _, value| set(&mut draft.main, value))
 }
 
-fn group<T: 'static>(
+pub(crate) fn group<T: 'static>(
     name: &str,
     default: &str,
     meaning: &str,
@@ -221,7 +221,7 @@ fn group<T: 'static>(
     })
 }
 
-fn bgp<T: 'static>(
+pub(crate) fn bgp<T: 'static>(
     name: &str,
     default: &str,
     meaning: &str,
@@ -247,14 +247,12 @@ macro_rules! some {
     };
 }
 
+pub(crate) use {set, some};
+
 pub mod announcing;
-mod api;
 mod collecting;
 mod detection;
-mod enforcer;
-mod export;
 mod flow_spec;
-mod notify;
 
 pub use detection::{SUM_FACTOR, sum_key, sum_measures};
 
@@ -283,11 +281,11 @@ fn all_keys() -> Vec<Key> {
     keys.extend(detection::whitelist_keys());
     keys.extend(bgp_keys());
     keys.extend(announcing::bgp_keys());
-    keys.extend(api::ban2bgp_keys().into_iter().map(Key::admin));
-    keys.extend(notify::main_keys());
-    keys.extend(export::main_keys());
-    keys.extend(notify::named_keys());
-    keys.extend(api::keys().into_iter().map(Key::admin));
+    keys.extend(crate::api::ban2bgp_keys().into_iter().map(Key::admin));
+    keys.extend(crate::notify::main_keys());
+    keys.extend(crate::export::main_keys());
+    keys.extend(crate::notify::named_keys());
+    keys.extend(crate::api::keys().into_iter().map(Key::admin));
     keys.push(main(
         "control_socket_others_may_read",
         "false",
@@ -306,8 +304,8 @@ fn all_keys() -> Vec<Key> {
         )
         .admin(),
     );
-    keys.extend(api::history_keys());
-    keys.extend(enforcer::keys());
+    keys.extend(crate::api::history_keys());
+    keys.extend(crate::enforcer::keys());
     keys
 }
 
