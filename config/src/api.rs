@@ -1,6 +1,6 @@
 //! The HTTP listeners and what is kept of the past: `[api]`, `ban2bgp_*` in `[main]`, `[state]`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::check::Report;
@@ -55,10 +55,10 @@ pub struct History {
 }
 
 /// As written.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[allow(missing_docs, reason = "the table of keys says what they mean")]
 pub struct Draft {
-    pub listen: SocketAddr,
+    pub listen: Option<SocketAddr>,
     pub tls_certificate: String,
     pub tls_key: String,
     pub plain_beyond_loopback: bool,
@@ -69,24 +69,6 @@ pub struct Draft {
     pub ban2bgp_mode: BanForm,
     pub history_days: u64,
     pub history_size_mb: u64,
-}
-
-impl Default for Draft {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10007),
-            tls_certificate: String::new(),
-            tls_key: String::new(),
-            plain_beyond_loopback: false,
-            reads_need_login: false,
-            fastnetmon_listen: None,
-            ban2bgp_listen: None,
-            ban2bgp_duration: 3600,
-            ban2bgp_mode: BanForm::Both,
-            history_days: 365,
-            history_size_mb: 2048,
-        }
-    }
 }
 
 fn of<T: 'static>(
@@ -109,7 +91,7 @@ pub(crate) fn keys() -> Vec<Key> {
             "\"127.0.0.1:10007\"",
             "address and port of the API, the dashboard and /metrics; from this host looking needs no token",
             endpoint("127.0.0.1:10007"),
-            set!(listen),
+            some!(listen),
         ),
         of(
             Section::Api,
@@ -224,7 +206,7 @@ pub(crate) fn compose(draft: &Draft, report: &mut Report) -> Api {
         }
     };
     let listeners = [
-        ("api.listen", Some(draft.listen)),
+        ("api.listen", draft.listen),
         ("api.fastnetmon_listen", draft.fastnetmon_listen),
         ("main.ban2bgp_listen", draft.ban2bgp_listen),
     ];
@@ -247,7 +229,7 @@ pub(crate) fn compose(draft: &Draft, report: &mut Report) -> Api {
         form: draft.ban2bgp_mode,
     });
     Api {
-        listen: draft.listen,
+        listen: draft.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         tls,
         reads_need_login: draft.reads_need_login,
         fastnetmon_listen: draft.fastnetmon_listen,

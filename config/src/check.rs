@@ -15,7 +15,7 @@ use toml_edit::{Document, Item, Table};
 use traffic::{Direction, Networks};
 
 use crate::Config;
-use crate::draft::{Bgp, Draft, Group, Main};
+use crate::draft::{Bgp, Draft, Group, Main, RuleAction};
 use crate::schema::announcing::RuleActions;
 use crate::schema::{self, Section, keys, measures, switch_key};
 use crate::value::Value;
@@ -125,27 +125,7 @@ fn parse(text: &str, report: &mut Report) -> Option<Draft> {
             note_line(text, report, &path, table, instance);
             match item {
                 Item::Table(inner) => {
-                    let name = instance.to_owned();
-                    match section {
-                        Section::Bgp => {
-                            draft.bgp.entry(name).or_default();
-                        }
-                        Section::EnforcerPeer => {
-                            draft.enforcer_peers.entry(name).or_default();
-                        }
-                        Section::TrafficRule => {
-                            draft.traffic_rules.entry(name).or_default();
-                        }
-                        Section::Whitelist => {
-                            draft.whitelists.entry(name).or_default();
-                        }
-                        Section::Notify => {
-                            draft.notify.named.entry(name).or_default();
-                        }
-                        Section::HostGroup | Section::Main | Section::Api | Section::State | Section::Enforcer => {
-                            draft.groups.entry(name).or_default();
-                        }
-                    }
+                    draft.add(section, instance);
                     apply_table(text, section, instance, inner, &mut draft, report);
                 }
                 Item::None | Item::Value(_) | Item::ArrayOfTables(_) => {
@@ -261,7 +241,7 @@ fn compose_collectors(draft: &Draft, report: &mut Report) -> collectors::Config 
             report.add(format!("main.{name}_ports"), format!("name at least one port, or set {name} = false"));
         }
         for port in ports.iter().filter(|_| on) {
-            let address = SocketAddr::new(host, *port);
+            let address = SocketAddr::new(host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), *port);
             if listeners.iter().any(|l| l.address == address) {
                 report.add(format!("main.{name}_ports"), format!("{address} is used twice: choose different ports"));
             }
@@ -543,9 +523,10 @@ fn compose_actions(main: &Main, report: &mut Report) -> RuleActions {
     let target = main.redirect_target_as.zip(main.redirect_target_community);
     let route_target = target.map(|(asn, value)| Action::RedirectAs2 { asn, value });
     let redirect: Vec<Action> = route_target.clone().into_iter().chain(next_hops.clone()).collect();
-    let mut default = match &main.default_action {
-        Action::RateLimitBytes(_) => vec![rate.clone()],
-        Action::RedirectAs2 { .. } if route_target.is_none() && main.flow_spec_next_hops_ipv4.is_empty() => {
+    let mut default = match main.default_action {
+        RuleAction::Discard => vec![Action::Discard],
+        RuleAction::RateLimit => vec![rate.clone()],
+        RuleAction::Redirect if route_target.is_none() && main.flow_spec_next_hops_ipv4.is_empty() => {
             report.add(
                 "main.gobgp_flow_spec_default_action",
                 "redirect needs its target: set gobgp_flow_spec_v4_redirect_target_as = 65535 and \
@@ -553,20 +534,10 @@ fn compose_actions(main: &Main, report: &mut Report) -> RuleActions {
             );
             Vec::new()
         }
-        Action::RedirectAs2 { .. } => route_target.into_iter().collect(),
+        RuleAction::Redirect => route_target.into_iter().collect(),
         // With next hops "accept" means: send it there.
-        Action::Accept if !main.flow_spec_next_hops_ipv4.is_empty() => Vec::new(),
-        // The schema gives no others.
-        action @ (Action::Accept
-        | Action::Discard
-        | Action::RateLimitPackets(_)
-        | Action::RedirectIpv4 { .. }
-        | Action::RedirectAs4 { .. }
-        | Action::RedirectToIp(_)
-        | Action::CopyToIp(_)
-        | Action::RedirectToNextHop { .. }
-        | Action::Mark(_)
-        | Action::TrafficAction { .. }) => vec![action.clone()],
+        RuleAction::Accept if !main.flow_spec_next_hops_ipv4.is_empty() => Vec::new(),
+        RuleAction::Accept => vec![Action::Accept],
     };
     default.extend(next_hops);
     RuleActions { default, rate, redirect }
@@ -625,8 +596,8 @@ fn compose_peer(name: &str, bgp: &Bgp, main: &Main, report: &mut Report) -> Opti
         router_id: router_id.unwrap_or(Ipv4Addr::UNSPECIFIED),
         hold_time: Duration::from_secs(bgp.hold_time),
         families,
-        next_hop_ipv4: bgp.next_hop_ipv4,
-        next_hop_ipv6: bgp.next_hop_ipv6,
+        next_hop_ipv4: bgp.next_hop_ipv4?,
+        next_hop_ipv6: bgp.next_hop_ipv6?,
         communities: bgp.communities.clone(),
         large_communities: bgp.large_communities.clone(),
         classes: Classes {

@@ -2,17 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use bgp::{Community, LargeCommunity};
 use detector::{Measure, Scope, Unit};
-use flowspec::{Action, Ranges};
+use flowspec::Ranges;
 use traffic::{Direction, Prefix, Time};
 
 use crate::schema::announcing::{Ladder, Safety, Transport};
+use crate::schema::{Section, keys};
 use crate::value::Value;
 
+/// What a mined rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "the words of the key")]
+pub enum RuleAction {
+    Accept,
+    #[default]
+    Discard,
+    RateLimit,
+    Redirect,
+}
+
 /// `[main]` and the other single sections.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
 #[allow(clippy::struct_excessive_bools, reason = "switches of the file")]
 pub struct Main {
@@ -42,7 +55,7 @@ pub struct Main {
     pub threshold_specific_ban_details: bool,
     pub max_ipv6_hosts: u64,
     pub gobgp_flow_spec_announces: bool,
-    pub default_action: Action,
+    pub default_action: RuleAction,
     pub rate_limit_value: u64,
     pub redirect_target_as: Option<u16>,
     pub redirect_target_community: Option<u32>,
@@ -63,11 +76,11 @@ pub struct Main {
     pub max_rules: u64,
     pub max_blackholes: u64,
     pub netflow: bool,
-    pub netflow_host: IpAddr,
+    pub netflow_host: Option<IpAddr>,
     pub netflow_ports: Vec<u16>,
     pub netflow_workers: u64,
     pub sflow: bool,
-    pub sflow_host: IpAddr,
+    pub sflow_host: Option<IpAddr>,
     pub sflow_ports: Vec<u16>,
     pub sflow_workers: u64,
     pub receive_buffer_bytes: u64,
@@ -147,7 +160,7 @@ pub struct Whitelist {
 }
 
 /// `[bgp.NAME]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
 #[allow(clippy::struct_excessive_bools, reason = "switches of the file")]
 pub struct Bgp {
@@ -164,40 +177,13 @@ pub struct Bgp {
     pub ipv6_unicast: bool,
     pub ipv4_flowspec: bool,
     pub ipv6_flowspec: bool,
-    pub next_hop_ipv4: Ipv4Addr,
-    pub next_hop_ipv6: Ipv6Addr,
+    pub next_hop_ipv4: Option<Ipv4Addr>,
+    pub next_hop_ipv6: Option<Ipv6Addr>,
     pub communities: Vec<Community>,
     pub large_communities: Vec<LargeCommunity>,
     pub announce_incoming: bool,
     pub announce_outgoing: bool,
     pub transport: Transport,
-}
-
-impl Default for Bgp {
-    fn default() -> Self {
-        Self {
-            active: true,
-            description: String::new(),
-            local_asn: None,
-            local_address: None,
-            remote_asn: None,
-            remote_address: None,
-            remote_port: 179,
-            router_id: None,
-            hold_time: 90,
-            ipv4_unicast: true,
-            ipv6_unicast: true,
-            ipv4_flowspec: true,
-            ipv6_flowspec: true,
-            next_hop_ipv4: Ipv4Addr::new(192, 0, 2, 1),
-            next_hop_ipv6: Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1),
-            communities: Vec::new(),
-            large_communities: Vec::new(),
-            announce_incoming: true,
-            announce_outgoing: false,
-            transport: Transport::default(),
-        }
-    }
 }
 
 /// The whole file.
@@ -226,11 +212,22 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Everything at its default, by applying the defaults of the schema.
+    /// What an empty file says: everything at its default.
     #[must_use]
     pub fn new() -> Self {
-        let mut draft = Self {
-            main: Main::unset(),
+        static EMPTY: LazyLock<Draft> = LazyLock::new(|| {
+            let mut draft = Draft::unset();
+            for section in Section::ALL.into_iter().filter(|s| !s.is_named() || *s == Section::HostGroup) {
+                draft.fill(section, "global");
+            }
+            draft
+        });
+        EMPTY.clone()
+    }
+
+    fn unset() -> Self {
+        Self {
+            main: Main::default(),
             api: crate::api::Draft::default(),
             export: crate::export::Draft::default(),
             notify: crate::notify::Draft::default(),
@@ -240,103 +237,32 @@ impl Draft {
             bgp: BTreeMap::new(),
             enforcer: crate::enforcer::Enforcer::default(),
             enforcer_peers: BTreeMap::new(),
-        };
-        for key in crate::schema::keys() {
-            use crate::schema::Section;
-            if key.section.is_named() && key.section != Section::HostGroup {
-                continue;
-            }
-            if let Some(default) = &key.default {
-                match key.read(&Value::of_default(default)) {
-                    Ok(store) => store(&mut draft, "global"),
-                    Err(problem) => unreachable!("default of {key:?}: {problem}"),
-                }
+        }
+    }
+
+    /// Makes a table of a section with names, all at its default; but a host group inherits what it leaves out.
+    pub(crate) fn add(&mut self, section: Section, name: &str) {
+        if section == Section::HostGroup {
+            self.groups.entry(name.to_owned()).or_default();
+        } else {
+            self.fill(section, name);
+        }
+    }
+
+    /// Stores the defaults of a section's keys.
+    fn fill(&mut self, section: Section, name: &str) {
+        for key in keys().iter().filter(|key| key.section == section) {
+            let Some(default) = &key.default else { continue };
+            match key.read(&Value::of_default(default)) {
+                Ok(store) => store(self, name),
+                Err(problem) => unreachable!("default of {key:?}: {problem}"),
             }
         }
-        draft
     }
 }
 
 impl Default for Draft {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Main {
-    /// Before the schema's defaults are applied.
-    fn unset() -> Self {
-        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        Self {
-            networks_list: Vec::new(),
-            networks_whitelist: Vec::new(),
-            networks_whitelist_remote: Vec::new(),
-            average_calculation_time: 0,
-            longest_attack_end_delay: 0,
-            prefix_lengths: (Vec::new(), Vec::new()),
-            baseline_learning: false,
-            baseline_forget: 0,
-            adaptive_thresholds_percent: 0,
-            adaptive_thresholds_limit: 0,
-            exporter_roles: Vec::new(),
-            protected_networks: Vec::new(),
-            enable_ban: false,
-            ban_time: 0,
-            unban_only_if_attack_finished: false,
-            process_incoming_traffic: false,
-            process_outgoing_traffic: false,
-            process_internal_traffic_as_external: false,
-            burst_tolerance_ms: 0,
-            attack_end_delay: 0,
-            ban_details_records_count: None,
-            bucket_traffic_collection_timeout: 0,
-            threshold_specific_ban_details: false,
-            max_ipv6_hosts: 0,
-            gobgp_flow_spec_announces: false,
-            default_action: Action::Discard,
-            rate_limit_value: 0,
-            redirect_target_as: None,
-            redirect_target_community: None,
-            flow_spec_next_hops_ipv4: Vec::new(),
-            flow_spec_per_hostgroup_management: false,
-            flow_spec_execute_validation: true,
-            flow_spec_tcp_options_use_match_bit: false,
-            flow_spec_fragmentation_options_use_match_bit: false,
-            flow_spec_do_not_process_source_address_field: false,
-            flow_spec_do_not_process_length_field: false,
-            flow_spec_do_not_process_tcp_flags_field: false,
-            flow_spec_do_not_process_ip_fragmentation_flags_field: false,
-            flow_spec_ignore_do_not_fragment_flag: false,
-            flow_spec_strip_ports_for_fragmented_traffic: false,
-            blackhole_after: 0,
-            minimum_coverage_percent: 0,
-            max_rules_per_host: 0,
-            max_rules: 0,
-            max_blackholes: 0,
-            netflow: false,
-            netflow_host: any,
-            netflow_ports: Vec::new(),
-            netflow_workers: 0,
-            sflow: false,
-            sflow_host: any,
-            sflow_ports: Vec::new(),
-            sflow_workers: 0,
-            receive_buffer_bytes: 0,
-            sampling_rates: Vec::new(),
-            exporters_allowed: Vec::new(),
-            exporter_vantages: Vec::new(),
-            external_interfaces: Vec::new(),
-            mirror: false,
-            interfaces: Vec::new(),
-            mirror_sampling_rate: 1,
-            mirror_filter: String::new(),
-            mirror_workers: 1,
-            mirror_software_sampling: 1,
-            mirror_encapsulation: collectors::Encapsulation::None,
-            logging_level: String::new(),
-            state_directory: String::new(),
-            safety: Safety::default(),
-            control_socket_others_may_read: false,
-        }
     }
 }

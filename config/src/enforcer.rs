@@ -97,7 +97,7 @@ impl Default for Enforcer {
 }
 
 /// `[enforcer_peer.NAME]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
 pub struct EnforcerPeer {
     pub remote_address: Option<IpAddr>,
@@ -111,24 +111,6 @@ pub struct EnforcerPeer {
     pub allow_sources: Vec<Allowed>,
     pub blackholes: bool,
     pub max_rules: u64,
-}
-
-impl Default for EnforcerPeer {
-    fn default() -> Self {
-        Self {
-            remote_address: None,
-            remote_asn: None,
-            remote_port: 179,
-            connect: false,
-            local_address: None,
-            md5_auth_password: None,
-            ttl_security_hops: None,
-            allow: Vec::new(),
-            allow_sources: Vec::new(),
-            blackholes: false,
-            max_rules: 10_000,
-        }
-    }
 }
 
 /// The enforcer of this file.

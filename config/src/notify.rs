@@ -115,7 +115,7 @@ impl std::str::FromStr for Url {
 }
 
 /// A text with `{{ name }}` in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Template(String);
 
 /// Names that a template may have.
@@ -281,7 +281,7 @@ pub enum Type {
 }
 
 /// `[notify.NAME]` as written.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[allow(missing_docs, reason = "the table of keys says what they mean")]
 pub struct Named {
     pub kind: Option<Type>,
@@ -291,25 +291,8 @@ pub struct Named {
     pub secret: String,
     pub token: String,
     pub chat: String,
-    pub server: SyslogServer,
+    pub server: Option<SyslogServer>,
     pub template: Template,
-}
-
-impl Default for Named {
-    fn default() -> Self {
-        let quiet = [Event::AttackDetected, Event::AttackFinished];
-        Self {
-            kind: None,
-            active: true,
-            events: Event::ALL.into_iter().filter(|e| !quiet.contains(e)).collect(),
-            url: None,
-            secret: String::new(),
-            token: String::new(),
-            chat: String::new(),
-            server: SyslogServer::Local("/dev/log".into()),
-            template: Template("{{ summary }}".to_owned()),
-        }
-    }
 }
 
 /// Keys of `[main]` as written.
@@ -561,7 +544,7 @@ pub(crate) fn named_keys() -> Vec<Key> {
             "\"/dev/log\"",
             "syslog: a socket of this host, or \"HOST:PORT\" for UDP (RFC 5424)",
             server(),
-            set!(server),
+            some!(server),
         ),
         named(
             "template",
@@ -684,7 +667,7 @@ fn compose_named(name: &str, named: &Named, report: &mut Report) -> Option<Kind>
             }
             Kind::Chat { service, url, text, chat: named.chat.clone() }
         }
-        Type::Syslog => Kind::Syslog { server: named.server.clone(), text },
+        Type::Syslog => Kind::Syslog { server: named.server.clone()?, text },
     })
 }
 

@@ -666,7 +666,7 @@ fn bgp_keys() -> Vec<Key> {
             "\"192.0.2.1\"",
             "next hop of IPv4 blackholes; routers discard what goes there",
             ipv4("192.0.2.1"),
-            set!(next_hop_ipv4),
+            some!(next_hop_ipv4),
         )
         .known_as("gobgp_next_hop_host_ipv4", Holds::ForPeers, "")
         .known_as("gobgp_next_hop", Holds::ForPeers, ""),
@@ -675,7 +675,7 @@ fn bgp_keys() -> Vec<Key> {
             "\"100::1\"",
             "next hop of IPv6 blackholes (RFC 6666)",
             ipv6("100::1"),
-            set!(next_hop_ipv6),
+            some!(next_hop_ipv6),
         )
         .known_as("gobgp_next_hop_host_ipv6", Holds::ForPeers, "")
         .known_as("gobgp_next_hop_ipv6", Holds::ForPeers, ""),

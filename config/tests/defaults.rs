@@ -37,25 +37,23 @@ fn differences<T: Debug>(of_file: &T, of_stage: &T) -> BTreeMap<String, (String,
     pairs.filter(|((_, file), stage)| file != stage).map(|((name, file), stage)| (name, (file, stage))).collect()
 }
 
-fn names<T: Debug>(of_file: &T, of_stage: &T) -> Vec<String> {
-    let differences = differences(of_file, of_stage);
-    for (field, (file, stage)) in &differences {
-        eprintln!("{field}: an empty file means {file}, the stage {stage}");
-    }
-    differences.into_keys().collect()
+/// Panics with what differs unless these fields do, and no other.
+fn differ_in<T: Debug>(fields: &[&str], of_file: &T, of_stage: &T) {
+    let found = differences(of_file, of_stage);
+    assert!(found.keys().eq(fields), "field: (an empty file means, the stage means): {found:#?}");
 }
 
 #[test]
 fn an_empty_file_means_what_each_stage_means_by_itself() {
     let config = Config::default();
     // A stage that is built by hand, as in tests and replays, leaves buffers to the system.
-    assert_eq!(names(&config.collectors, &collectors::Config::default()), ["receive_buffer_bytes"]);
+    differ_in(&["receive_buffer_bytes"], &config.collectors, &collectors::Config::default());
     // The file has the thresholds of `global`; a stage knows no numbers.
-    assert_eq!(names(&config.detector, &detector::Config::default()), ["groups"]);
-    assert_eq!(names(&config.mitigation, &policy::Config::default()), ["groups"]);
+    differ_in(&["groups"], &config.detector, &detector::Config::default());
+    differ_in(&["groups"], &config.mitigation, &policy::Config::default());
     // A policy without a file bans nothing of itself, and has no lengths for diversions, which a file alone can order.
     let global = &config.mitigation.groups["global"];
-    assert_eq!(names(global, &policy::GroupPolicy::default()), ["diversion", "enable_ban"]);
+    differ_in(&["diversion", "enable_ban"], global, &policy::GroupPolicy::default());
 }
 
 #[test]
@@ -65,10 +63,10 @@ fn a_peer_and_an_acl_of_which_the_least_is_written_mean_the_same() {
                 [enforcer]\nbackend = \"acl\"\nenforce_here = true\n";
     let config = check(file).expect("valid");
     let written = ["local_asn", "name", "remote_address", "remote_asn", "router_id"];
-    assert_eq!(names(&config.mitigation.peers[0], &bgp::Peer::default()), written);
+    differ_in(&written, &config.mitigation.peers[0], &bgp::Peer::default());
     let enforcement = config.enforcement.expect("an enforcer");
     let BackEndConfig::Acl(acl) = enforcement.config.backend else { panic!("{:?}", enforcement.config.backend) };
-    assert_eq!(names(&acl, &AclConfig::default()), [""; 0]);
+    differ_in(&[], &acl, &AclConfig::default());
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub struct Form {
 }
 
 /// Of `[bgp.NAME]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[allow(missing_docs, reason = "each field is a key; the meanings stand once, below")]
 #[allow(clippy::struct_excessive_bools, reason = "switches of the file")]
 pub struct Transport {
@@ -81,28 +81,6 @@ pub struct Transport {
     pub exporters: Vec<IpAddr>,
     pub profile: profile::Kind,
     pub options: BTreeMap<&'static str, Setting>,
-}
-
-impl Default for Transport {
-    fn default() -> Self {
-        Self {
-            passive: false,
-            listen: false,
-            local_port: 179,
-            md5_auth_password: None,
-            ttl_security_hops: None,
-            multihop_ttl: None,
-            graceful_restart_time: 120,
-            max_received_prefixes: 10_000,
-            blackhole_communities: Vec::new(),
-            extended_communities: Vec::new(),
-            announce_remote_bans: false,
-            canary: false,
-            exporters: Vec::new(),
-            profile: profile::Kind::Generic,
-            options: BTreeMap::new(),
-        }
-    }
 }
 
 fn extended_community(text: &str) -> Result<ExtendedCommunity, String> {

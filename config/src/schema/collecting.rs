@@ -69,7 +69,7 @@ pub(super) fn keys() -> Vec<Key> {
             "\"0.0.0.0\"",
             "address to receive them on; :: for both versions",
             address("0.0.0.0"),
-            set!(netflow_host),
+            some!(netflow_host),
         ),
         main("netflow_ports", "[2055]", "UDP ports to receive them on", ports(), set!(netflow_ports))
             .alias("netflow_port"),
@@ -81,7 +81,7 @@ pub(super) fn keys() -> Vec<Key> {
             "\"0.0.0.0\"",
             "address to receive it on; :: for both versions",
             address("0.0.0.0"),
-            set!(sflow_host),
+            some!(sflow_host),
         ),
         main("sflow_ports", "[6343]", "UDP ports to receive it on", ports(), set!(sflow_ports)).alias("sflow_port"),
         main("sflow_workers", "1", "threads per port", number(1, 64), set!(sflow_workers)),

@@ -1,8 +1,7 @@
 //! Keys of `[main]` about FlowSpec rules: their action, and what conditions they may have.
 
-use flowspec::Action;
-
 use super::{Key, main};
+use crate::draft::RuleAction;
 use crate::kind::{Family, addresses, bytes_per_second, choice, number, switch};
 
 pub(super) fn keys() -> Vec<Key> {
@@ -25,10 +24,10 @@ fn action_keys() -> Vec<Key> {
             "\"discard\"",
             "action of mined rules: accept, discard, rate-limit or redirect",
             choice([
-                ("accept", Action::Accept),
-                ("discard", Action::Discard),
-                ("rate-limit", Action::RateLimitBytes(0.0)),
-                ("redirect", Action::RedirectAs2 { asn: 0, value: 0 }),
+                ("accept", RuleAction::Accept),
+                ("discard", RuleAction::Discard),
+                ("rate-limit", RuleAction::RateLimit),
+                ("redirect", RuleAction::Redirect),
             ]),
             set!(default_action),
         ),
