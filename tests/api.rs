@@ -451,6 +451,29 @@ fn beyond_loopback_it_needs_tls_and_a_token() {
 }
 
 #[test]
+fn a_form_learns_from_the_api_what_a_key_takes() {
+    let daemon = start(NETWORKS, "");
+    let sections = daemon.get("/api/v1/config/schema").json();
+    let find = |list: &Value, key: &str, name: &str| -> Value {
+        list.as_array().and_then(|l| l.iter().find(|e| e[key] == name)).cloned().unwrap_or_else(|| panic!("{name}"))
+    };
+    let ban_time = find(&find(&sections, "section", "main")["keys"], "name", "ban_time");
+    let wanted = json!({
+        "name": "ban_time", "kind": "number", "low": 1, "high": 31_536_000, "unit": "seconds", "takes": "1 to 31536000 seconds",
+        "default": 1900, "meaning": "seconds that a rule or blackhole lasts at least", "list": false, "secret": false,
+        "scope": "config",
+    });
+    assert_eq!(ban_time, wanted);
+    let channel = find(&sections, "section", "notify");
+    assert_eq!(channel["named"], true);
+    let kind = find(&channel["keys"], "name", "type");
+    assert_eq!((&kind["choices"][1], &kind["scope"]), (&json!("slack"), &json!("admin")), "{kind}");
+    // Whoever may see his own prefixes alone sees none of the configuration.
+    let token = daemon.token("customer prefixes 203.0.113.0/28");
+    assert_eq!(daemon.with(&token, "GET", "/api/v1/config/schema", None).status, 403);
+}
+
+#[test]
 fn every_documented_path_is_there_and_bad_requests_get_json() {
     let daemon = start(NETWORKS, "");
     let document = daemon.get("/api/v1/openapi.json").json();

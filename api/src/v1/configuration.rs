@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use config::reference::SectionEntry;
 use config::words;
+use operator::access::Scope;
 use operator::{Request, order};
 use serde::Deserialize;
 use serde_json::Value;
@@ -45,6 +47,16 @@ pub(super) async fn compare(State(site): State<Site>, access: Access) -> Reply<D
 pub(super) async fn commits(State(site): State<Site>, access: Access) -> Reply<Value> {
     access.need_all_prefixes()?;
     Ok(Json(site.ask(&access, show("history", &[])).await?.json))
+}
+
+/// Every section with its keys: what each takes (`kind` with `low`, `high`, `unit`, `choices`; of a `list`, `of` is what its values
+/// are), its default, its meaning, whether it is a secret, and the scope that setting it takes.
+#[utoipa::path(get, path = "/api/v1/config/schema", tag = "configuration", security((), ("token" = [])),
+    responses((status = 200, body = Vec<Object>), Denied))]
+pub(super) async fn schema(access: Access) -> Reply<Vec<SectionEntry>> {
+    access.need(Scope::Read)?;
+    access.need_all_prefixes()?;
+    Ok(Json(config::reference::entries()))
 }
 
 /// `set` or `delete`.

@@ -82,6 +82,7 @@ impl Modify for Security {
         act::ban_remote, act::unban_remote, act::approve, act::refuse, act::announcing,
         configuration::running, configuration::candidate, configuration::compare, configuration::edit, configuration::commit,
         configuration::confirm, configuration::rollback, configuration::rebase, configuration::commits,
+        configuration::schema,
         false_positive::forgive, evidence::sample, evidence::pcap, evidence::cases,
         past::attack_history, past::attack, past::events, past::series, past::series_names,
         session::login, session::logout, session::session, session::tokens, session::add_token, session::revoke_token,
@@ -135,6 +136,7 @@ pub fn router() -> Router<Site> {
         .route("/api/v1/config/rollback", post(configuration::rollback))
         .route("/api/v1/config/rebase", post(configuration::rebase))
         .route("/api/v1/config/history", get(configuration::commits))
+        .route("/api/v1/config/schema", get(configuration::schema))
         .route("/api/v1/login", post(session::login))
         .route("/api/v1/logout", post(session::logout))
         .route("/api/v1/session", get(session::session))
