@@ -71,3 +71,4 @@ pub mod pipeline;
 pub mod plant;
 pub mod replay;
 pub mod store;
+mod telling;

@@ -9,7 +9,8 @@
 //! * [`show`] holds one file per category that can be shown; adding one is a file and a line in the table. [`act`] carries out orders,
 //!   which act at once (decision 3). Both run on the control thread, between two ticks.
 //! * [`configuration`] keeps candidates, commits them and takes them back; [`history`] and [`audit`] remember.
-//! * [`operator::access`] and [`tokens`] say who may do what through the network: the API asks the same daemon with the same requests.
+//! * `desk` is where requests arrive, by socket or HTTP; `thread` is the control thread.
+//! * [`operator::access`] and [`api::tokens`] say who may do what through the network: the API asks the same daemon with the same requests.
 //!   [`permit`] judges what an order acts on.
 //! * [`operator::words`] turns what is typed into requests; [`client`] is the command line's end.
 //!
@@ -20,11 +21,13 @@ pub mod audit;
 pub mod client;
 pub mod complete;
 pub mod configuration;
+pub(crate) mod desk;
 pub mod history;
 pub mod permit;
 pub mod server;
 pub mod settings;
 pub mod show;
+pub(crate) mod thread;
 
 use std::path::PathBuf;
 

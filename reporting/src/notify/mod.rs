@@ -24,7 +24,7 @@ pub mod post;
 mod tests;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -102,7 +102,7 @@ pub struct Notifier {
     jobs: mpsc::Sender<Job>,
     dropped: AtomicU64,
     troubles: Troubles,
-    is_used: bool,
+    is_used: AtomicBool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -114,7 +114,7 @@ impl Notifier {
     pub fn start(channels: Vec<Channel>, folder: Option<&Path>, clock: fn() -> Time) -> Result<Self> {
         let (jobs, inbox) = mpsc::channel(QUEUE);
         let troubles = Troubles::default();
-        let is_used = !channels.is_empty();
+        let is_used = AtomicBool::new(!channels.is_empty());
         let outbox = outbox::Outbox::open(folder);
         let post = post::Post::new(channels, outbox, troubles.clone(), clock);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -136,7 +136,7 @@ impl Notifier {
     /// Whether anybody may be told of an entry: then facts are worth the while.
     #[must_use]
     pub fn wants(&self, report: &Report) -> bool {
-        self.is_used && message::is_told(report)
+        self.is_used.load(Ordering::Relaxed) && message::is_told(report)
     }
 
     /// Tells of an entry; never waits.
@@ -146,7 +146,7 @@ impl Notifier {
 
     /// Keeps the sample of an attack for what is told of it.
     pub fn keep(&self, case: &Arc<Case>) {
-        if self.is_used {
+        if self.is_used.load(Ordering::Relaxed) {
             self.give(Job::Case(Arc::clone(case)));
         }
     }
@@ -157,8 +157,8 @@ impl Notifier {
     }
 
     /// Another configuration is in force.
-    pub fn configure(&mut self, channels: Vec<Channel>) {
-        self.is_used = !channels.is_empty();
+    pub fn configure(&self, channels: Vec<Channel>) {
+        self.is_used.store(!channels.is_empty(), Ordering::Relaxed);
         self.give(Job::Configure(channels));
     }
 
