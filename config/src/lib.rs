@@ -15,6 +15,7 @@ pub mod import;
 pub mod kind;
 pub mod notify;
 pub mod reference;
+pub mod router;
 pub mod schema;
 pub mod secrets;
 pub(crate) mod value;
