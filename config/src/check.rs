@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bgp::{Classes, Family, Peer};
-use collectors::{Block, ExporterSettings, Interface, Listener};
 use detector::config::MAX_TOTAL_GROUPS;
-use detector::{BucketLimits, Class, HostGroup, Learning, Measure, Routers, Scope, Thresholds, Unit};
+use detector::{BucketLimits, Class, HostGroup, Learning, Measure, Scope, Thresholds, Unit};
 use flowspec::{Action, Capabilities};
 use policy::{FlowSpecOptions, GroupPolicy};
 use toml_edit::{Document, Item, Table};
@@ -213,8 +212,8 @@ fn distance(a: &str, b: &str) -> usize {
 fn compose(draft: &Draft, report: &mut Report) -> Config {
     let networks = Networks::new(&draft.main.networks_list);
     let mitigation = compose_mitigation(draft, &networks, report);
-    let mut collectors = compose_collectors(draft, report);
-    bind_exporters(&mut collectors.exporters, &mitigation.peers, report);
+    let mut collectors = crate::collecting::compose(&draft.collecting, report);
+    crate::collecting::bind_exporters(&mut collectors.exporters, &mitigation.peers, report);
     Config {
         collectors,
         detector: compose_detector(draft, &networks, report),
@@ -227,87 +226,6 @@ fn compose(draft: &Draft, report: &mut Report) -> Config {
         control_socket_others_may_read: draft.main.control_socket_others_may_read,
         logging_level: draft.main.logging_level.clone(),
         enforcement: crate::enforcer::compose(draft, report),
-    }
-}
-
-fn compose_collectors(draft: &Draft, report: &mut Report) -> collectors::Config {
-    let main = &draft.main;
-    let mut listeners: Vec<Listener> = Vec::new();
-    for (on, name, host, ports, workers) in [
-        (main.netflow, "netflow", main.netflow_host, &main.netflow_ports, main.netflow_workers),
-        (main.sflow, "sflow", main.sflow_host, &main.sflow_ports, main.sflow_workers),
-    ] {
-        if on && ports.is_empty() {
-            report.add(format!("main.{name}_ports"), format!("name at least one port, or set {name} = false"));
-        }
-        for port in ports.iter().filter(|_| on) {
-            let address = SocketAddr::new(host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), *port);
-            if listeners.iter().any(|l| l.address == address) {
-                report.add(format!("main.{name}_ports"), format!("{address} is used twice: choose different ports"));
-            }
-            listeners.push(Listener { address, workers: usize::try_from(workers).unwrap_or(1) });
-        }
-    }
-    if main.mirror && main.interfaces.is_empty() {
-        report.add("main.interfaces", "mirror is on: name at least one interface, such as [\"eth1\"]");
-    }
-    let sampling_rate = u32::try_from(main.mirror_sampling_rate).unwrap_or(1);
-    let filter = (!main.mirror_filter.is_empty()).then(|| main.mirror_filter.clone());
-    let interface = |name: &String| Interface {
-        sampling_rate,
-        filter: filter.clone(),
-        workers: usize::try_from(main.mirror_workers).unwrap_or(1),
-        software_sampling: u32::try_from(main.mirror_software_sampling).unwrap_or(1),
-        encapsulation: main.mirror_encapsulation,
-        ..Interface::new(name)
-    };
-    collectors::Config {
-        listeners,
-        interfaces: main.interfaces.iter().filter(|_| main.mirror).map(interface).collect(),
-        receive_buffer_bytes: usize::try_from(main.receive_buffer_bytes).unwrap_or(usize::MAX),
-        exporters: compose_exporters(main),
-        templates_file: None,
-    }
-}
-
-fn compose_exporters(main: &Main) -> collectors::config::Exporters {
-    let mut exporters = collectors::config::Exporters {
-        allowed: main.exporters_allowed.iter().map(|p| Block::new(p.address(), p.length())).collect(),
-        settings: BTreeMap::new(),
-    };
-    let mut settings = |address: &IpAddr, set: &mut dyn FnMut(&mut ExporterSettings)| {
-        set(exporters.settings.entry(address.to_canonical()).or_default());
-    };
-    for (address, rate) in &main.sampling_rates {
-        settings(address, &mut |s| s.rate = Some(*rate));
-    }
-    for (address, is_inside) in &main.exporter_roles {
-        settings(address, &mut |s| s.is_inside = *is_inside);
-    }
-    for (address, vantage) in &main.exporter_vantages {
-        settings(address, &mut |s| s.vantage = *vantage);
-    }
-    for (address, interfaces) in &main.external_interfaces {
-        settings(address, &mut |s| s.external_interfaces.clone_from(interfaces));
-    }
-    exporters
-}
-
-/// Numbers the routers that exporters stand for by their place among the peers, from 1 (decision 8).
-fn bind_exporters(exporters: &mut collectors::config::Exporters, peers: &[Peer], report: &mut Report) {
-    for (number, peer) in (1..).zip(peers) {
-        let key = format!("bgp.{}.exporters", peer.name);
-        if number > Routers::MOST && !peer.exporters.is_empty() {
-            report.add(key, format!("only the first {} peers can have exporters of their own", Routers::MOST));
-            continue;
-        }
-        for address in &peer.exporters {
-            let settings = exporters.settings.entry(address.to_canonical()).or_default();
-            if settings.router != 0 && settings.router != number {
-                report.add(&key, format!("{address} is an exporter of another peer already: name it at one of them"));
-            }
-            settings.router = number;
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Draft`]: the file as written, typed but not yet checked as a whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
@@ -39,8 +39,6 @@ pub struct Main {
     pub baseline_forget: u64,
     pub adaptive_thresholds_percent: u64,
     pub adaptive_thresholds_limit: u64,
-    /// Exporters with whether they stand inside the network.
-    pub exporter_roles: Vec<(IpAddr, bool)>,
     pub protected_networks: Vec<Prefix>,
     pub enable_ban: bool,
     pub ban_time: u64,
@@ -75,26 +73,6 @@ pub struct Main {
     pub max_rules_per_host: u64,
     pub max_rules: u64,
     pub max_blackholes: u64,
-    pub netflow: bool,
-    pub netflow_host: Option<IpAddr>,
-    pub netflow_ports: Vec<u16>,
-    pub netflow_workers: u64,
-    pub sflow: bool,
-    pub sflow_host: Option<IpAddr>,
-    pub sflow_ports: Vec<u16>,
-    pub sflow_workers: u64,
-    pub receive_buffer_bytes: u64,
-    pub sampling_rates: Vec<(IpAddr, u32)>,
-    pub exporters_allowed: Vec<Prefix>,
-    pub exporter_vantages: Vec<(IpAddr, collectors::Vantage)>,
-    pub external_interfaces: Vec<(IpAddr, BTreeSet<u32>)>,
-    pub mirror: bool,
-    pub interfaces: Vec<String>,
-    pub mirror_sampling_rate: u64,
-    pub mirror_filter: String,
-    pub mirror_workers: u64,
-    pub mirror_software_sampling: u64,
-    pub mirror_encapsulation: collectors::Encapsulation,
     pub logging_level: String,
     pub state_directory: String,
     pub safety: Safety,
@@ -191,6 +169,8 @@ pub struct Bgp {
 pub struct Draft {
     /// `[main]` and the folder of `[state]`.
     pub main: Main,
+    /// Sources of traffic.
+    pub collecting: crate::collecting::Collecting,
     /// The HTTP listeners and the history.
     pub api: crate::api::Draft,
     /// Where rates go.
@@ -228,6 +208,7 @@ impl Draft {
     fn unset() -> Self {
         Self {
             main: Main::default(),
+            collecting: crate::collecting::Collecting::default(),
             api: crate::api::Draft::default(),
             export: crate::export::Draft::default(),
             notify: crate::notify::Draft::default(),

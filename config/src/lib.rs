@@ -8,6 +8,7 @@
 pub mod api;
 pub mod candidate;
 pub mod check;
+pub mod collecting;
 pub mod draft;
 pub mod enforcer;
 pub mod export;

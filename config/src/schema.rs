@@ -250,7 +250,6 @@ macro_rules! some {
 pub(crate) use {set, some};
 
 pub mod announcing;
-mod collecting;
 mod detection;
 mod flow_spec;
 
@@ -274,7 +273,7 @@ fn all_keys() -> Vec<Key> {
     let mut keys = main_keys();
     keys.extend(flow_spec::keys());
     keys.extend(announcing::main_keys());
-    keys.extend(collecting::keys());
+    keys.extend(crate::collecting::keys());
     keys.extend(group_keys());
     keys.extend(announcing::group_keys());
     keys.extend(detection::traffic_rule_keys());

@@ -1,12 +1,56 @@
-//! Keys of what is collected: listeners, exporters, mirror ports.
+//! Sources of traffic: listeners, exporters, mirror ports. Keys of `[main]`.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use bgp::Peer;
+use collectors::{Block, ExporterSettings, Interface, Listener};
+use detector::Routers;
+use traffic::Prefix;
+
+use crate::check::Report;
+use crate::kind::{Kind, Of, address, bytes, choice, list, number, ports, prefixes, switch, text, texts};
+use crate::schema::{Holds, Key, Section, key, set, some};
 use collectors::{Encapsulation, Vantage};
 
-use super::{Holds, Key, main};
-use crate::kind::{Kind, Of, address, bytes, choice, list, number, ports, prefixes, switch, text, texts};
+/// As written.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, below")]
+#[allow(clippy::struct_excessive_bools, reason = "switches of the file")]
+pub struct Collecting {
+    /// Exporters with whether they stand inside the network.
+    pub exporter_roles: Vec<(IpAddr, bool)>,
+    pub netflow: bool,
+    pub netflow_host: Option<IpAddr>,
+    pub netflow_ports: Vec<u16>,
+    pub netflow_workers: u64,
+    pub sflow: bool,
+    pub sflow_host: Option<IpAddr>,
+    pub sflow_ports: Vec<u16>,
+    pub sflow_workers: u64,
+    pub receive_buffer_bytes: u64,
+    pub sampling_rates: Vec<(IpAddr, u32)>,
+    pub exporters_allowed: Vec<Prefix>,
+    pub exporter_vantages: Vec<(IpAddr, collectors::Vantage)>,
+    pub external_interfaces: Vec<(IpAddr, BTreeSet<u32>)>,
+    pub mirror: bool,
+    pub interfaces: Vec<String>,
+    pub mirror_sampling_rate: u64,
+    pub mirror_filter: String,
+    pub mirror_workers: u64,
+    pub mirror_software_sampling: u64,
+    pub mirror_encapsulation: collectors::Encapsulation,
+}
+
+fn main<T: 'static>(
+    name: &str,
+    default: &str,
+    meaning: &str,
+    of: Of<T>,
+    set: impl Fn(&mut Collecting, T) + Send + Sync + 'static,
+) -> Key {
+    key(Section::Main, name, default, meaning, of, move |draft, _, value| set(&mut draft.collecting, value))
+}
 
 /// Something settled per exporter: a list of texts, each an address and a value.
 fn per_exporter<T: 'static>(
@@ -61,7 +105,7 @@ fn roles() -> Of<Vec<(IpAddr, bool)>> {
     })
 }
 
-pub(super) fn keys() -> Vec<Key> {
+pub(crate) fn keys() -> Vec<Key> {
     vec![
         main("netflow", "false", "receive NetFlow v5, v7, v9 and IPFIX", switch(), set!(netflow)),
         main(
@@ -177,4 +221,84 @@ fn mirror() -> Key {
     ["mirror", "mirror_afpacket", "mirror_xdp", "mirror_afxdp", "mirror_netmap", "pcap"]
         .into_iter()
         .fold(key, |key, name| key.known_as(name, Holds::On, "capture through libpcap"))
+}
+
+pub(crate) fn compose(draft: &Collecting, report: &mut Report) -> collectors::Config {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for (on, name, host, ports, workers) in [
+        (draft.netflow, "netflow", draft.netflow_host, &draft.netflow_ports, draft.netflow_workers),
+        (draft.sflow, "sflow", draft.sflow_host, &draft.sflow_ports, draft.sflow_workers),
+    ] {
+        if on && ports.is_empty() {
+            report.add(format!("main.{name}_ports"), format!("name at least one port, or set {name} = false"));
+        }
+        for port in ports.iter().filter(|_| on) {
+            let address = SocketAddr::new(host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), *port);
+            if listeners.iter().any(|l| l.address == address) {
+                report.add(format!("main.{name}_ports"), format!("{address} is used twice: choose different ports"));
+            }
+            listeners.push(Listener { address, workers: usize::try_from(workers).unwrap_or(1) });
+        }
+    }
+    if draft.mirror && draft.interfaces.is_empty() {
+        report.add("main.interfaces", "mirror is on: name at least one interface, such as [\"eth1\"]");
+    }
+    let sampling_rate = u32::try_from(draft.mirror_sampling_rate).unwrap_or(1);
+    let filter = (!draft.mirror_filter.is_empty()).then(|| draft.mirror_filter.clone());
+    let interface = |name: &String| Interface {
+        sampling_rate,
+        filter: filter.clone(),
+        workers: usize::try_from(draft.mirror_workers).unwrap_or(1),
+        software_sampling: u32::try_from(draft.mirror_software_sampling).unwrap_or(1),
+        encapsulation: draft.mirror_encapsulation,
+        ..Interface::new(name)
+    };
+    collectors::Config {
+        listeners,
+        interfaces: draft.interfaces.iter().filter(|_| draft.mirror).map(interface).collect(),
+        receive_buffer_bytes: usize::try_from(draft.receive_buffer_bytes).unwrap_or(usize::MAX),
+        exporters: exporters(draft),
+        templates_file: None,
+    }
+}
+
+fn exporters(draft: &Collecting) -> collectors::config::Exporters {
+    let mut exporters = collectors::config::Exporters {
+        allowed: draft.exporters_allowed.iter().map(|p| Block::new(p.address(), p.length())).collect(),
+        settings: BTreeMap::new(),
+    };
+    let mut settings = |address: &IpAddr, set: &mut dyn FnMut(&mut ExporterSettings)| {
+        set(exporters.settings.entry(address.to_canonical()).or_default());
+    };
+    for (address, rate) in &draft.sampling_rates {
+        settings(address, &mut |s| s.rate = Some(*rate));
+    }
+    for (address, is_inside) in &draft.exporter_roles {
+        settings(address, &mut |s| s.is_inside = *is_inside);
+    }
+    for (address, vantage) in &draft.exporter_vantages {
+        settings(address, &mut |s| s.vantage = *vantage);
+    }
+    for (address, interfaces) in &draft.external_interfaces {
+        settings(address, &mut |s| s.external_interfaces.clone_from(interfaces));
+    }
+    exporters
+}
+
+/// Numbers the routers that exporters stand for by their place among the peers, from 1 (decision 8).
+pub(crate) fn bind_exporters(exporters: &mut collectors::config::Exporters, peers: &[Peer], report: &mut Report) {
+    for (number, peer) in (1..).zip(peers) {
+        let key = format!("bgp.{}.exporters", peer.name);
+        if number > Routers::MOST && !peer.exporters.is_empty() {
+            report.add(key, format!("only the first {} peers can have exporters of their own", Routers::MOST));
+            continue;
+        }
+        for address in &peer.exporters {
+            let settings = exporters.settings.entry(address.to_canonical()).or_default();
+            if settings.router != 0 && settings.router != number {
+                report.add(&key, format!("{address} is an exporter of another peer already: name it at one of them"));
+            }
+            settings.router = number;
+        }
+    }
 }
