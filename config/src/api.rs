@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::check::Report;
 use crate::kind::{Of, choice, days, endpoint, megabytes, seconds, switch, text};
+use crate::report::Report;
 use crate::schema::{Key, Section, key, set, some};
 
 /// Which routes a ban through ban2bgp's API becomes, where the request names no side.

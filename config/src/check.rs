@@ -1,11 +1,10 @@
 //! The file as text to a [`Config`], or every problem in it at once: line, key, and what to write instead.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use bgp::{Classes, Family, Peer};
+use bgp::{Family, Peer};
 use detector::config::MAX_TOTAL_GROUPS;
 use detector::{BucketLimits, Class, HostGroup, Learning, Measure, Scope, Thresholds, Unit};
 use flowspec::{Action, Capabilities};
@@ -14,63 +13,14 @@ use toml_edit::{Document, Item, Table};
 use traffic::{Direction, Networks};
 
 use crate::Config;
-use crate::draft::{Bgp, Draft, Group, Main, RuleAction};
+use crate::draft::{Draft, Group, Main, RuleAction};
+pub use crate::report::Problem;
+use crate::report::Report;
 use crate::schema::announcing::RuleActions;
 use crate::schema::{self, Section, keys, measures, switch_key};
 use crate::value::Value;
 
 mod detection;
-
-/// Something wrong in a file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Problem {
-    /// Line in the file, from 1; 0 if it is about the file as a whole.
-    pub line: usize,
-    /// The key, such as `hostgroup.web.networks`; empty for syntax.
-    pub key: String,
-    /// What is wrong and what to write instead.
-    pub text: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.line, self.key.is_empty()) {
-            (0, true) => f.write_str(&self.text),
-            (0, false) => write!(f, "{}: {}", self.key, self.text),
-            (line, true) => write!(f, "line {line}: {}", self.text),
-            (line, false) => write!(f, "line {line}: {}: {}", self.key, self.text),
-        }
-    }
-}
-
-/// Collects problems with the lines of the keys they are about.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    problems: Vec<Problem>,
-    lines: BTreeMap<String, usize>,
-}
-
-impl Report {
-    /// Whether the own networks are known: if their key is wrong, what depends on them is not worth a message.
-    fn knows_networks(&self) -> bool {
-        let is_section = |p: &Problem| !p.key.contains('.') && !p.key.is_empty();
-        !self.problems.iter().any(|p| p.key == "main.networks_list" || is_section(p))
-    }
-
-    fn has(&self, key: &str) -> bool {
-        self.problems.iter().any(|p| p.key == key)
-    }
-
-    pub(crate) fn add(&mut self, key: impl Into<String>, text: impl Into<String>) {
-        let key = key.into();
-        // A value that could not be read says nothing more.
-        if self.has(&key) {
-            return;
-        }
-        let line = self.lines.get(&key).or_else(|| self.lines.get(key.rsplit_once('.')?.0)).copied().unwrap_or(0);
-        self.problems.push(Problem { line, key, text: text.into() });
-    }
-}
 
 /// Reads and checks a file's text.
 ///
@@ -353,7 +303,8 @@ fn thresholds(name: &str, group: &Group, global: &Group, report: &mut Report) ->
 
 fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -> policy::Config {
     let main = &draft.main;
-    let peers: Vec<Peer> = draft.bgp.iter().filter_map(|(name, bgp)| compose_peer(name, bgp, main, report)).collect();
+    let peers: Vec<Peer> =
+        draft.bgp.iter().filter_map(|(name, bgp)| crate::peer::compose(name, bgp, main, report)).collect();
     let flowspec = |p: &Peer| p.families.iter().any(|f| matches!(f, Family::Ipv4FlowSpec | Family::Ipv6FlowSpec));
     if main.enable_ban {
         if networks.prefixes().is_empty() && report.knows_networks() {
@@ -459,84 +410,6 @@ fn compose_actions(main: &Main, report: &mut Report) -> RuleActions {
     };
     default.extend(next_hops);
     RuleActions { default, rate, redirect }
-}
-
-fn compose_peer(name: &str, bgp: &Bgp, main: &Main, report: &mut Report) -> Option<Peer> {
-    let transport = &bgp.transport;
-    let path = |key: &str| format!("bgp.{name}.{key}");
-    if bgp.local_asn.is_none() {
-        report.add(path("local_asn"), "our AS number is missing: write local_asn = 65001");
-    }
-    if bgp.remote_asn.is_none() {
-        report.add(path("remote_asn"), "the peer's AS number is missing: write remote_asn = 65002");
-    }
-    if bgp.remote_address.is_none() {
-        report.add(path("remote_address"), "the peer's address is missing: write remote_address = \"192.0.2.1\"");
-    }
-    if let (Some(local), Some(remote)) = (bgp.local_address, bgp.remote_address)
-        && local.is_ipv4() != remote.is_ipv4()
-    {
-        report.add(path("local_address"), "it is of another IP version than remote_address");
-    }
-    let router_id = bgp.router_id.or(match bgp.local_address {
-        Some(IpAddr::V4(address)) => Some(address),
-        Some(IpAddr::V6(_)) | None => None,
-    });
-    // An address that could not be read would have given the identifier.
-    if router_id.is_none_or(|id| id.is_unspecified()) && !report.has(&path("local_address")) {
-        report.add(
-            path("router_id"),
-            "our BGP identifier is missing: write router_id = \"192.0.2.2\" (any IPv4 address of ours)",
-        );
-    }
-    let families: Vec<Family> = [
-        (bgp.ipv4_unicast, Family::Ipv4Unicast),
-        (bgp.ipv6_unicast, Family::Ipv6Unicast),
-        (bgp.ipv4_flowspec, Family::Ipv4FlowSpec),
-        (bgp.ipv6_flowspec, Family::Ipv6FlowSpec),
-    ]
-    .into_iter()
-    .filter_map(|(on, family)| on.then_some(family))
-    .collect();
-    if families.is_empty() {
-        report.add(format!("bgp.{name}"), "every address family is off: switch on at least one");
-    }
-    if !bgp.active {
-        return None;
-    }
-    Some(Peer {
-        name: name.to_owned(),
-        local_asn: bgp.local_asn?,
-        local_address: bgp.local_address,
-        remote_asn: bgp.remote_asn?,
-        remote_address: bgp.remote_address?,
-        remote_port: bgp.remote_port,
-        router_id: router_id.unwrap_or(Ipv4Addr::UNSPECIFIED),
-        hold_time: Duration::from_secs(bgp.hold_time),
-        families,
-        next_hop_ipv4: bgp.next_hop_ipv4?,
-        next_hop_ipv6: bgp.next_hop_ipv6?,
-        communities: bgp.communities.clone(),
-        large_communities: bgp.large_communities.clone(),
-        classes: Classes {
-            incoming: bgp.announce_incoming,
-            outgoing: bgp.announce_outgoing,
-            remote_bans: transport.announce_remote_bans,
-        },
-        local_port: transport.local_port,
-        mode: transport.mode(),
-        md5_password: transport.md5_auth_password.clone(),
-        ttl_security_hops: transport.ttl_security_hops,
-        ttl: transport.multihop_ttl,
-        graceful_restart: Duration::from_secs(transport.graceful_restart_time),
-        max_received: usize::try_from(transport.max_received_prefixes).unwrap_or(usize::MAX),
-        blackhole_communities: transport.blackhole_communities.clone(),
-        extended_communities: transport.extended_communities.clone(),
-        canary: transport.canary,
-        exporters: transport.exporters.clone(),
-        profile: transport
-            .profile(main.flow_spec_tcp_options_use_match_bit, main.flow_spec_fragmentation_options_use_match_bit),
-    })
 }
 
 /// Whether any direction of a group has a threshold: without one nothing alarms.

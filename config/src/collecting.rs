@@ -8,8 +8,8 @@ use collectors::{Block, ExporterSettings, Interface, Listener};
 use detector::Routers;
 use traffic::Prefix;
 
-use crate::check::Report;
 use crate::kind::{Kind, Of, address, bytes, choice, list, number, ports, prefixes, switch, text, texts};
+use crate::report::Report;
 use crate::schema::{Holds, Key, Section, key, set, some};
 use collectors::{Encapsulation, Vantage};
 

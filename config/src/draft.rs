@@ -1,15 +1,14 @@
 //! [`Draft`]: the file as written, typed but not yet checked as a whole.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
-use bgp::{Community, LargeCommunity};
 use detector::{Measure, Scope, Unit};
 use flowspec::Ranges;
 use traffic::{Direction, Prefix, Time};
 
-use crate::schema::announcing::{Ladder, Safety, Transport};
+use crate::schema::announcing::{Ladder, Safety};
 use crate::schema::{Section, keys};
 use crate::value::Value;
 
@@ -137,33 +136,6 @@ pub struct Whitelist {
     pub expires: Option<Time>,
 }
 
-/// `[bgp.NAME]`.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
-#[allow(clippy::struct_excessive_bools, reason = "switches of the file")]
-pub struct Bgp {
-    pub active: bool,
-    pub description: String,
-    pub local_asn: Option<u32>,
-    pub local_address: Option<IpAddr>,
-    pub remote_asn: Option<u32>,
-    pub remote_address: Option<IpAddr>,
-    pub remote_port: u16,
-    pub router_id: Option<Ipv4Addr>,
-    pub hold_time: u64,
-    pub ipv4_unicast: bool,
-    pub ipv6_unicast: bool,
-    pub ipv4_flowspec: bool,
-    pub ipv6_flowspec: bool,
-    pub next_hop_ipv4: Option<Ipv4Addr>,
-    pub next_hop_ipv6: Option<Ipv6Addr>,
-    pub communities: Vec<Community>,
-    pub large_communities: Vec<LargeCommunity>,
-    pub announce_incoming: bool,
-    pub announce_outgoing: bool,
-    pub transport: Transport,
-}
-
 /// The whole file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
@@ -184,7 +156,7 @@ pub struct Draft {
     /// Whitelist entries by name.
     pub whitelists: BTreeMap<String, Whitelist>,
     /// BGP peers by name.
-    pub bgp: BTreeMap<String, Bgp>,
+    pub bgp: BTreeMap<String, crate::peer::Bgp>,
     /// `[enforcer]`.
     pub enforcer: crate::enforcer::Enforcer,
     /// Whom the enforcer takes rules from, by name.

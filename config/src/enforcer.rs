@@ -9,11 +9,11 @@ use enforcer::ruleset::Hook;
 use enforcer::{AclConfig, BackEndConfig, Redirect, Source};
 use traffic::Prefix;
 
-use crate::check::Report;
 use crate::draft::Draft;
 use crate::kind::{
     self, Kind, Of, address, choice, endpoint, ipv4, list, number, prefixes, seconds, short_secret, switch, text, texts,
 };
+use crate::report::Report;
 use crate::schema::{Key, Section, key, set, some};
 
 /// `backend`.

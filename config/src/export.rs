@@ -1,8 +1,8 @@
 //! Databases that rates are written to: FastNetMon's `influxdb*` and `graphite*` of `[main]`.
 
-use crate::check::Report;
 use crate::kind::{Of, number, secret, switch, text};
 use crate::notify::Url;
+use crate::report::Report;
 use crate::schema::{Key, Section, key, set};
 
 /// `InfluxDB`'s write API, version 1.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::check::Report;
 use crate::kind::{self, Of, choice, list, number, seconds, secret, switch, template, text, texts, url};
+use crate::report::Report;
 use crate::schema::{Key, Section, key, set, some};
 use crate::value::Value;
 

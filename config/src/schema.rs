@@ -2,16 +2,14 @@
 
 use std::sync::{Arc, LazyLock};
 
-use bgp::{Community, LargeCommunity};
 use detector::{Class, Measure, Unit};
 use traffic::Direction;
 
 use serde::Serialize;
 
-use crate::draft::{Bgp, Draft, Group, Main};
+use crate::draft::{Draft, Group, Main};
 use crate::kind::{
-    Kind, Of, Read, address, choice, ipv4, ipv6, lengths, list, milliseconds, number, percent, prefixes, rate, seconds,
-    switch, text,
+    Kind, Of, Read, choice, lengths, milliseconds, number, percent, prefixes, rate, seconds, switch, text,
 };
 use crate::value::Value;
 
@@ -221,18 +219,6 @@ pub(crate) fn group<T: 'static>(
     })
 }
 
-pub(crate) fn bgp<T: 'static>(
-    name: &str,
-    default: &str,
-    meaning: &str,
-    of: Of<T>,
-    set: impl Fn(&mut Bgp, T) + Send + Sync + 'static,
-) -> Key {
-    key(Section::Bgp, name, default, meaning, of, move |draft, instance, value| {
-        set(draft.bgp.entry(instance.to_owned()).or_default(), value);
-    })
-}
-
 /// Stores a value in a field.
 macro_rules! set {
     ($($field:tt).+) => {
@@ -278,8 +264,7 @@ fn all_keys() -> Vec<Key> {
     keys.extend(announcing::group_keys());
     keys.extend(detection::traffic_rule_keys());
     keys.extend(detection::whitelist_keys());
-    keys.extend(bgp_keys());
-    keys.extend(announcing::bgp_keys());
+    keys.extend(crate::peer::keys());
     keys.extend(crate::api::ban2bgp_keys().into_iter().map(Key::admin));
     keys.extend(crate::notify::main_keys());
     keys.extend(crate::export::main_keys());
@@ -618,120 +603,4 @@ fn group_keys() -> Vec<Key> {
     }
     keys.extend(detection::sum_keys());
     keys
-}
-
-fn bgp_keys() -> Vec<Key> {
-    vec![
-        bgp("active", "true", "connect to this peer", switch(), set!(active)),
-        bgp("description", "", "a note for people", text(), set!(description)),
-        bgp("local_asn", "", "our AS number towards this peer", number(1, 4_294_967_295), some!(local_asn)),
-        bgp(
-            "local_address",
-            "",
-            "address to connect from; absent: the system chooses",
-            address("192.0.2.2"),
-            some!(local_address),
-        ),
-        bgp(
-            "remote_asn",
-            "",
-            "the peer's AS number; equal to local_asn for iBGP",
-            number(1, 4_294_967_295),
-            some!(remote_asn),
-        ),
-        bgp("remote_address", "", "the peer's address", address("192.0.2.1"), some!(remote_address)),
-        bgp("remote_port", "179", "the peer's TCP port", number(1, 65_535), set!(remote_port)),
-        bgp(
-            "router_id",
-            "",
-            "our BGP identifier, an IPv4 address; absent: local_address if that is IPv4",
-            ipv4("192.0.2.2"),
-            some!(router_id),
-        )
-        .known_as("gobgp_router_id", Holds::ForPeers, ""),
-        bgp(
-            "hold_time",
-            "90",
-            "proposed hold time in seconds, 0 or at least 3",
-            seconds(0, 65_535).then(hold_time),
-            set!(hold_time),
-        ),
-        bgp("ipv4_unicast", "true", "announce IPv4 blackholes to it", switch(), set!(ipv4_unicast)),
-        bgp("ipv6_unicast", "true", "announce IPv6 blackholes to it", switch(), set!(ipv6_unicast)),
-        bgp("ipv4_flowspec", "true", "announce IPv4 FlowSpec rules to it", switch(), set!(ipv4_flowspec)),
-        bgp("ipv6_flowspec", "true", "announce IPv6 FlowSpec rules to it", switch(), set!(ipv6_flowspec)),
-        bgp(
-            "next_hop_ipv4",
-            "\"192.0.2.1\"",
-            "next hop of IPv4 blackholes; routers discard what goes there",
-            ipv4("192.0.2.1"),
-            some!(next_hop_ipv4),
-        )
-        .known_as("gobgp_next_hop_host_ipv4", Holds::ForPeers, "")
-        .known_as("gobgp_next_hop", Holds::ForPeers, ""),
-        bgp(
-            "next_hop_ipv6",
-            "\"100::1\"",
-            "next hop of IPv6 blackholes (RFC 6666)",
-            ipv6("100::1"),
-            some!(next_hop_ipv6),
-        )
-        .known_as("gobgp_next_hop_host_ipv6", Holds::ForPeers, "")
-        .known_as("gobgp_next_hop_ipv6", Holds::ForPeers, ""),
-        bgp(
-            "communities",
-            "[]",
-            "communities added to every route, such as \"65001:7\"",
-            communities(),
-            set!(communities),
-        )
-        .known_as("gobgp_communities_host_ipv4", Holds::ForPeers, "")
-        .known_as("gobgp_community_host", Holds::ForPeers, ""),
-        bgp(
-            "large_communities",
-            "[]",
-            "large communities added to every route, such as \"65001:1:2\"",
-            large_communities(),
-            set!(large_communities),
-        ),
-        bgp(
-            "announce_incoming",
-            "true",
-            "rules and blackholes whose destination is ours",
-            switch(),
-            set!(announce_incoming),
-        ),
-        bgp(
-            "announce_outgoing",
-            "false",
-            "rules whose source is ours, for attacks we send",
-            switch(),
-            set!(announce_outgoing),
-        ),
-    ]
-}
-
-fn hold_time(seconds: u64) -> Result<u64, String> {
-    if matches!(seconds, 1 | 2) { Err("write 0, or 3 to 65535 (RFC 4271 section 4.2)".to_owned()) } else { Ok(seconds) }
-}
-
-fn communities() -> Of<Vec<Community>> {
-    list(Kind::Form { example: "65001:7" }, community)
-}
-
-fn large_communities() -> Of<Vec<LargeCommunity>> {
-    list(Kind::Form { example: "65001:1:2" }, large_community)
-}
-
-fn community(text: &str) -> Result<Community, String> {
-    let parts = text.split_once(':').and_then(|(a, b)| Some(Community(a.parse().ok()?, b.parse().ok()?)));
-    parts.ok_or_else(|| format!("{text:?} is not a community: write for example \"65001:7\""))
-}
-
-fn large_community(text: &str) -> Result<LargeCommunity, String> {
-    let parts: Vec<u32> = text.split(':').filter_map(|p| p.parse().ok()).collect();
-    match parts[..] {
-        [a, b, c] if text.matches(':').count() == 2 => Ok(LargeCommunity(a, b, c)),
-        _ => Err(format!("{text:?} is not a large community: write for example \"65001:1:2\"")),
-    }
 }

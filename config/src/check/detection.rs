@@ -4,8 +4,8 @@ use detector::config::MAX_RULES;
 use detector::{Class, HostGroup, Measure, Scope, Thresholds, TrafficRule, Unit, Whitelisted};
 use flowspec::{Bits, Condition, Pattern};
 
-use super::Report;
 use crate::draft::{Draft, Group, Traffic};
+use crate::report::Report;
 use crate::schema::{SUM_FACTOR, sum_key, sum_measures};
 
 /// The traffic rules; their thresholds go to the groups they are for.
