@@ -1,26 +1,23 @@
 //! The file as text to a [`Config`], or every problem in it at once: line, key, and what to write instead.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bgp::{Family, Peer};
-use detector::config::MAX_TOTAL_GROUPS;
-use detector::{BucketLimits, Class, HostGroup, Learning, Measure, Scope, Thresholds, Unit};
+use detector::{BucketLimits, Learning};
 use flowspec::{Action, Capabilities};
-use policy::{FlowSpecOptions, GroupPolicy};
+use policy::FlowSpecOptions;
 use toml_edit::{Document, Item, Table};
 use traffic::{Direction, Networks};
 
 use crate::Config;
-use crate::draft::{Draft, Group, Main, RuleAction};
+use crate::detection;
+use crate::draft::{Draft, Main, RuleAction};
+use crate::hostgroup::{self, RuleActions};
 pub use crate::report::Problem;
 use crate::report::Report;
-use crate::schema::announcing::RuleActions;
-use crate::schema::{self, Section, keys, measures, switch_key};
+use crate::schema::{self, Section, keys};
 use crate::value::Value;
-
-mod detection;
 
 /// Reads and checks a file's text.
 ///
@@ -186,59 +183,7 @@ fn compose_detector(draft: &Draft, networks: &Networks, report: &mut Report) -> 
             report.add("main.networks_whitelist", format!("{prefix} is outside networks_list: it has no effect there"));
         }
     }
-    let global = draft.groups.get("global").cloned().unwrap_or_default();
-    if !global.networks.is_empty() {
-        report.add("hostgroup.global.networks", "global holds every host that no other group does: leave this key out");
-    }
-    let mut groups = vec![HostGroup {
-        name: "global".to_owned(),
-        networks: Vec::new(),
-        thresholds: thresholds("global", &global, &global, report),
-        is_total: false,
-        prefix_thresholds: detection::sum_thresholds("global", Scope::Prefix, &global, &global, report),
-        network_thresholds: detection::sum_thresholds("global", Scope::Network, &global, &global, report),
-    }];
-    if global.is_total {
-        report.add(
-            "hostgroup.global.calculation_method",
-            "global is every host's group: for a sum over networks make a group",
-        );
-    }
-    if draft.groups.values().filter(|g| g.is_total).count() > MAX_TOTAL_GROUPS {
-        let text = format!("at most {MAX_TOTAL_GROUPS} groups can have calculation_method = \"total\"");
-        report.add("hostgroup", text);
-    }
-    let mut owners: BTreeMap<traffic::Prefix, String> = BTreeMap::new();
-    for (name, group) in draft.groups.iter().filter(|(name, _)| *name != "global") {
-        let path = format!("hostgroup.{name}.networks");
-        if group.networks.is_empty() {
-            report.add(&path, "name the prefixes of the group, such as [\"203.0.113.0/28\"]");
-        }
-        for prefix in &group.networks {
-            if !networks.contain(prefix) && report.knows_networks() {
-                report.add(&path, format!("{prefix} is not inside networks_list: add it there, or mend it here"));
-            }
-            if group.is_total {
-                continue;
-            }
-            if let Some(other) = owners.insert(*prefix, name.clone()) {
-                report.add(&path, format!("{prefix} is also in host group {other}: a prefix belongs to one group"));
-            }
-        }
-        let thresholds = thresholds(name, group, &global, report);
-        // The sum of a group inherits nothing: what is much for a host is little for many.
-        let is_own =
-            |(direction, measure): &(Direction, Measure)| group.thresholds.contains_key(&(*direction, *measure));
-        let thresholds = thresholds.into_iter().filter(|(id, _)| !group.is_total || is_own(id)).collect();
-        groups.push(HostGroup {
-            name: name.clone(),
-            networks: group.networks.clone(),
-            thresholds,
-            is_total: group.is_total,
-            prefix_thresholds: detection::sum_thresholds(name, Scope::Prefix, group, &global, report),
-            network_thresholds: detection::sum_thresholds(name, Scope::Network, group, &global, report),
-        });
-    }
+    let mut groups = hostgroup::compose(draft, networks, report);
     let rules = detection::compose_rules(draft, &mut groups, report);
     let count = main.ban_details_records_count.and_then(|n| usize::try_from(n).ok());
     detector::Config {
@@ -270,37 +215,6 @@ fn compose_detector(draft: &Draft, networks: &Networks, report: &mut Report) -> 
     }
 }
 
-/// The thresholds in force for a group, inherited where it is silent; unreachable ones are reported.
-fn thresholds(name: &str, group: &Group, global: &Group, report: &mut Report) -> Thresholds {
-    let mut all = Thresholds::new();
-    for (direction, measure) in measures() {
-        let id = (direction, measure);
-        let on = group.switches.get(&id).or_else(|| global.switches.get(&id)).copied().unwrap_or(false);
-        let own = group.thresholds.get(&id).copied();
-        let key = format!("hostgroup.{name}.{}", measure.key(direction));
-        let is_written = report.lines.contains_key(&key);
-        if is_written && !on {
-            let switch = switch_key(direction, measure);
-            report.add(&key, format!("this threshold can never fire: set {switch} = true as well, or remove it"));
-        }
-        let Some(value) = own.or_else(|| global.thresholds.get(&id).copied()).filter(|_| on) else { continue };
-        let per_second = if measure.unit == Unit::Bytes { value.saturating_mul(125_000) } else { value };
-        all.insert(id, per_second);
-    }
-    for (id, value) in &all {
-        let (direction, measure) = *id;
-        let mut total = *id;
-        total.1.class = Class::Total;
-        let key = format!("hostgroup.{name}.{}", measure.key(direction));
-        let exceeds = id.1.class != Class::Total && all.get(&total).is_some_and(|t| value > t);
-        if exceeds && report.lines.contains_key(&key) {
-            let above = total.1.key(direction);
-            report.add(&key, format!("it can never be the first to fire: {above} is lower; write a value below that"));
-        }
-    }
-    all
-}
-
 fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -> policy::Config {
     let main = &draft.main;
     let peers: Vec<Peer> =
@@ -323,28 +237,7 @@ fn compose_mitigation(draft: &Draft, networks: &Networks, report: &mut Report) -
         }
     }
     let actions = compose_actions(main, report);
-    let global = draft.groups.get("global").cloned().unwrap_or_default();
-    let mut policy = |name: &str, group: &Group| GroupPolicy {
-        enable_ban: group.enable_ban.or(global.enable_ban).unwrap_or(true),
-        enable_ban_of: [0, 1].map(|d| group.enable_ban_of[d].or(global.enable_ban_of[d]).unwrap_or(true)),
-        // Where each group decides for itself, `global` speaks only for its own hosts, as in FastNetMon.
-        enable_flow_spec: if main.flow_spec_per_hostgroup_management {
-            group.enable_bgp_flow_spec.unwrap_or(false)
-        } else {
-            group.enable_bgp_flow_spec.or(global.enable_bgp_flow_spec).unwrap_or(true)
-        },
-        enable_blackhole: group.enable_blackhole.or(global.enable_blackhole).unwrap_or(true),
-        blackhole_pps: group.blackhole_pps.or(global.blackhole_pps),
-        blackhole_bytes: group.blackhole_mbps.or(global.blackhole_mbps).map(|mbps| mbps.saturating_mul(125_000)),
-        mode: group.ladder.mode(&global.ladder),
-        ladder: group.ladder.rungs(&global.ladder, &actions).unwrap_or_else(|problem| {
-            report.add(format!("hostgroup.{name}.mitigation_ladder"), problem);
-            Vec::new()
-        }),
-        blackhole: group.ladder.blackhole(&global.ladder),
-        diversion: group.ladder.diversion(&global.ladder),
-    };
-    let groups = draft.groups.iter().map(|(name, group)| (name.clone(), policy(name, group))).collect();
+    let groups = hostgroup::policies(draft, &actions, report);
     #[allow(clippy::cast_precision_loss, reason = "a share in percent")]
     let minimum_coverage = main.minimum_coverage_percent as f64 / 100.0;
     let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);

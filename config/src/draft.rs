@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
-use detector::{Measure, Scope, Unit};
-use flowspec::Ranges;
-use traffic::{Direction, Prefix, Time};
+use traffic::Prefix;
 
-use crate::schema::announcing::{Ladder, Safety};
+use crate::schema::announcing::Safety;
 use crate::schema::{Section, keys};
 use crate::value::Value;
 
@@ -78,64 +76,6 @@ pub struct Main {
     pub control_socket_others_may_read: bool,
 }
 
-/// `[hostgroup.NAME]`: absent keys are inherited from `global`.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
-pub struct Group {
-    pub description: String,
-    pub networks: Vec<Prefix>,
-    pub enable_ban: Option<bool>,
-    /// By direction.
-    pub enable_ban_of: [Option<bool>; 2],
-    pub enable_bgp_flow_spec: Option<bool>,
-    pub enable_blackhole: Option<bool>,
-    pub blackhole_pps: Option<u64>,
-    pub blackhole_mbps: Option<u64>,
-    pub ladder: Ladder,
-    /// Values in the unit of the key: packets, flows, megabits per second.
-    pub thresholds: BTreeMap<(Direction, Measure), u64>,
-    pub switches: BTreeMap<(Direction, Measure), bool>,
-    /// The same for sums.
-    pub sum_thresholds: BTreeMap<(Scope, Direction, Measure), u64>,
-    pub sum_switches: BTreeMap<(Scope, Direction, Measure), bool>,
-    pub is_total: bool,
-}
-
-/// What traffic is, in traffic rules and whitelist entries.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
-pub struct Traffic {
-    pub protocols: Option<Ranges>,
-    pub source_ports: Option<Ranges>,
-    pub destination_ports: Option<Ranges>,
-    pub lengths: Option<Ranges>,
-    pub tcp_flags: Option<u16>,
-    pub fragment: Option<u16>,
-}
-
-/// `[traffic_rule.NAME]`.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
-pub struct TrafficRule {
-    pub traffic: Traffic,
-    pub is_off: bool,
-    pub hostgroups: Vec<String>,
-    /// Values in the unit of the key: packets or megabits per second.
-    pub thresholds: BTreeMap<(Direction, Unit), u64>,
-}
-
-/// `[whitelist.NAME]`.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
-pub struct Whitelist {
-    pub networks: Vec<Prefix>,
-    pub remote: Vec<Prefix>,
-    pub traffic: Traffic,
-    pub direction: Option<Direction>,
-    pub note: String,
-    pub expires: Option<Time>,
-}
-
 /// The whole file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
@@ -150,11 +90,11 @@ pub struct Draft {
     /// Who is told.
     pub notify: crate::notify::Draft,
     /// Host groups by name; `global` is always there.
-    pub groups: BTreeMap<String, Group>,
+    pub groups: BTreeMap<String, crate::hostgroup::Group>,
     /// Traffic rules by name.
-    pub traffic_rules: BTreeMap<String, TrafficRule>,
+    pub traffic_rules: BTreeMap<String, crate::detection::TrafficRule>,
     /// Whitelist entries by name.
-    pub whitelists: BTreeMap<String, Whitelist>,
+    pub whitelists: BTreeMap<String, crate::detection::Whitelist>,
     /// BGP peers by name.
     pub bgp: BTreeMap<String, crate::peer::Bgp>,
     /// `[enforcer]`.
@@ -184,7 +124,7 @@ impl Draft {
             api: crate::api::Draft::default(),
             export: crate::export::Draft::default(),
             notify: crate::notify::Draft::default(),
-            groups: BTreeMap::from([("global".to_owned(), Group::default())]),
+            groups: BTreeMap::from([("global".to_owned(), crate::hostgroup::Group::default())]),
             traffic_rules: BTreeMap::new(),
             whitelists: BTreeMap::new(),
             bgp: BTreeMap::new(),

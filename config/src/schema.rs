@@ -2,15 +2,10 @@
 
 use std::sync::{Arc, LazyLock};
 
-use detector::{Class, Measure, Unit};
-use traffic::Direction;
-
 use serde::Serialize;
 
-use crate::draft::{Draft, Group, Main};
-use crate::kind::{
-    Kind, Of, Read, choice, lengths, milliseconds, number, percent, prefixes, rate, seconds, switch, text,
-};
+use crate::draft::{Draft, Main};
+use crate::kind::{Kind, Of, Read, choice, lengths, milliseconds, number, percent, prefixes, seconds, switch, text};
 use crate::value::Value;
 
 /// Where a key stands.
@@ -207,18 +202,6 @@ pub(crate) fn main<T: 'static>(
     key(Section::Main, name, default, meaning, of, move |draft, _, value| set(&mut draft.main, value))
 }
 
-pub(crate) fn group<T: 'static>(
-    name: &str,
-    default: &str,
-    meaning: &str,
-    of: Of<T>,
-    set: impl Fn(&mut Group, T) + Send + Sync + 'static,
-) -> Key {
-    key(Section::HostGroup, name, default, meaning, of, move |draft, instance, value| {
-        set(draft.groups.entry(instance.to_owned()).or_default(), value);
-    })
-}
-
 /// Stores a value in a field.
 macro_rules! set {
     ($($field:tt).+) => {
@@ -236,10 +219,7 @@ macro_rules! some {
 pub(crate) use {set, some};
 
 pub mod announcing;
-mod detection;
 mod flow_spec;
-
-pub use detection::{SUM_FACTOR, sum_key, sum_measures};
 
 static KEYS: LazyLock<Vec<Key>> = LazyLock::new(all_keys);
 
@@ -260,10 +240,9 @@ fn all_keys() -> Vec<Key> {
     keys.extend(flow_spec::keys());
     keys.extend(announcing::main_keys());
     keys.extend(crate::collecting::keys());
-    keys.extend(group_keys());
-    keys.extend(announcing::group_keys());
-    keys.extend(detection::traffic_rule_keys());
-    keys.extend(detection::whitelist_keys());
+    keys.extend(crate::hostgroup::keys());
+    keys.extend(crate::detection::traffic_rule_keys());
+    keys.extend(crate::detection::whitelist_keys());
     keys.extend(crate::peer::keys());
     keys.extend(crate::api::ban2bgp_keys().into_iter().map(Key::admin));
     keys.extend(crate::notify::main_keys());
@@ -490,117 +469,4 @@ fn main_keys() -> Vec<Key> {
             set!(logging_level),
         ),
     ]
-}
-
-/// Thresholds with their switches in every class, unit and direction.
-#[must_use]
-pub fn measures() -> Vec<(Direction, Measure)> {
-    let mut all = Vec::new();
-    for direction in Direction::ALL {
-        for class in Class::ALL {
-            for unit in [Unit::Packets, Unit::Bytes, Unit::Flows] {
-                if class == Class::Total || unit != Unit::Flows {
-                    all.push((direction, Measure { class, unit }));
-                }
-            }
-        }
-    }
-    all
-}
-
-/// The key that switches a threshold on: `ban_for_pps`, `ban_for_tcp_bandwidth_outgoing`.
-#[must_use]
-pub fn switch_key(direction: Direction, measure: Measure) -> String {
-    measure.key(direction).replacen("threshold_", "ban_for_", 1).replacen("mbps", "bandwidth", 1)
-}
-
-fn group_keys() -> Vec<Key> {
-    let mut keys = vec![
-        group("description", "", "a note for people", text(), set!(description)),
-        group(
-            "networks",
-            "",
-            "prefixes of the group, inside networks_list; global needs none",
-            prefixes(),
-            set!(networks),
-        ),
-        group(
-            "enable_ban",
-            "true",
-            "announce automatic decisions for this group (main's enable_ban must be on as well)",
-            switch(),
-            some!(enable_ban),
-        ),
-        group("enable_ban_incoming", "true", "the same for attacks on this group", switch(), |g, v| {
-            g.enable_ban_of[Direction::Incoming as usize] = Some(v)
-        }),
-        group("enable_ban_outgoing", "true", "the same for attacks from this group", switch(), |g, v| {
-            g.enable_ban_of[Direction::Outgoing as usize] = Some(v)
-        }),
-        group(
-            "enable_bgp_flow_spec",
-            "",
-            "FlowSpec rules for this group; absent: the opposite of main's flow_spec_per_hostgroup_management",
-            switch(),
-            some!(enable_bgp_flow_spec),
-        ),
-        group(
-            "calculation_method",
-            "\"per_host\"",
-            "\"per_host\", or \"total\": thresholds are for the sum over the group's networks, which may overlap other groups",
-            choice([("per_host", false), ("total", true)]),
-            set!(is_total),
-        ),
-        group(
-            "enable_blackhole",
-            "true",
-            "fall back to a blackhole when no rule helps",
-            switch(),
-            some!(enable_blackhole),
-        ),
-        group(
-            "blackhole_pps",
-            "",
-            "packets per second that must arrive before a host is blackholed without your approval; absent: 10 times the \
-             threshold that was passed",
-            rate(Unit::Packets),
-            some!(blackhole_pps),
-        ),
-        group(
-            "blackhole_mbps",
-            "",
-            "the same in megabits per second; either is enough",
-            rate(Unit::Bytes),
-            some!(blackhole_mbps),
-        ),
-    ];
-    for (direction, measure) in measures() {
-        let (on, value) = match (direction, measure.class, measure.unit) {
-            (Direction::Incoming, Class::Total, Unit::Packets) => ("true", "20000"),
-            (Direction::Incoming, Class::Total, Unit::Bytes) => ("true", "1000"),
-            (Direction::Incoming, Class::Total, Unit::Flows) => ("false", "3500"),
-            _ => ("false", "100000"),
-        };
-        let unit = match measure.unit {
-            Unit::Packets => "packets per second",
-            Unit::Bytes => "megabits (10^6) per second, IP layer",
-            Unit::Flows => "flows per second; only seen by unsampled flow telemetry",
-        };
-        let class = if measure.class.name().is_empty() { "all" } else { measure.class.name() };
-        let meaning = format!("{direction} threshold of a host, {class} traffic, in {unit}");
-        keys.push(group(
-            &switch_key(direction, measure),
-            on,
-            &format!("check {}", measure.key(direction)),
-            switch(),
-            move |g, v| {
-                g.switches.insert((direction, measure), v);
-            },
-        ));
-        keys.push(group(&measure.key(direction), value, &meaning, rate(measure.unit), move |g, v| {
-            g.thresholds.insert((direction, measure), v);
-        }));
-    }
-    keys.extend(detection::sum_keys());
-    keys
 }

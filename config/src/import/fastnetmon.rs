@@ -7,7 +7,8 @@ use detector::Unit;
 use traffic::Direction;
 
 use super::{Builder, Fate, Imported, Option, advice};
-use crate::schema::{Holds, Section, keys, measures, switch_key};
+use crate::hostgroup::{measures, switch_key};
+use crate::schema::{Holds, Section, keys};
 
 /// Where a program's files are, as texts.
 #[derive(Debug, Clone, Default)]

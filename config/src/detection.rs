@@ -1,66 +1,51 @@
-//! Keys of detection beyond the thresholds of hosts: sums, traffic rules, the whitelist.
+//! `[traffic_rule.NAME]` and `[whitelist.NAME]`: what traffic has thresholds of its own, and what never alarms.
 
-use detector::{Class, Measure, Scope, Unit};
+use std::collections::BTreeMap;
+
+use detector::config::MAX_RULES;
+use detector::{Class, HostGroup, Measure, TrafficRule as Rule, Unit, Whitelisted};
+use flowspec::{Bits, Condition, Pattern, Ranges};
 use traffic::sample::{fragment, protocol, tcp_flags};
-use traffic::{Direction, Time};
+use traffic::{Direction, Prefix, Time};
 
-use super::{Key, Section, group, key};
-use crate::draft::{Draft, Traffic, TrafficRule, Whitelist};
+use crate::draft::Draft;
 use crate::kind::{Kind, Of, choice, flags, prefixes, ranges, rate, switch, text, texts};
+use crate::report::Report;
+use crate::schema::{Key, Section, key, set, some};
 
-/// What a sum may have when nothing is written: this many times what one of its hosts may have.
-pub const SUM_FACTOR: u64 = 5;
-
-/// Thresholds of sums with their switches: prefixes and networks, total traffic.
-#[must_use]
-pub fn sum_measures() -> Vec<(Scope, Direction, Measure)> {
-    let mut all = Vec::new();
-    for scope in [Scope::Prefix, Scope::Network] {
-        for direction in Direction::ALL {
-            for unit in [Unit::Packets, Unit::Bytes] {
-                all.push((scope, direction, Measure { class: Class::Total, unit }));
-            }
-        }
-    }
-    all
+/// What traffic is, in traffic rules and whitelist entries.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+pub struct Traffic {
+    pub protocols: Option<Ranges>,
+    pub source_ports: Option<Ranges>,
+    pub destination_ports: Option<Ranges>,
+    pub lengths: Option<Ranges>,
+    pub tcp_flags: Option<u16>,
+    pub fragment: Option<u16>,
 }
 
-/// The key of a threshold of a sum: `threshold_prefix_pps`, `threshold_network_mbps_outgoing`.
-#[must_use]
-pub fn sum_key(scope: Scope, direction: Direction, measure: Measure) -> String {
-    let name = match scope {
-        Scope::Prefix => "threshold_prefix_",
-        Scope::Network => "threshold_network_",
-        Scope::Host | Scope::Group => "threshold_",
-    };
-    measure.key(direction).replacen("threshold_", name, 1)
+/// `[traffic_rule.NAME]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+pub struct TrafficRule {
+    pub traffic: Traffic,
+    pub is_off: bool,
+    pub hostgroups: Vec<String>,
+    /// Values in the unit of the key: packets or megabits per second.
+    pub thresholds: BTreeMap<(Direction, Unit), u64>,
 }
 
-pub(super) fn sum_keys() -> Vec<Key> {
-    let mut keys = Vec::new();
-    for (scope, direction, measure) in sum_measures() {
-        let unit = match measure.unit {
-            Unit::Packets => "packets per second",
-            Unit::Bytes | Unit::Flows => "megabits (10^6) per second, IP layer",
-        };
-        let of = match scope {
-            Scope::Prefix => "each prefix of the carpet_prefix_lengths",
-            Scope::Network | Scope::Host | Scope::Group => "each network of networks_list",
-        };
-        let key = sum_key(scope, direction, measure);
-        let on = key.replacen("threshold_", "ban_for_", 1).replacen("mbps", "bandwidth", 1);
-        let meaning = format!("check {key}");
-        keys.push(group(&on, "false", &meaning, switch(), move |g, v| {
-            g.sum_switches.insert((scope, direction, measure), v);
-        }));
-        let host = measure.key(direction);
-        let meaning =
-            format!("{direction} threshold of the sum over {of}, in {unit}; absent: {SUM_FACTOR} times {host}");
-        keys.push(group(&key, "", &meaning, rate(measure.unit), move |g, v| {
-            g.sum_thresholds.insert((scope, direction, measure), v);
-        }));
-    }
-    keys
+/// `[whitelist.NAME]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+pub struct Whitelist {
+    pub networks: Vec<Prefix>,
+    pub remote: Vec<Prefix>,
+    pub traffic: Traffic,
+    pub direction: Option<Direction>,
+    pub note: String,
+    pub expires: Option<Time>,
 }
 
 /// Where a section keeps what traffic is.
@@ -184,7 +169,7 @@ fn protocol_number(name: &str) -> Option<u32> {
     }
 }
 
-pub(super) fn traffic_rule_keys() -> Vec<Key> {
+pub(crate) fn traffic_rule_keys() -> Vec<Key> {
     let mut keys = traffic_keys(Section::TrafficRule, |draft, name| {
         &mut draft.traffic_rules.entry(name.to_owned()).or_default().traffic
     });
@@ -204,7 +189,7 @@ pub(super) fn traffic_rule_keys() -> Vec<Key> {
     keys
 }
 
-pub(super) fn whitelist_keys() -> Vec<Key> {
+pub(crate) fn whitelist_keys() -> Vec<Key> {
     let mut keys = vec![
         whitelist(
             "networks",
@@ -263,4 +248,89 @@ fn time(text: &str) -> Option<Time> {
     let years: u64 = (1970..year).map(|y| if leap(y) { 366 } else { 365 }).sum();
     let days = years + lengths[..month_index].iter().sum::<u64>() + day - 1;
     Some(Time::from_seconds(days * 86_400 + hour * 3600 + minute * 60 + second, 0))
+}
+
+/// The traffic rules; their thresholds go to the groups they are for.
+pub(crate) fn compose_rules(draft: &Draft, groups: &mut [HostGroup], report: &mut Report) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (name, rule) in draft.traffic_rules.iter().filter(|(_, r)| !r.is_off) {
+        let path = |key: &str| format!("traffic_rule.{name}.{key}");
+        let Some(pattern) = pattern(&rule.traffic) else {
+            report.add(
+                format!("traffic_rule.{name}"),
+                "it matches everything: name at least one of protocols, ports, lengths, flags",
+            );
+            continue;
+        };
+        if rule.thresholds.is_empty() {
+            report
+                .add(path("threshold_pps"), "it has no threshold: write threshold_pps or threshold_mbps, or remove it");
+        }
+        for group in &rule.hostgroups {
+            if !groups.iter().any(|g| g.name == *group) {
+                report.add(path("hostgroups"), format!("there is no host group {group}"));
+            }
+        }
+        if rules.len() >= MAX_RULES {
+            report.add(format!("traffic_rule.{name}"), format!("at most {MAX_RULES} traffic rules can be active"));
+            continue;
+        }
+        let class = Class::Rule(u8::try_from(rules.len()).unwrap_or(u8::MAX));
+        let is_for =
+            |g: &&mut HostGroup| !g.is_total && (rule.hostgroups.is_empty() || rule.hostgroups.contains(&g.name));
+        for group in groups.iter_mut().filter(is_for) {
+            for ((direction, unit), value) in &rule.thresholds {
+                let per_second = if *unit == Unit::Bytes { value.saturating_mul(125_000) } else { *value };
+                group.thresholds.insert((*direction, Measure { class, unit: *unit }), per_second);
+            }
+        }
+        rules.push(Rule { name: name.clone(), pattern });
+    }
+    rules
+}
+
+/// The conditions as a pattern; `None` if there are none.
+fn pattern(traffic: &Traffic) -> Option<Pattern> {
+    let t = traffic.clone();
+    let numbers = [
+        t.protocols.map(Condition::Protocol),
+        t.source_ports.map(Condition::SourcePort),
+        t.destination_ports.map(Condition::DestinationPort),
+        t.lengths.map(Condition::Length),
+    ];
+    let mut conditions: Vec<Condition> = numbers.into_iter().flatten().collect();
+    conditions.extend(traffic.tcp_flags.map(|mask| Condition::TcpFlags(Bits::any(mask))));
+    conditions.extend(traffic.fragment.map(|mask| Condition::Fragment(Bits::any(mask))));
+    if conditions.is_empty() { None } else { Pattern::new(conditions).ok() }
+}
+
+pub(crate) fn compose_whitelist(draft: &Draft, report: &mut Report) -> Vec<Whitelisted> {
+    let main = &draft.main;
+    let mut all = Vec::new();
+    if !main.networks_whitelist.is_empty() {
+        let note = "networks_whitelist".to_owned();
+        all.push(Whitelisted { note, networks: main.networks_whitelist.clone(), ..Whitelisted::default() });
+    }
+    if !main.networks_whitelist_remote.is_empty() {
+        let note = "networks_whitelist_remote".to_owned();
+        all.push(Whitelisted { note, remote: main.networks_whitelist_remote.clone(), ..Whitelisted::default() });
+    }
+    for (name, entry) in &draft.whitelists {
+        let pattern = pattern(&entry.traffic);
+        if entry.networks.is_empty() && entry.remote.is_empty() && pattern.is_none() {
+            report.add(
+                format!("whitelist.{name}"),
+                "it would silence everything: name networks, remote, or what traffic it is for",
+            );
+        }
+        all.push(Whitelisted {
+            note: if entry.note.is_empty() { name.clone() } else { format!("{name}: {}", entry.note) },
+            networks: entry.networks.clone(),
+            remote: entry.remote.clone(),
+            pattern,
+            direction: entry.direction,
+            expires: entry.expires,
+        });
+    }
+    all
 }
