@@ -173,7 +173,7 @@ impl Announcers {
             let sent = Arc::clone(&status.borrow_and_update().sent);
             let before = self.sent.insert(name.clone(), Arc::clone(&sent)).unwrap_or_default();
             changed |= before != sent;
-            let told = |route: &Route| (name.clone(), route.to_string());
+            let told = |route: &Route| (name.clone(), route.clone());
             entries.extend(
                 sent.difference(&before).map(told).map(|(peer, route)| Entry::new(now, Report::Sent { peer, route })),
             );
@@ -184,7 +184,7 @@ impl Announcers {
             let held = Arc::new(held);
             let before = self.sent.insert(local::NAME.to_owned(), Arc::clone(&held)).unwrap_or_default();
             changed |= before != held;
-            let told = |route: &Route| (local::NAME.to_owned(), route.to_string());
+            let told = |route: &Route| (local::NAME.to_owned(), route.clone());
             let new = held.difference(&before).map(told);
             entries.extend(new.map(|(peer, route)| Entry::new(now, Report::Sent { peer, route })));
         }
@@ -285,12 +285,12 @@ fn replace(sender: &watch::Sender<Arc<Wanted>>, set: &Arc<Wanted>) -> bool {
 fn line(entry: &Entry) -> Option<Line> {
     #[allow(clippy::wildcard_enum_match_arm, reason = "what does not touch announcements is in the log alone")]
     let (event, route) = match &entry.report {
-        Report::Announce { route, .. } => ("announce", route.clone()),
-        Report::HeldBack { route, .. } => ("hold back", route.clone()),
-        Report::Refused { route, .. } => ("refuse", route.clone()),
-        Report::Withdraw { route, .. } => ("withdraw", route.clone()),
-        Report::Sent { route, .. } => ("sent", route.clone()),
-        Report::TakenBack { route, .. } => ("taken back", route.clone()),
+        Report::Announce { route, .. } => ("announce", route.to_string()),
+        Report::HeldBack { route, .. } => ("hold back", route.to_string()),
+        Report::Refused { route, .. } => ("refuse", route.to_string()),
+        Report::Withdraw { route, .. } => ("withdraw", route.to_string()),
+        Report::Sent { route, .. } => ("sent", route.to_string()),
+        Report::TakenBack { route, .. } => ("taken back", route.to_string()),
         Report::Escalated { .. } => ("escalate", String::new()),
         Report::Probing { .. } | Report::ProbeFailed { .. } | Report::ProbePassed { .. } => ("probe", String::new()),
         Report::WithdrawnAll { .. } => ("withdraw-all", String::new()),

@@ -21,8 +21,8 @@ pub(crate) fn source(worker: collectors::WorkerStatistics) -> Source {
 
 pub(crate) fn attack(attack: &detector::Attack) -> AttackStatus {
     AttackStatus {
-        prefix: attack.target.prefix.to_string(),
-        direction: attack.target.direction.name(),
+        prefix: attack.target.prefix,
+        direction: attack.target.direction,
         group: attack.group.clone(),
         threshold: attack.threshold_text(),
         detected: clock::wall(attack.detected).as_seconds(),
@@ -37,10 +37,7 @@ pub(crate) fn attack(attack: &detector::Attack) -> AttackStatus {
         evidence: attack.evidence,
         composition: attack.tops.composition(5),
         severity: severity(attack),
-        id: reporting::history::writer::attack_id(
-            attack.detected.as_seconds(),
-            &(attack.target.prefix.to_string(), attack.target.direction.name().to_owned()),
-        ),
+        id: reporting::history::writer::attack_id(attack.detected.as_seconds(), attack.target),
     }
 }
 

@@ -1,9 +1,11 @@
 //! [`Report`]: what happened, as an operator wants to read it: the log, the replay's output and the demo's timeline.
 
+use std::fmt;
+
 use bgp::Route;
 use detector::{Attack, Bucket, Composition, Evidence, Unit, rate_text};
 use policy::{Decision, DryRun, Mitigation, Order, Refusal};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use traffic::{Prefix, Target, Time};
 
 use crate::clock;
@@ -50,6 +52,50 @@ impl Entry {
     }
 }
 
+/// So much a second, of packets, IP bytes or flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Of what.
+    pub unit: Unit,
+    /// How much of it.
+    pub per_second: u64,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&rate_text(self.unit, self.per_second))
+    }
+}
+
+/// A threshold that was passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Threshold {
+    /// Its key in the configuration: `threshold_pps`.
+    pub key: String,
+    /// Its value.
+    pub rate: Rate,
+}
+
+impl Threshold {
+    /// That of an attack.
+    #[must_use]
+    pub fn of(attack: &Attack) -> Self {
+        let rate = Rate { unit: attack.measure.unit, per_second: attack.threshold };
+        Self { key: attack.threshold_key.clone(), rate }
+    }
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.key, self.rate)
+    }
+}
+
+/// In JSON these are texts.
+pub(crate) fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
 /// A rule that the miner looked at.
 #[derive(Debug, Clone, Serialize)]
 pub struct CandidateReport {
@@ -77,10 +123,12 @@ pub enum Report {
         target: Target,
         /// Host group whose threshold it was.
         group: String,
-        /// The threshold's key and value in words.
-        threshold: String,
-        /// Measured rate in words.
-        rate: String,
+        /// The threshold.
+        #[serde(serialize_with = "as_text")]
+        threshold: Threshold,
+        /// Measured rate.
+        #[serde(serialize_with = "as_text")]
+        rate: Rate,
         /// What the alarm rests on.
         evidence: Evidence,
         /// When the excess began.
@@ -132,8 +180,9 @@ pub enum Report {
     Announce {
         /// Who.
         target: Target,
-        /// The route in words.
-        route: String,
+        /// The route.
+        #[serde(serialize_with = "as_text")]
+        route: Route,
         /// Its action or communities in words.
         action: String,
         /// Share of the sample it covers.
@@ -147,8 +196,9 @@ pub enum Report {
     Refused {
         /// Who.
         target: Target,
-        /// The route in words.
-        route: String,
+        /// The route.
+        #[serde(serialize_with = "as_text")]
+        route: Route,
         /// Why.
         reason: Refusal,
         /// Why, in words.
@@ -158,8 +208,9 @@ pub enum Report {
     Withdraw {
         /// Who.
         target: Target,
-        /// The route in words.
-        route: String,
+        /// The route.
+        #[serde(serialize_with = "as_text")]
+        route: Route,
         /// Whether it never was announced.
         dry_run: Option<DryRun>,
     },
@@ -167,8 +218,9 @@ pub enum Report {
     HeldBack {
         /// Who.
         target: Target,
-        /// The route in words.
-        route: String,
+        /// The route.
+        #[serde(serialize_with = "as_text")]
+        route: Route,
         /// Why.
         dry_run: DryRun,
         /// What to do about that.
@@ -226,15 +278,17 @@ pub enum Report {
     TakenBack {
         /// Name of the peer.
         peer: String,
-        /// The route in words.
-        route: String,
+        /// The route.
+        #[serde(serialize_with = "as_text")]
+        route: Route,
     },
     /// A router holds the route as far as is known: it was sent over an established session (decision 16).
     Sent {
         /// Name of the peer.
         peer: String,
-        /// The route in words.
-        route: String,
+        /// The route.
+        #[serde(serialize_with = "as_text")]
+        route: Route,
     },
     /// An attack is over.
     Over {
@@ -291,8 +345,8 @@ impl Report {
         Self::Alarm {
             target: attack.target,
             group: attack.group.clone(),
-            threshold: attack.threshold_text(),
-            rate: attack.rate_text(),
+            threshold: Threshold::of(attack),
+            rate: Rate { unit: attack.measure.unit, per_second: attack.evidence.rate },
             evidence: attack.evidence,
             started: attack.started.as_seconds(),
             scope: attack.scope,
@@ -331,26 +385,26 @@ impl Report {
         match decision {
             Decision::Added(m) => Self::Announce {
                 target: m.target,
-                route: m.route.to_string(),
+                route: m.route.clone(),
                 action: action_text(m),
                 coverage: m.coverage,
                 dry_run: m.dry_run,
                 advice: m.dry_run.map(DryRun::advice),
             },
             Decision::Refused { target, route, reason } => {
-                Self::Refused { target: *target, route: route.to_string(), reason: *reason, text: reason.text() }
+                Self::Refused { target: *target, route: route.clone(), reason: *reason, text: reason.text() }
             }
             Decision::Changed(m) => match m.dry_run {
                 None => Self::Announce {
                     target: m.target,
-                    route: m.route.to_string(),
+                    route: m.route.clone(),
                     action: action_text(m),
                     coverage: m.coverage,
                     dry_run: None,
                     advice: None,
                 },
                 Some(dry_run) => {
-                    Self::HeldBack { target: m.target, route: m.route.to_string(), dry_run, advice: dry_run.advice() }
+                    Self::HeldBack { target: m.target, route: m.route.clone(), dry_run, advice: dry_run.advice() }
                 }
             },
             Decision::Escalated { target, from, to } => Self::Escalated { target: *target, from, to },
@@ -361,9 +415,45 @@ impl Report {
             Decision::ProbePassed(target) => Self::ProbePassed { target: *target },
             Decision::WithdrawnAll { routes, owner } => Self::WithdrawnAll { routes: *routes, owner: owner.clone() },
             Decision::Resumed { owner } => Self::Resumed { owner: owner.clone() },
-            Decision::Removed(m) => Self::Withdraw { target: m.target, route: m.route.to_string(), dry_run: m.dry_run },
+            Decision::Removed(m) => Self::Withdraw { target: m.target, route: m.route.clone(), dry_run: m.dry_run },
             Decision::BreakerOpened { targets } => Self::BreakerOpened { targets: *targets },
             Decision::BreakerClosed => Self::BreakerClosed,
+        }
+    }
+
+    /// Whom it is about.
+    #[must_use]
+    pub const fn target(&self) -> Option<Target> {
+        match self {
+            Self::Alarm { target, .. }
+            | Self::Residual { target }
+            | Self::BucketFull { target, .. }
+            | Self::Orphaned { target, .. }
+            | Self::Candidates { target, .. }
+            | Self::Announce { target, .. }
+            | Self::Refused { target, .. }
+            | Self::Withdraw { target, .. }
+            | Self::HeldBack { target, .. }
+            | Self::Escalated { target, .. }
+            | Self::Probing { target }
+            | Self::ProbeFailed { target, .. }
+            | Self::ProbePassed { target }
+            | Self::Over { target, .. } => Some(*target),
+            Self::FirstTraffic
+            | Self::WithdrawnAll { .. }
+            | Self::Resumed { .. }
+            | Self::NotDurable { .. }
+            | Self::Restored { .. }
+            | Self::TakenBack { .. }
+            | Self::Sent { .. }
+            | Self::BreakerOpened { .. }
+            | Self::BreakerClosed
+            | Self::SuspectExporter { .. }
+            | Self::Silence
+            | Self::SilenceOver
+            | Self::SuspectRate { .. }
+            | Self::Configured
+            | Self::ClockSet { .. } => None,
         }
     }
 
@@ -408,8 +498,8 @@ fn host(prefix: Prefix) -> String {
     if prefix.is_host() { prefix.address().to_string() } else { prefix.to_string() }
 }
 
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Alarm { target, group, threshold, rate, evidence, .. } => write!(
                 f,
@@ -418,7 +508,7 @@ impl std::fmt::Display for Report {
                 target.direction,
                 evidence.observed,
                 evidence.window_ms,
-                share_of(rate, evidence),
+                Rate { per_second: evidence.lower_bound, ..*rate },
             ),
             Self::FirstTraffic => f.write_str("the first traffic arrives"),
             Self::Residual { target } => write!(f, "{target} is still over its threshold: looking for the next vector"),
@@ -520,14 +610,4 @@ impl std::fmt::Display for Report {
 /// The first of the most frequent values, with its share.
 fn first(shares: &[detector::Share]) -> String {
     shares.first().map_or_else(|| "?".to_owned(), |s| format!("{} ({:.0} %)", s.value, s.share * 100.0))
-}
-
-/// The lower bound in the unit of the rate's text.
-fn share_of(rate: &str, evidence: &Evidence) -> String {
-    let unit = match rate.rsplit(' ').next() {
-        Some("mbps") => Unit::Bytes,
-        Some("flows/s") => Unit::Flows,
-        _ => Unit::Packets,
-    };
-    rate_text(unit, evidence.lower_bound)
 }

@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::report::Entry;
+use bgp::Route;
+use traffic::{Direction, Prefix};
+
+use crate::report::{Entry, as_text};
 
 /// Packets and bytes.
 #[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
@@ -103,10 +106,11 @@ pub struct ExporterStatus {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AttackStatus {
     /// Own prefix.
-    pub prefix: String,
+    #[schema(value_type = String)]
+    pub prefix: Prefix,
     /// `incoming` or `outgoing`.
     #[schema(value_type = String)]
-    pub direction: &'static str,
+    pub direction: Direction,
     /// Host group.
     pub group: String,
     /// Threshold in words.
@@ -143,16 +147,43 @@ pub struct AttackStatus {
     pub id: String,
 }
 
+/// What a route does with traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// A rule.
+    FlowSpec,
+    /// All traffic of a prefix is dropped.
+    Blackhole,
+    /// All traffic of a prefix is led elsewhere.
+    Diversion,
+}
+
+impl Effect {
+    /// As written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FlowSpec => "flowspec",
+            Self::Blackhole => "blackhole",
+            Self::Diversion => "diversion",
+        }
+    }
+}
+
 /// A rule or blackhole.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct MitigationStatus {
     /// Own prefix.
-    pub prefix: String,
+    #[schema(value_type = String)]
+    pub prefix: Prefix,
     /// The route in words.
-    pub route: String,
+    #[schema(value_type = String)]
+    #[serde(serialize_with = "as_text")]
+    pub route: Route,
     /// `flowspec` or `blackhole`.
     #[schema(value_type = String)]
-    pub kind: &'static str,
+    pub kind: Effect,
     /// Why it is not announced, if so.
     #[schema(value_type = Option<String>)]
     pub dry_run: Option<policy::DryRun>,

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use bgp::Route;
 use config::notify::{Channel, Event};
 use detector::Evidence;
+use flowspec::{Condition, Pattern, Ranges};
 use operator::clock;
-use operator::report::{Entry, Report};
+use operator::report::{Entry, Rate, Report, Threshold};
 use policy::DryRun;
 use reporting::notify::{Facts, Message, deliver};
 use serde::Serialize;
@@ -79,8 +81,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 /// A message that says of itself that it is a test, made the way real ones are.
 fn test_message(event: &str, ip: std::net::IpAddr, now: Time) -> Result<Message> {
     let target = Target { prefix: Prefix::host(ip), direction: Direction::Incoming };
-    let (rule, blackhole) = (format!("flow destination {} protocol udp source-port 53", target.prefix), target.prefix);
-    let announce = |route: String, action: &str| Report::Announce {
+    let conditions = vec![
+        Condition::Destination(target.prefix, 0),
+        Condition::Protocol(Ranges::value(17)),
+        Condition::SourcePort(Ranges::value(53)),
+    ];
+    let (rule, blackhole) = (Route::FlowSpec(Pattern::new(conditions)?), Route::Unicast(target.prefix));
+    let announce = |route: Route, action: &str| Report::Announce {
         target,
         route,
         action: action.to_owned(),
@@ -88,18 +95,19 @@ fn test_message(event: &str, ip: std::net::IpAddr, now: Time) -> Result<Message>
         dry_run: None::<DryRun>,
         advice: None,
     };
-    let withdraw = |route: String| Report::Withdraw { target, route, dry_run: None };
+    let withdraw = |route: Route| Report::Withdraw { target, route, dry_run: None };
     let Some(event) = Event::ALL.into_iter().find(|e| e.name() == event) else { bail!("there is no event {event}") };
+    let packets = |per_second| Rate { unit: detector::Unit::Packets, per_second };
     let report = match event {
-        Event::Ban => announce(blackhole.to_string(), "blackhole 65535:666"),
-        Event::Unban => withdraw(blackhole.to_string()),
+        Event::Ban => announce(blackhole, "blackhole 65535:666"),
+        Event::Unban => withdraw(blackhole),
         Event::PartialBlock => announce(rule, "discard"),
         Event::PartialUnblock => withdraw(rule),
         Event::AttackDetected => Report::Alarm {
             target,
             group: "global".to_owned(),
-            threshold: "threshold_pps 20000".to_owned(),
-            rate: "100000 pps".to_owned(),
+            threshold: Threshold { key: "threshold_pps".to_owned(), rate: packets(20_000) },
+            rate: packets(100_000),
             evidence: Evidence::default(),
             started: now.as_seconds(),
             scope: detector::Scope::Host,

@@ -3,7 +3,7 @@
 use config::kind::Kind;
 use config::schema::{self, Section, keys};
 use config::words::Verb;
-use operator::status::Status;
+use operator::status::{Effect, Status};
 use operator::{order, words};
 
 use super::{settings, show};
@@ -45,7 +45,7 @@ fn candidates(running: &str, status: &Status, before: &[&str]) -> Vec<(String, S
             ("comment", "TEXT: for the history"),
         ]),
         ["show", "single_host_counters", ..] | ["set", "blackhole"] => attacked(status),
-        ["delete", "blackhole"] => mitigated(status, "blackhole"),
+        ["delete", "blackhole"] => mitigated(status, Effect::Blackhole),
         ["set" | "delete" | "show", section, rest @ ..] => match config::words::section(section) {
             Some(section) => of_section(running, section, rest, before[0] == "delete"),
             None => Vec::new(),
@@ -59,13 +59,12 @@ fn sections() -> Vec<(String, String)> {
 }
 
 fn attacked(status: &Status) -> Vec<(String, String)> {
-    let address = |prefix: &str| prefix.split('/').next().unwrap_or(prefix).to_owned();
-    status.attacks.iter().map(|a| (address(&a.prefix), format!("attacked: {}", a.threshold))).collect()
+    status.attacks.iter().map(|a| (a.prefix.address().to_string(), format!("attacked: {}", a.threshold))).collect()
 }
 
-fn mitigated(status: &Status, kind: &str) -> Vec<(String, String)> {
-    let address = |prefix: &str| prefix.split('/').next().unwrap_or(prefix).to_owned();
-    status.mitigations.iter().filter(|m| m.kind == kind).map(|m| (address(&m.prefix), m.route.clone())).collect()
+fn mitigated(status: &Status, effect: Effect) -> Vec<(String, String)> {
+    let of_kind = status.mitigations.iter().filter(|m| m.kind == effect);
+    of_kind.map(|m| (m.prefix.address().to_string(), m.route.to_string())).collect()
 }
 
 /// Names, then keys, then values.

@@ -9,7 +9,7 @@ use bgp::Route;
 use config::Config;
 use operator::identity::route_id;
 use operator::report::{Entry, Report};
-use operator::status::{Latest, MitigationStatus, Status, Volume};
+use operator::status::{Effect, Latest, MitigationStatus, Status, Volume};
 use operator::{Caller, Outcome, clock};
 use policy::Order;
 use reporting::case::Case;
@@ -233,7 +233,7 @@ impl Control {
         let (Some(target), route) = notify::message::subject(report) else { return Facts::default() };
         let detector = self.pipeline.detector();
         let networks = detector.config().networks.iter().filter(|n| n.contains(&target.prefix));
-        let mitigation = self.pipeline.policy().all().find(|m| m.target == target && m.route.to_string() == route);
+        let mitigation = self.pipeline.policy().all().find(|m| m.target == target && Some(&m.route) == route);
         Facts {
             attack: detector.attacks().get(&target).map(attack),
             mitigation: mitigation.map(|m| self.mitigation(m)),
@@ -289,12 +289,12 @@ impl Control {
             Some(_) => (None, self.pipeline.would_have_hit(m.target, &m.route)),
         };
         MitigationStatus {
-            prefix: m.target.prefix.to_string(),
-            route: m.route.to_string(),
+            prefix: m.target.prefix,
+            route: m.route.clone(),
             kind: match m.route {
-                Route::FlowSpec(_) => "flowspec",
-                Route::Unicast(_) if m.is_blackhole() => "blackhole",
-                Route::Unicast(_) => "diversion",
+                Route::FlowSpec(_) => Effect::FlowSpec,
+                Route::Unicast(_) if m.is_blackhole() => Effect::Blackhole,
+                Route::Unicast(_) => Effect::Diversion,
             },
             dry_run: m.dry_run,
             awaits_approval: m.dry_run.is_some_and(policy::DryRun::awaits_approval),

@@ -6,6 +6,7 @@ use axum::extract::State;
 use flowspec::Pattern;
 use operator::access::Scope;
 use operator::order::RouteName;
+use operator::status::Effect;
 use operator::{Caller, Order, Request};
 use reporting::case::Case;
 use reporting::evidence;
@@ -105,7 +106,7 @@ pub(super) async fn forgive(
         .mitigations
         .iter()
         // What an operator ordered by hand is his.
-        .filter(|m| m.prefix == attack.prefix && m.origin == bgp::Origin::Automatic)
+        .filter(|m| m.prefix.to_string() == attack.prefix && m.origin == bgp::Origin::Automatic)
         .map(|m| (m.kind, m.id.clone(), m.route.clone(), m.rule.clone()))
         .collect();
     let rules: Vec<Value> = routes.iter().filter_map(|(.., rule)| rule.clone()).take(MAX_ENTRIES).collect();
@@ -115,12 +116,12 @@ pub(super) async fn forgive(
     for (kind, route_id, route, _) in routes {
         let Some(name) = RouteName::new(&route_id) else { continue };
         let reason = None;
-        let is_rule = kind == "flowspec";
+        let is_rule = kind == Effect::FlowSpec;
         let order = if is_rule { Order::EndRule { name, reason } } else { Order::EndBlackhole { name, reason } };
         let request = Request::Order(order);
         // The attack may have ended meanwhile and taken it away.
         if site.ask(&access, request).await.is_ok() {
-            withdrawn.push(route);
+            withdrawn.push(route.to_string());
         }
     }
     let rechecked: Vec<Rechecked> = past.iter().map(|(cases, past)| recheck(past, cases, &entries)).collect();

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use operator::Request;
 use operator::access::Scope;
-use operator::status::{AttackStatus, ExporterStatus, MitigationStatus, PeerStatus, Status, Volume};
+use operator::status::{AttackStatus, Effect, ExporterStatus, MitigationStatus, PeerStatus, Status, Volume};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -119,7 +119,7 @@ pub(super) async fn host(State(site): State<Site>, access: Access, Named(address
     responses((status = 200, body = Vec<AttackStatus>), Denied))]
 pub(super) async fn attacks(State(site): State<Site>, access: Access) -> Reply<Vec<AttackStatus>> {
     access.need(Scope::Read)?;
-    Ok(Json(site.status().attacks.iter().filter(|a| access.sees_text(&a.prefix)).cloned().collect()))
+    Ok(Json(site.status().attacks.iter().filter(|a| access.sees(&a.prefix)).cloned().collect()))
 }
 
 fn mitigations(
@@ -129,7 +129,7 @@ fn mitigations(
 ) -> Reply<Vec<MitigationStatus>> {
     access.need(Scope::Read)?;
     let status = site.status();
-    let seen = status.mitigations.iter().filter(|m| wanted(m) && access.sees_text(&m.prefix));
+    let seen = status.mitigations.iter().filter(|m| wanted(m) && access.sees(&m.prefix));
     Ok(Json(seen.cloned().collect()))
 }
 
@@ -137,7 +137,7 @@ fn mitigations(
 #[utoipa::path(get, path = "/api/v1/rules", tag = "look", security((), ("token" = [])),
     responses((status = 200, body = Vec<MitigationStatus>), Denied))]
 pub(super) async fn rules(State(site): State<Site>, access: Access) -> Reply<Vec<MitigationStatus>> {
-    mitigations(&site, &access, |m| m.kind == "flowspec")
+    mitigations(&site, &access, |m| m.kind == Effect::FlowSpec)
 }
 
 /// What became of a rule, from the journal.
@@ -152,7 +152,7 @@ pub(super) async fn rule(State(site): State<Site>, access: Access, Named(id): Na
 #[utoipa::path(get, path = "/api/v1/blackholes", tag = "look", security((), ("token" = [])),
     responses((status = 200, body = Vec<MitigationStatus>), Denied))]
 pub(super) async fn blackholes(State(site): State<Site>, access: Access) -> Reply<Vec<MitigationStatus>> {
-    mitigations(&site, &access, |m| m.kind != "flowspec")
+    mitigations(&site, &access, |m| m.kind != Effect::FlowSpec)
 }
 
 /// Banned foreign hosts.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use operator::report::{Entry, Report};
+use operator::report::{Entry, Rate, Report, Threshold};
 use traffic::Time;
 
 use super::archive::Archive;
@@ -57,8 +57,9 @@ fn target() -> traffic::Target {
 
 fn alarm() -> Report {
     let evidence = detector::Evidence { rate: 9000, lower_bound: 8000, observed: 100, window_ms: 1000 };
-    let (group, threshold, rate) =
-        ("global".to_owned(), "threshold_pps of 5000 packets/s".to_owned(), "9000 packets/s".to_owned());
+    let packets = |per_second| Rate { unit: detector::Unit::Packets, per_second };
+    let threshold = Threshold { key: "threshold_pps".to_owned(), rate: packets(5000) };
+    let (group, rate) = ("global".to_owned(), packets(9000));
     Report::Alarm {
         target: target(),
         group,
@@ -103,7 +104,7 @@ fn an_attack_is_remembered_with_what_happened_and_forgotten_when_it_is_old() {
     past.writer.entry(&Entry::new(at(START), alarm()));
     past.writer.entry(&Entry::new(at(START + 1), Report::Residual { target: target() }));
     past.writer.tend(START + 1);
-    let id = attack_id(at(START).as_seconds(), &("203.0.113.9/32".to_owned(), "incoming".to_owned()));
+    let id = attack_id(at(START).as_seconds(), target());
     let (attack, events) = past.archive.attack(&id).expect("read").expect("there");
     assert_eq!((attack.ended, events.len(), events[0].kind.as_str()), (None, 2, "alarm"));
     past.writer.entry(&Entry::new(at(START + 60), over()));

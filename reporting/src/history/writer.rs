@@ -8,8 +8,7 @@ use std::time::Duration;
 use operator::report::{Entry, Report};
 use operator::status::{Latest, Status, Volume};
 use rusqlite::{Connection, params};
-use serde_json::Value;
-use traffic::Time;
+use traffic::{Target, Time};
 
 use super::database::{TIERS, Tier};
 use super::{Retention, Trouble};
@@ -68,7 +67,7 @@ type Reading = (i64, Vec<(String, Volume, Volume)>);
 #[derive(Debug)]
 enum Row {
     Point { tier: usize, key: String, time: i64, rates: Rates },
-    Attack { target: (String, String), open: Open, ended: Option<f64> },
+    Attack { target: Target, open: Open, ended: Option<f64> },
     Event { attack: String, time: f64, kind: String, json: String },
 }
 
@@ -81,7 +80,7 @@ pub struct Writer {
     dropped: Arc<AtomicU64>,
     keys: BTreeMap<String, i64>,
     sums: BTreeMap<(usize, String), Accumulator>,
-    open: BTreeMap<(String, String), Open>,
+    open: BTreeMap<Target, Open>,
     pending: Vec<Row>,
     before: Option<Reading>,
     next_flush: i64,
@@ -177,10 +176,10 @@ impl Writer {
         let mut hosts: BTreeMap<String, Rates> = BTreeMap::new();
         for attack in &status.attacks {
             let (p, b) = (attack.packets_per_second, attack.bytes_per_second);
-            let rates = hosts.entry(series_of(&attack.prefix)).or_default();
-            let at = if attack.direction == "incoming" { 0 } else { 2 };
+            let rates = hosts.entry(series_of(&attack.prefix.to_string())).or_default();
+            let at = 2 * attack.direction as usize;
             (rates[at], rates[at + 1]) = (p, b);
-            let target = (attack.prefix.clone(), attack.direction.to_owned());
+            let target = Target { prefix: attack.prefix, direction: attack.direction };
             let Some(open) = self.open.get_mut(&target) else { continue };
             let grew = p > open.peaks.0 || b > open.peaks.1;
             open.peaks = (open.peaks.0.max(p).max(attack.peak_packets_per_second), open.peaks.1.max(b));
@@ -203,7 +202,7 @@ impl Writer {
     /// [`LONG_STEP`] seconds of series. A host that is attacked has points of its own by the second.
     pub fn long_step(&mut self, now: i64, all: &[(String, Rates)]) {
         let start = now - now.rem_euclid(LONG_STEP);
-        let attacked: BTreeSet<String> = self.open.keys().map(|(prefix, _)| series_of(prefix)).collect();
+        let attacked: BTreeSet<String> = self.open.keys().map(|target| series_of(&target.prefix.to_string())).collect();
         for (name, rates) in all {
             if !attacked.contains(name) {
                 self.point(start, name, *rates, 1, u64::try_from(LONG_STEP).unwrap_or(1));
@@ -239,19 +238,19 @@ impl Writer {
     pub fn entry(&mut self, entry: &Entry) {
         let Ok(json) = serde_json::to_value(entry) else { return };
         let kind = json["event"].as_str().unwrap_or_default().to_owned();
-        let target = target(&json);
+        let target = entry.report.target();
         #[allow(clippy::wildcard_enum_match_arm, reason = "all others are events of an attack or of none")]
         match &entry.report {
             Report::Alarm { group, threshold, .. } if self.open.len() < MAX_OPEN => {
-                let Some(target) = target.clone() else { return };
-                let id = attack_id(entry.at.as_seconds(), &target);
-                let (group, threshold) = (group.clone(), threshold.clone());
+                let Some(target) = target else { return };
+                let id = attack_id(entry.at.as_seconds(), target);
+                let (group, threshold) = (group.clone(), threshold.to_string());
                 let open = Open { id, group, threshold, detected: entry.time, peaks: (0, 0), severity: 1.0, events: 0 };
-                self.open.insert(target.clone(), open.clone());
+                self.open.insert(target, open.clone());
                 self.push(Row::Attack { target, open, ended: None });
             }
             Report::Over { peak_packets_per_second, peak_bytes_per_second, .. } => {
-                if let Some(mut open) = target.as_ref().and_then(|t| self.open.remove(t)) {
+                if let Some(mut open) = target.and_then(|t| self.open.remove(&t)) {
                     open.peaks = (open.peaks.0.max(*peak_packets_per_second), open.peaks.1.max(*peak_bytes_per_second));
                     let id = open.id.clone();
                     if let Some(target) = target {
@@ -359,8 +358,8 @@ impl Writer {
                         let peak = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
                         attack.execute(params![
                             open.id,
-                            target.0,
-                            target.1,
+                            target.prefix.to_string(),
+                            target.direction.name(),
                             open.group,
                             open.threshold,
                             open.detected,
@@ -448,12 +447,6 @@ fn averages(sums: &[u64; 4], step: i64) -> Rates {
     sums.map(|sum| sum / step)
 }
 
-/// Prefix and direction of an entry that is about a target.
-fn target(json: &Value) -> Option<(String, String)> {
-    let target = json.get("target")?;
-    Some((target["prefix"].as_str()?.to_owned(), target["direction"].as_str()?.to_owned()))
-}
-
 /// The series of an own prefix: `host 203.0.113.9` or `network 203.0.113.0/24`.
 #[must_use]
 pub fn series_of(prefix: &str) -> String {
@@ -463,8 +456,9 @@ pub fn series_of(prefix: &str) -> String {
 
 /// A name for an attack that fits into a path: `1764020000123-incoming-203.0.113.9_32`.
 #[must_use]
-pub fn attack_id(detected: f64, target: &(String, String)) -> String {
-    format!("{:.0}-{}-{}", detected * 1000.0, target.1, target.0.replace('/', "_"))
+pub fn attack_id(detected: f64, target: Target) -> String {
+    let prefix = target.prefix.to_string().replace('/', "_");
+    format!("{:.0}-{}-{prefix}", detected * 1000.0, target.direction.name())
 }
 
 fn seconds(now: Time) -> i64 {

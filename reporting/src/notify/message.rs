@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bgp::Route;
 use config::notify::{Event, Template};
 use operator::identity::uuid;
 use operator::report::{Entry, Report};
@@ -68,21 +69,20 @@ pub fn is_told(report: &Report) -> bool {
     event(report).is_some()
 }
 
-/// Whether a route in words is a FlowSpec rule.
-fn is_rule(route: &str) -> bool {
-    route.starts_with("flow")
+const fn is_rule(route: &Route) -> bool {
+    matches!(route, Route::FlowSpec(_))
 }
 
-/// Target and route in words.
+/// Target and route.
 #[must_use]
 #[allow(clippy::wildcard_enum_match_arm, reason = "others have no route")]
-pub fn subject(report: &Report) -> (Option<Target>, &str) {
+pub fn subject(report: &Report) -> (Option<Target>, Option<&Route>) {
     match report {
         Report::Announce { target, route, .. }
         | Report::Withdraw { target, route, .. }
-        | Report::HeldBack { target, route, .. } => (Some(*target), route),
-        Report::Alarm { target, .. } | Report::Over { target, .. } => (Some(*target), ""),
-        _ => (None, ""),
+        | Report::HeldBack { target, route, .. } => (Some(*target), Some(route)),
+        Report::Alarm { target, .. } | Report::Over { target, .. } => (Some(*target), None),
+        _ => (None, None),
     }
 }
 
@@ -102,6 +102,8 @@ impl Message {
     #[must_use]
     pub fn of(entry: &Entry, event: Event, facts: &Facts, sample: &[Sample]) -> Self {
         let (target, route) = subject(&entry.report);
+        let route = route.map(ToString::to_string).unwrap_or_default();
+        let route = route.as_str();
         let place = Place {
             ip: target.map(|t| ip(&t.prefix)).unwrap_or_default(),
             version: if target.is_some_and(|t| t.prefix.address().is_ipv6()) { "IPv6" } else { "IPv4" },
@@ -299,7 +301,7 @@ fn summary(event: Event, ip: &str, text: &str, rates: &Rates, facts: &Facts) -> 
         Event::Ban => format!("{ip} is blackholed{attack}"),
         Event::PartialBlock => {
             let (rule, action) =
-                facts.mitigation.as_ref().map_or((text, ""), |m| (m.route.as_str(), m.action.as_str()));
+                facts.mitigation.as_ref().map_or((text.to_owned(), ""), |m| (m.route.to_string(), m.action.as_str()));
             format!("{action} for {ip} by {rule}{attack}").trim_start().to_owned()
         }
         Event::Unban => format!("{ip} is no longer blackholed"),

@@ -145,7 +145,7 @@ impl Post {
         let Some(event) = message::event(&entry.report) else { return };
         let (target, route) = message::subject(&entry.report);
         let Some(target) = target else { return self.send(Message::of(entry, event, &facts, &[])) };
-        let key = message::key(&target, route);
+        let key = message::key(&target, &route.map(ToString::to_string).unwrap_or_default());
         let place = (target.prefix.to_string(), target.direction.name().to_owned());
         let said = match event {
             Event::Ban | Event::PartialBlock => {

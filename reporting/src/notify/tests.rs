@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use bgp::Route;
 use config::notify::{Channel, Event, Format, Kind};
 use operator::clock;
 use operator::report::{Entry, Report};
@@ -43,7 +44,7 @@ fn target(last: u8) -> Target {
 }
 
 fn ban(last: u8) -> Entry {
-    let route = target(last).prefix.to_string();
+    let route = Route::Unicast(target(last).prefix);
     let action = "blackhole 65535:666".to_owned();
     Entry::new(
         clock::now(),
@@ -52,7 +53,7 @@ fn ban(last: u8) -> Entry {
 }
 
 fn unban(last: u8) -> Entry {
-    let route = target(last).prefix.to_string();
+    let route = Route::Unicast(target(last).prefix);
     Entry::new(clock::now(), Report::Withdraw { target: target(last), route, dry_run: None })
 }
 
@@ -231,7 +232,7 @@ fn what_could_not_be_sent_is_sent_after_a_restart() {
 fn a_dry_run_bans_nobody_and_a_channel_gets_what_it_asked_for() {
     let dry = Report::Announce {
         target: target(9),
-        route: "203.0.113.9/32".to_owned(),
+        route: Route::Unicast(target(9).prefix),
         action: String::new(),
         coverage: 1.0,
         dry_run: Some(policy::DryRun::BanDisabled),
@@ -243,7 +244,6 @@ fn a_dry_run_bans_nobody_and_a_channel_gets_what_it_asked_for() {
     let (port, requests) = server(&[200]);
     let mut channel = hook(port, None);
     channel.events = [Event::Warning].into();
-    let mut notifier = notifier;
     notifier.configure(vec![channel]);
     notifier.tell(&ban(9), Facts::default());
     notifier.tell(&Entry::new(clock::now(), Report::Silence), Facts::default());

@@ -22,8 +22,8 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
         .map(|a| {
             let seconds = view.now.as_seconds() - a.detected;
             vec![
-                a.prefix.clone(),
-                a.direction.to_owned(),
+                a.prefix.to_string(),
+                a.direction.to_string(),
                 a.group.clone(),
                 a.threshold.clone(),
                 format!("{seconds:.0} s"),

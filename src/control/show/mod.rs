@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use config::Config;
 use operator::identity::{Shown, begins};
-use operator::status::{MitigationStatus, Status};
+use operator::status::{Effect, MitigationStatus, Status};
 use operator::{Answer, Outcome, table};
 use serde_json::json;
 use traffic::Time;
@@ -131,7 +131,7 @@ pub(in crate::control) fn no_arguments(category: &str, arguments: &[String]) -> 
 }
 
 /// Routes of one kind; `history ROUTE` tells what became of one.
-fn mitigations(view: &View<'_>, category: &str, kinds: &[&str], arguments: &[String]) -> Outcome {
+fn mitigations(view: &View<'_>, category: &str, kinds: &[Effect], arguments: &[String]) -> Outcome {
     if arguments.first().is_some_and(|word| word == "history") {
         return history(view, &arguments[1..].join(" "));
     }
@@ -166,7 +166,7 @@ fn mitigations(view: &View<'_>, category: &str, kinds: &[&str], arguments: &[Str
         };
         vec![
             ids.short(&m.id).to_owned(),
-            m.route.clone(),
+            m.route.to_string(),
             m.action.clone(),
             origin,
             span(now - m.since),
@@ -186,13 +186,13 @@ fn mitigations(view: &View<'_>, category: &str, kinds: &[&str], arguments: &[Str
 
 /// What became of a route: from the journal.
 fn history(view: &View<'_>, route: &str) -> Outcome {
-    let named: BTreeSet<&str> =
-        view.status.mitigations.iter().filter(|m| begins(&m.id, route)).map(|m| m.route.as_str()).collect();
+    let named: BTreeSet<String> =
+        view.status.mitigations.iter().filter(|m| begins(&m.id, route)).map(|m| m.route.to_string()).collect();
     if named.len() > 1 {
-        let routes: Vec<&str> = named.into_iter().collect();
+        let routes: Vec<String> = named.into_iter().collect();
         return Err(format!("{route:?} is not the name of one route; there are:\n  {}", routes.join("\n  ")).into());
     }
-    let words = named.first().map_or_else(|| route.to_owned(), |words| (*words).to_owned());
+    let words = named.first().map_or_else(|| route.to_owned(), Clone::clone);
     let lines = view.announcers.history((!words.is_empty()).then_some(&words), 500).map_err(|e| e.to_string())?;
     let now = view.now.as_seconds();
     let row = |l: &crate::store::Line| {

@@ -24,9 +24,8 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
         return Err(format!("{address} is outside networks_list: only own hosts are counted").into());
     }
     let totals = view.pipeline.detector().host(prefix).unwrap_or_default();
-    let name = prefix.to_string();
-    let attacks: Vec<_> = view.status.attacks.iter().filter(|a| a.prefix == name).collect();
-    let mitigations: Vec<_> = view.status.mitigations.iter().filter(|m| m.prefix == name).collect();
+    let attacks: Vec<_> = view.status.attacks.iter().filter(|a| a.prefix == prefix).collect();
+    let mitigations: Vec<_> = view.status.mitigations.iter().filter(|m| m.prefix == prefix).collect();
     let average = view.pipeline.detector().average(prefix);
     let row = |direction: &str, d: usize| {
         let rates = [format!("{:.0}", average.packets[d]), format!("{:.1}", f64::from(average.bytes[d]) * 8.0 / 1e6)];
@@ -43,7 +42,7 @@ fn show(view: &View<'_>, arguments: &[String]) -> Outcome {
     }
     for m in &mitigations {
         let dry = if m.dry_run.is_some() { " (dry run)" } else { "" };
-        text.push_str(&format!("\n{}: {}{dry}", m.kind, m.route));
+        text.push_str(&format!("\n{}: {}{dry}", m.kind.name(), m.route));
     }
     let side = |d: usize| json!({ "packets": totals.packets[d], "bytes": totals.bytes[d] });
     let json = json!({
