@@ -501,6 +501,44 @@ fn host(prefix: Prefix) -> String {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Alarm { .. }
+            | Self::Residual { .. }
+            | Self::BucketFull { .. }
+            | Self::Orphaned { .. }
+            | Self::Candidates { .. }
+            | Self::Over { .. }
+            | Self::FirstTraffic => self.of_attack(f),
+            Self::Announce { .. }
+            | Self::Refused { .. }
+            | Self::Withdraw { .. }
+            | Self::HeldBack { .. }
+            | Self::Escalated { .. }
+            | Self::Probing { .. }
+            | Self::ProbeFailed { .. }
+            | Self::ProbePassed { .. }
+            | Self::TakenBack { .. }
+            | Self::Sent { .. }
+            | Self::WithdrawnAll { .. }
+            | Self::Resumed { .. }
+            | Self::Restored { .. }
+            | Self::BreakerOpened { .. }
+            | Self::BreakerClosed => self.of_route(f),
+            Self::NotDurable { .. }
+            | Self::SuspectExporter { .. }
+            | Self::Silence
+            | Self::Configured
+            | Self::ClockSet { .. }
+            | Self::SilenceOver
+            | Self::SuspectRate { .. } => self.of_program(f),
+        }
+    }
+}
+
+impl Report {
+    /// What is seen of an attack.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "Display sends each where it is written")]
+    fn of_attack(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Alarm { target, group, threshold, rate, evidence, .. } => write!(
                 f,
                 "{} {} is over {threshold} (host group {group}): {rate} from {} observations in {} ms, at least {} for sure",
@@ -536,6 +574,23 @@ impl fmt::Display for Report {
                 }
                 Ok(())
             }
+            Self::Over { target, duration_ms, peak_packets_per_second, peak_bytes_per_second } => write!(
+                f,
+                "attack on {target} is over after {:.1} s; peak {peak_packets_per_second} packets/s, {}",
+                *duration_ms as f64 / 1000.0,
+                rate_text(Unit::Bytes, *peak_bytes_per_second)
+            ),
+            _ => {
+                debug_assert!(false, "written elsewhere: {self:?}");
+                Ok(())
+            }
+        }
+    }
+
+    /// What becomes of routes.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "Display sends each where it is written")]
+    fn of_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Announce { route, action, dry_run: None, coverage, .. } => {
                 write!(f, "announce {route}: {action} (covers {:.1} % of the sample)", coverage * 100.0)
             }
@@ -562,23 +617,28 @@ impl fmt::Display for Report {
                 "WITHDRAW ALL by {owner}: {routes} routes are withdrawn, and nothing is announced until announcing is enabled again"
             ),
             Self::Resumed { owner } => write!(f, "announcing is enabled again by {owner}"),
-            Self::NotDurable { reason } => {
-                write!(f, "the state is NOT DURABLE, what is announced now may be lost in a restart: {reason}")
-            }
             Self::Restored { routes } => write!(f, "{routes} routes of the run before are in force again"),
             Self::TakenBack { peer, route } => write!(f, "withdrawn from {peer}: {route}"),
             Self::Sent { peer, route } => write!(f, "sent to {peer}: {route}"),
-            Self::Over { target, duration_ms, peak_packets_per_second, peak_bytes_per_second } => write!(
-                f,
-                "attack on {target} is over after {:.1} s; peak {peak_packets_per_second} packets/s, {}",
-                *duration_ms as f64 / 1000.0,
-                rate_text(Unit::Bytes, *peak_bytes_per_second)
-            ),
             Self::BreakerOpened { targets } => write!(
                 f,
                 "MASS ALARM: {targets} new targets within 10 s; blackholes, diversions and wide rules wait. Check exporters and sampling rates"
             ),
             Self::BreakerClosed => f.write_str("mass alarm is over: automatic announcing resumes"),
+            _ => {
+                debug_assert!(false, "written elsewhere: {self:?}");
+                Ok(())
+            }
+        }
+    }
+
+    /// How the program and its telemetry fare.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "Display sends each where it is written")]
+    fn of_program(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotDurable { reason } => {
+                write!(f, "the state is NOT DURABLE, what is announced now may be lost in a restart: {reason}")
+            }
             Self::SuspectExporter { exporter, before, now } => write!(
                 f,
                 "SUSPECT EXPORTER: the sampling rate of exporter {exporter} jumped from 1:{before} to 1:{now}; for a minute what rests \
@@ -602,6 +662,10 @@ impl fmt::Display for Report {
             ),
             Self::SuspectRate { exporter, announced, measured: None } => {
                 write!(f, "exporter {exporter}: counters agree with the announced sampling 1:{announced} again")
+            }
+            _ => {
+                debug_assert!(false, "written elsewhere: {self:?}");
+                Ok(())
             }
         }
     }

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::candidate::{Candidate, compare, differences};
+use config::candidate::{Candidate, Difference, compare, differences};
 use config::words::{Change, Verb};
 use config::{Config, Problem};
-use operator::{Answer, Caller, Failure, Outcome, Request, clock, table};
+use operator::{Answer, Caller, Failure, Outcome, Request, Why, clock, table};
 use reporting::files::replace_file;
 use serde_json::{Value, json};
 use traffic::Time;
@@ -166,8 +166,8 @@ impl Configuration {
     }
 
     fn edit(&mut self, now: Time, caller: &Caller, verb: Verb, category: &str, arguments: &[String]) -> Outcome {
-        let section = config::words::section(category).ok_or_else(|| unknown_category(category))?;
-        let change = Change::parse(verb, section, arguments)?;
+        let section = config::words::section(category).ok_or_else(|| Failure::malformed(unknown_category(category)))?;
+        let change = Change::parse(verb, section, arguments).map_err(Failure::malformed)?;
         self.check_seen(now, caller)?;
         let candidate = self.candidate(now, caller);
         let text = if candidate.edit(change.clone())? {
@@ -302,11 +302,7 @@ impl Configuration {
         }
         let config = self.checked(&text)?;
         self.check_file()?;
-        let what = differences(&self.running, &text);
-        let beyond = what.iter().find(|d| config::secrets::path_reaches_out(&d.key));
-        if let (false, Some(difference)) = (caller.is_admin, beyond) {
-            return Err(Failure::forbidden(format!("{}: this takes scope admin", difference.key)));
-        }
+        let what = self.permitted(caller, &text)?;
         let previous = std::mem::replace(&mut self.running, text.clone());
         let applied = self.plant.apply(config, |_| {
             // Everything that could fail was opened: now the file, then the change.
@@ -340,6 +336,16 @@ impl Configuration {
         let candidate = Candidate::after(edits + 1, self.revision, &self.running);
         self.candidates.insert(caller.user.clone(), (now, candidate));
         Ok(Answer::new(answer, &json))
+    }
+
+    /// What a text would change, if all of it is for this caller: his candidate may come from the history.
+    fn permitted(&self, caller: &Caller, text: &str) -> Result<Vec<Difference>, Failure> {
+        let what = differences(&self.running, text);
+        let beyond = what.iter().find(|d| config::secrets::path_reaches_out(&d.key));
+        match beyond.filter(|_| !caller.is_admin) {
+            Some(difference) => Err(Failure::forbidden(format!("{}: this takes scope admin", difference.key))),
+            None => Ok(what),
+        }
     }
 
     fn remember(&mut self, now: Time, user: &str, comment: Option<String>) {
@@ -486,7 +492,7 @@ fn refused(problems: &[Problem]) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let plural = if problems.len() == 1 { "" } else { "s" };
     let text = format!("{} problem{plural}; nothing was changed\n{}", problems.len(), lines.join("\n"));
-    Failure::new(text, json!({ "problems": problems }))
+    Failure { json: json!({ "problems": problems }), ..Failure::of(Why::Refused, text) }
 }
 
 fn write(file: Option<&Path>, text: &str) -> anyhow::Result<()> {
