@@ -8,14 +8,13 @@ use flowspec::{Bits, Condition, Pattern, Ranges};
 use traffic::sample::{fragment, protocol, tcp_flags};
 use traffic::{Direction, Prefix, Time};
 
-use crate::draft::Draft;
 use crate::kind::{Kind, Of, choice, flags, prefixes, ranges, rate, switch, text, texts};
 use crate::report::Report;
-use crate::schema::{Key, Section, key, set, some};
+use crate::schema::{Draft, Key, Section, key, set, some};
 
 /// What traffic is, in traffic rules and whitelist entries.
 #[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, below")]
 pub struct Traffic {
     pub protocols: Option<Ranges>,
     pub source_ports: Option<Ranges>,
@@ -27,7 +26,7 @@ pub struct Traffic {
 
 /// `[traffic_rule.NAME]`.
 #[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, below")]
 pub struct TrafficRule {
     pub traffic: Traffic,
     pub is_off: bool,
@@ -38,7 +37,7 @@ pub struct TrafficRule {
 
 /// `[whitelist.NAME]`.
 #[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, below")]
 pub struct Whitelist {
     pub networks: Vec<Prefix>,
     pub remote: Vec<Prefix>,
@@ -305,7 +304,7 @@ fn pattern(traffic: &Traffic) -> Option<Pattern> {
 }
 
 pub(crate) fn compose_whitelist(draft: &Draft, report: &mut Report) -> Vec<Whitelisted> {
-    let main = &draft.main;
+    let main = &draft.counting;
     let mut all = Vec::new();
     if !main.networks_whitelist.is_empty() {
         let note = "networks_whitelist".to_owned();

@@ -9,16 +9,15 @@ use enforcer::ruleset::Hook;
 use enforcer::{AclConfig, BackEndConfig, Redirect, Source};
 use traffic::Prefix;
 
-use crate::draft::Draft;
 use crate::kind::{
     self, Kind, Of, address, choice, endpoint, ipv4, list, number, prefixes, seconds, short_secret, switch, text, texts,
 };
 use crate::report::Report;
-use crate::schema::{Key, Section, key, set, some};
+use crate::schema::{Draft, Key, Section, key, set, some};
 
 /// `backend`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs, reason = "the meanings stand once, in the schema")]
+#[allow(missing_docs, reason = "the meanings stand once, below")]
 pub enum BackEndName {
     #[default]
     Nftables,
@@ -28,7 +27,7 @@ pub enum BackEndName {
 
 /// `hook`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs, reason = "the meanings stand once, in the schema")]
+#[allow(missing_docs, reason = "the meanings stand once, below")]
 pub enum HookName {
     #[default]
     Forward,
@@ -39,7 +38,7 @@ pub enum HookName {
 
 /// `[enforcer]`.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, below")]
 pub struct Enforcer {
     /// A key of it stands in the file.
     pub is_set: bool,
@@ -98,7 +97,7 @@ impl Default for Enforcer {
 
 /// `[enforcer_peer.NAME]`.
 #[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, below")]
 pub struct EnforcerPeer {
     pub remote_address: Option<IpAddr>,
     pub remote_asn: Option<u32>,

@@ -11,14 +11,13 @@ use policy::{GroupPolicy, Mode, Rung, UnicastForm};
 use traffic::{Direction, Networks, Prefix};
 
 use crate::communities::{communities, extended_communities, large_communities};
-use crate::draft::Draft;
 use crate::kind::{Kind, Of, choice, ipv4, ipv6, list, number, prefixes, rate, switch, text};
 use crate::report::Report;
-use crate::schema::{Key, Section, key, set, some};
+use crate::schema::{Draft, Key, Section, key, set, some};
 
 /// `[hostgroup.NAME]`: absent keys are inherited from `global`.
 #[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, below")]
 pub struct Group {
     pub description: String,
     pub networks: Vec<Prefix>,
@@ -547,7 +546,7 @@ pub(crate) fn policies(draft: &Draft, actions: &RuleActions, report: &mut Report
         enable_ban: group.enable_ban.or(global.enable_ban).unwrap_or(true),
         enable_ban_of: [0, 1].map(|d| group.enable_ban_of[d].or(global.enable_ban_of[d]).unwrap_or(true)),
         // Where each group decides for itself, `global` speaks only for its own hosts, as in FastNetMon.
-        enable_flow_spec: if draft.main.flow_spec_per_hostgroup_management {
+        enable_flow_spec: if draft.announcing.flow_spec_per_hostgroup_management {
             group.enable_bgp_flow_spec.unwrap_or(false)
         } else {
             group.enable_bgp_flow_spec.or(global.enable_bgp_flow_spec).unwrap_or(true)

@@ -1,4 +1,4 @@
-//! What a key takes: its [`Kind`], with range, unit and choices, and [`Of`], which reads a value by it.
+//! What a key takes: its [`Kind`], with range, unit and choices, and how a value is read by it.
 //!
 //! A kind stands once, at its key. From it come the check of a value, the advice about a wrong one, the spelling of a word in TOML,
 //! what `reference.toml` says, what the shell completes, and what is hidden. What a setter is given is read and in range.

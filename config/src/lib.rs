@@ -1,17 +1,18 @@
 //! The configuration file and its words.
 //!
 //! The file mirrors FastNetMon's words one to one (`set main ban_time 1900` is `ban_time = 1900` under `[main]`), so that an
-//! operator who knows one knows the other. One table ([`schema::keys`]) holds every key with its type, range, unit, default and
-//! meaning; parsing, "did you mean" and `reference.toml` all come from it. [`check::check`] finds every problem at once and
+//! operator who knows one knows the other. One table ([`schema::keys`]) holds every key with its kind, default, meaning and scope;
+//! parsing, "did you mean", completion and `reference.toml` all come from it. [`check::check`] finds every problem at once and
 //! turns the draft into the typed configurations of the stages, which are right by construction.
 
+pub mod announcing;
 pub mod api;
 pub mod candidate;
 pub mod check;
 pub mod collecting;
 mod communities;
+pub mod counting;
 pub mod detection;
-pub mod draft;
 pub mod enforcer;
 pub mod export;
 pub mod hostgroup;
@@ -19,6 +20,7 @@ pub mod import;
 pub mod kind;
 pub mod notify;
 pub mod peer;
+pub mod process;
 pub mod reference;
 pub(crate) mod report;
 pub mod router;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bgp::{Classes, Community, ConnectionMode, ExtendedCommunity, Family, LargeCommunity, Peer};
 use flowspec::profile::{self, FragmentSupport, Profile};
 
+use crate::announcing::Announcing;
 use crate::communities::{communities, extended_communities, large_communities};
-use crate::draft::Main;
 use crate::kind::{
     self, Kind, Of, address, addresses, choice, ipv4, ipv6, number, seconds, short_secret, switch, text,
 };
@@ -17,7 +17,7 @@ use crate::schema::{Holds, Key, Section, key, set, some};
 
 /// `[bgp.NAME]`.
 #[derive(Debug, Clone, PartialEq, Default)]
-#[allow(missing_docs, reason = "each field is a key; the meanings stand once, in the schema")]
+#[allow(missing_docs, reason = "each field is a key; the meanings stand once, below")]
 #[allow(clippy::struct_excessive_bools, reason = "switches of the file")]
 pub struct Bgp {
     pub active: bool,
@@ -377,7 +377,7 @@ impl Bgp {
     }
 }
 
-pub(crate) fn compose(name: &str, bgp: &Bgp, main: &Main, report: &mut Report) -> Option<Peer> {
+pub(crate) fn compose(name: &str, bgp: &Bgp, main: &Announcing, report: &mut Report) -> Option<Peer> {
     let path = |key: &str| format!("bgp.{name}.{key}");
     if bgp.local_asn.is_none() {
         report.add(path("local_asn"), "our AS number is missing: write local_asn = 65001");

@@ -1,11 +1,15 @@
-//! The table of keys: name, type, range, default, meaning, and what it sets.
+//! The table of keys: where each stands, what it takes, its default, its meaning, who may set it, and where its value is stored.
+//!
+//! A subject (a peer, the sources of traffic, notifications) is a file of its own: the structure of what is written, its keys, and
+//! what becomes of them. To add a key, add the field, the key and its use there; [`keys`] lists the files, [`Draft`] their
+//! structures. Check, advice, `reference.toml`, completion and `/api/v1/config/schema` follow from the key.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
 
-use crate::draft::{Draft, Main};
-use crate::kind::{Kind, Of, Read, choice, lengths, milliseconds, number, percent, prefixes, seconds, switch, text};
+use crate::kind::{Kind, Of, Read};
 use crate::value::Value;
 
 /// Where a key stands.
@@ -192,16 +196,6 @@ pub(crate) fn key<T: 'static>(
     }
 }
 
-pub(crate) fn main<T: 'static>(
-    name: &str,
-    default: &str,
-    meaning: &str,
-    of: Of<T>,
-    set: impl Fn(&mut Main, T) + Send + Sync + 'static,
-) -> Key {
-    key(Section::Main, name, default, meaning, of, move |draft, _, value| set(&mut draft.main, value))
-}
-
 /// Stores a value in a field.
 macro_rules! set {
     ($($field:tt).+) => {
@@ -218,9 +212,6 @@ macro_rules! some {
 
 pub(crate) use {set, some};
 
-pub mod announcing;
-mod flow_spec;
-
 static KEYS: LazyLock<Vec<Key>> = LazyLock::new(all_keys);
 
 /// Every key, in the order of the reference.
@@ -236,9 +227,14 @@ pub fn find(section: Section, name: &str) -> Option<&'static Key> {
 }
 
 fn all_keys() -> Vec<Key> {
-    let mut keys = main_keys();
-    keys.extend(flow_spec::keys());
-    keys.extend(announcing::main_keys());
+    let mut keys = crate::counting::network_keys();
+    keys.extend(crate::announcing::ban_keys());
+    keys.push(crate::counting::end_key());
+    keys.extend(crate::announcing::limit_keys());
+    keys.extend(crate::counting::keys());
+    keys.push(crate::process::log_key());
+    keys.extend(crate::announcing::flow_spec_keys());
+    keys.extend(crate::announcing::safety_keys());
     keys.extend(crate::collecting::keys());
     keys.extend(crate::hostgroup::keys());
     keys.extend(crate::detection::traffic_rule_keys());
@@ -249,224 +245,98 @@ fn all_keys() -> Vec<Key> {
     keys.extend(crate::export::main_keys());
     keys.extend(crate::notify::named_keys());
     keys.extend(crate::api::keys().into_iter().map(Key::admin));
-    keys.push(main(
-        "control_socket_others_may_read",
-        "false",
-        "let every local user ask (show) through the control socket; changing anything takes root or group floodwall",
-        switch(),
-        set!(control_socket_others_may_read),
-    ).admin());
-    keys.push(
-        key(
-            Section::State,
-            "directory",
-            "\"/var/lib/floodwall\"",
-            "where state is kept; FLOODWALL_STATE_DIR and --state-dir win over it",
-            text(),
-            |draft, _, value| draft.main.state_directory = value,
-        )
-        .admin(),
-    );
+    keys.extend(crate::process::keys());
     keys.extend(crate::api::history_keys());
     keys.extend(crate::enforcer::keys());
     keys
 }
 
-fn main_keys() -> Vec<Key> {
-    vec![
-        main(
-            "networks_list",
-            "[]",
-            "our own address space: prefixes, IPv4 and IPv6; nothing outside is ever announced",
-            prefixes(),
-            set!(networks_list),
-        ),
-        main(
-            "networks_whitelist",
-            "[]",
-            "own hosts and networks that never alarm",
-            prefixes(),
-            set!(networks_whitelist),
-        ),
-        main(
-            "networks_whitelist_remote",
-            "[]",
-            "remote networks: not counted, and never banned",
-            prefixes(),
-            set!(networks_whitelist_remote),
-        ),
-        main(
-            "protected_networks",
-            "[]",
-            "addresses that no rule and no blackhole may touch: routers, resolvers; BGP peers always are",
-            prefixes(),
-            set!(protected_networks),
-        ),
-        main(
-            "enable_ban",
-            "false",
-            "announce automatic decisions; off is the dry run of a fresh install: everything but the announcement",
-            switch(),
-            set!(enable_ban),
-        ),
-        main(
-            "ban_time",
-            "1900",
-            "seconds that a rule or blackhole lasts at least",
-            seconds(1, 31_536_000),
-            set!(ban_time),
-        ),
-        main(
-            "unban_only_if_attack_finished",
-            "true",
-            "after ban_time, end a rule only when its attack has ended",
-            switch(),
-            set!(unban_only_if_attack_finished),
-        ),
-        main(
-            "attack_end_delay",
-            "60",
-            "seconds below 0.7 of the threshold after which an attack has ended",
-            seconds(1, 86_400),
-            set!(attack_end_delay),
-        ),
-        main(
-            "blackhole_after",
-            "5",
-            "seconds of certain excess that no rule removes before the host is blackholed",
-            seconds(1, 86_400),
-            set!(blackhole_after),
-        ),
-        main(
-            "minimum_coverage_percent",
-            "10",
-            "percent of the sample a rule must cover to be announced",
-            percent(1, 100),
-            set!(minimum_coverage_percent),
-        ),
-        main("max_rules_per_host", "10", "FlowSpec rules per host at most", number(1, 100), set!(max_rules_per_host)),
-        main("max_rules", "200", "FlowSpec rules in all at most; routers hold few", number(1, 10_000), set!(max_rules)),
-        main("max_blackholes", "100", "blackholed hosts at most", number(1, 10_000), set!(max_blackholes)),
-        main(
-            "process_incoming_traffic",
-            "true",
-            "count traffic to our networks",
-            switch(),
-            set!(process_incoming_traffic),
-        ),
-        main(
-            "process_outgoing_traffic",
-            "true",
-            "count traffic from our networks",
-            switch(),
-            set!(process_outgoing_traffic),
-        ),
-        main(
-            "process_internal_traffic_as_external",
-            "false",
-            "count traffic between our networks for its hosts",
-            switch(),
-            set!(process_internal_traffic_as_external),
-        )
-        .known_as("override_internal_traffic_as_incoming", Holds::On, "counted for both its hosts")
-        .known_as("override_internal_traffic_as_outgoing", Holds::On, "counted for both its hosts"),
-        main(
-            "burst_tolerance_ms",
-            "300",
-            "milliseconds at the threshold that a burst may exceed it by",
-            milliseconds(1, 60_000),
-            set!(burst_tolerance_ms),
-        ),
-        main(
-            "ban_details_records_count",
-            "",
-            "samples in a bucket; absent: 500 from a mirror port, 20 from flow telemetry",
-            number(1, 10_000),
-            some!(ban_details_records_count),
-        ),
-        main(
-            "bucket_traffic_collection_timeout",
-            "120",
-            "seconds after which a bucket that did not fill is dropped as orphaned",
-            seconds(1, 86_400),
-            set!(bucket_traffic_collection_timeout),
-        ),
-        main(
-            "threshold_specific_ban_details",
-            "false",
-            "fill a bucket only with traffic of the class whose threshold fired",
-            switch(),
-            set!(threshold_specific_ban_details),
-        ),
-        main(
-            "average_calculation_time",
-            "5",
-            "seconds over which the rates that are shown are averaged; detection does not wait for it",
-            seconds(1, 3_600),
-            set!(average_calculation_time),
-        ),
-        main(
-            "longest_attack_end_delay",
-            "3600",
-            "seconds; each time an attack comes back, attack_end_delay doubles up to this",
-            seconds(1, 604_800),
-            set!(longest_attack_end_delay),
-        ),
-        main(
-            "carpet_prefix_lengths_ipv4",
-            "[24, 22]",
-            "lengths of the IPv4 prefixes whose sums are watched for carpet bombing, 8 to 24",
-            lengths(8, 24),
-            set!(prefix_lengths.0),
-        ),
-        main(
-            "carpet_prefix_lengths_ipv6",
-            "[64, 48]",
-            "the same for IPv6, 16 to 64",
-            lengths(16, 64),
-            set!(prefix_lengths.1),
-        ),
-        main(
-            "baseline_learning",
-            "true",
-            "learn what is ordinary: rates by host group and hour, samples for the miner",
-            switch(),
-            set!(baseline_learning),
-        ),
-        main(
-            "baseline_forget",
-            "300",
-            "seconds before an attack whose traffic is not taken for ordinary",
-            seconds(0, 86_400),
-            set!(baseline_forget),
-        ),
-        main(
-            "adaptive_thresholds_percent",
-            "0",
-            "raise thresholds to this many percent of the learned 99.9th percentile of the hour; 0: never",
-            percent(0, 10_000),
-            set!(adaptive_thresholds_percent),
-        ),
-        main(
-            "adaptive_thresholds_limit",
-            "10",
-            "but never beyond the configured threshold times this",
-            number(1, 1_000),
-            set!(adaptive_thresholds_limit),
-        ),
-        main(
-            "max_ipv6_hosts",
-            "1048576",
-            "IPv6 hosts with counters of their own at most",
-            number(1, 16_777_216),
-            set!(max_ipv6_hosts),
-        ),
-        main(
-            "logging_level",
-            "\"info\"",
-            "error, warn, info or debug; debug shows ranked candidates",
-            choice(["error", "warn", "info", "debug"].map(|level| (level, level.to_owned()))),
-            set!(logging_level),
-        ),
-    ]
+/// The file as written, typed but not yet checked as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    /// Our networks, and what is an attack.
+    pub counting: crate::counting::Counting,
+    /// What is announced.
+    pub announcing: crate::announcing::Announcing,
+    /// Log, state, control socket.
+    pub process: crate::process::Process,
+    /// Sources of traffic.
+    pub collecting: crate::collecting::Collecting,
+    /// The HTTP listeners and the history.
+    pub api: crate::api::Draft,
+    /// Where rates go.
+    pub export: crate::export::Draft,
+    /// Who is told.
+    pub notify: crate::notify::Draft,
+    /// Host groups by name; `global` is always there.
+    pub groups: BTreeMap<String, crate::hostgroup::Group>,
+    /// Traffic rules by name.
+    pub traffic_rules: BTreeMap<String, crate::detection::TrafficRule>,
+    /// Whitelist entries by name.
+    pub whitelists: BTreeMap<String, crate::detection::Whitelist>,
+    /// BGP peers by name.
+    pub bgp: BTreeMap<String, crate::peer::Bgp>,
+    /// `[enforcer]`.
+    pub enforcer: crate::enforcer::Enforcer,
+    /// Whom the enforcer takes rules from, by name.
+    pub enforcer_peers: BTreeMap<String, crate::enforcer::EnforcerPeer>,
+}
+
+impl Draft {
+    /// What an empty file says: everything at its default.
+    #[must_use]
+    pub fn new() -> Self {
+        static EMPTY: LazyLock<Draft> = LazyLock::new(|| {
+            let mut draft = Draft::unset();
+            for section in Section::ALL.into_iter().filter(|s| !s.is_named() || *s == Section::HostGroup) {
+                draft.fill(section, "global");
+            }
+            draft
+        });
+        EMPTY.clone()
+    }
+
+    fn unset() -> Self {
+        Self {
+            counting: crate::counting::Counting::default(),
+            announcing: crate::announcing::Announcing::default(),
+            process: crate::process::Process::default(),
+            collecting: crate::collecting::Collecting::default(),
+            api: crate::api::Draft::default(),
+            export: crate::export::Draft::default(),
+            notify: crate::notify::Draft::default(),
+            groups: BTreeMap::from([("global".to_owned(), crate::hostgroup::Group::default())]),
+            traffic_rules: BTreeMap::new(),
+            whitelists: BTreeMap::new(),
+            bgp: BTreeMap::new(),
+            enforcer: crate::enforcer::Enforcer::default(),
+            enforcer_peers: BTreeMap::new(),
+        }
+    }
+
+    /// Makes a table of a section with names, all at its default; but a host group inherits what it leaves out.
+    pub(crate) fn add(&mut self, section: Section, name: &str) {
+        if section == Section::HostGroup {
+            self.groups.entry(name.to_owned()).or_default();
+        } else {
+            self.fill(section, name);
+        }
+    }
+
+    /// Stores the defaults of a section's keys.
+    fn fill(&mut self, section: Section, name: &str) {
+        for key in keys().iter().filter(|key| key.section == section) {
+            let Some(default) = &key.default else { continue };
+            match key.read(&Value::of_default(default)) {
+                Ok(store) => store(self, name),
+                Err(problem) => unreachable!("default of {key:?}: {problem}"),
+            }
+        }
+    }
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self::new()
+    }
 }

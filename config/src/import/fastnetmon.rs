@@ -371,7 +371,7 @@ fn import_group(builder: &mut Builder, name: &str, options: &[Option], both_dire
         return;
     }
     // Groups inherit from global and global from the defaults; there, a group has only what it names itself.
-    let defaults = crate::draft::Draft::new().groups.remove("global").unwrap_or_default().switches;
+    let defaults = crate::schema::Draft::new().groups.remove("global").unwrap_or_default().switches;
     for (direction, measure) in measures() {
         let switch = switch_key(direction, measure);
         let plain = switch.trim_end_matches("_outgoing");
