@@ -3,31 +3,51 @@
 //!
 //! # Bird's eye
 //! ```text
-//! NetFlow, IPFIX, sFlow, mirror port          (collectors)  wire bytes      -> Sample
-//!   -> count per host, alarm, capture         (detector)    Sample          -> Attack, Bucket
-//!   -> mine a rule, check the rails           (mitigation)  Attack, Bucket  -> Wanted announcements
-//!   -> each BGP session reconciles            (mitigation)  Wanted          -> routers
+//! NetFlow, IPFIX, sFlow, mirror port          (collectors)     wire bytes        -> Sample
+//!   -> count per host, alarm, capture         (detector)       Sample            -> Attack, Bucket
+//!   -> mine a rule                            (miner)          Bucket            -> Candidate
+//!   -> decide, check the rails                (policy)         Attack, Candidate -> Wanted
+//!   -> each BGP session reconciles            (bgp, enforcer)  Wanted            -> routers, packet filter
 //! ```
 //! # Folders
 //! | folder | what |
 //! |---|---|
-//! | `collectors/` | [`collectors::Decoder`], packet headers, capture files, worker threads |
-//! | `detector/` | [`traffic::Target`], [`flowspec::Pattern`], counters, evidence, buckets; no I/O |
-//! | `mitigation/` | [`miner`], [`policy::Policy`], [`bgp`], announcers, [`enforcer`] |
-//! | `config/` | the file: one table of keys, every problem at once |
-//! | `src/` | [`pipeline::Pipeline`] joins the stages; [`daemon`] and [`replay`] drive it |
+//! | `traffic/` | [`traffic`]: the words of all stages: [`traffic::Sample`], [`traffic::Prefix`], [`traffic::Target`] |
+//! | `collectors/` | [`collectors`]: [`collectors::Decoder`], packet headers, capture files, worker threads |
+//! | `collectors/sys/` | the unsafe code of the workspace behind safe functions |
+//! | `detector/` | [`detector`]: counters, evidence, buckets, what is ordinary; no I/O |
+//! | `mitigation/flowspec/` | [`flowspec`]: [`flowspec::Pattern`], actions, octets, JSON, router profiles |
+//! | `mitigation/miner/` | [`miner`]: the shortest rules that cover a sample; pure |
+//! | `mitigation/bgp/` | [`bgp`]: a speaker that makes each peer's table equal to [`bgp::Wanted`] |
+//! | `mitigation/policy/` | [`policy::Policy`]: what is wanted; [`policy::rails`]: what may be sent at all |
+//! | `mitigation/enforcer/` | [`::enforcer`]: received rules to this host's packet filter |
+//! | `config/` | [`config`]: the file: one table of keys, every problem at once |
+//! | `operator/` | [`operator`]: requests, orders, answers, events, status, and the clock |
+//! | `reporting/` | [`reporting`]: what happened, told to people and kept on disks |
+//! | `api/` | [`api`]: HTTP |
+//! | `src/` | [`pipeline::Pipeline`] joins the stages; [`daemon`] and [`replay`] drive it; [`control`]; [`cli`] |
 //!
-//! The crate graph is a line, `floodwall -> config -> mitigation -> detector -> collectors`: a stage knows only what it takes from.
+//! A crate knows only what stands below it, and of its own line what it takes from:
+//! ```text
+//! floodwall (src)
+//!   api -> reporting -> operator -> config -> collectors, policy, enforcer
+//!   policy -> detector, miner, bgp        enforcer -> bgp
+//!   detector, miner, bgp -> flowspec      collectors, detector, bgp -> sys
+//!   all but sys -> traffic
+//! ```
+//! `docs/architecture.md` has every edge, threads, queues and locks, and what each of these decisions costs; `docs/adding.md` says which
+//! files a new collector, notifier, key or order touches.
 //!
 //! # Life of a packet
 //! A worker thread receives a datagram (or a mirrored frame), decodes it into a small batch of [`traffic::Sample`]s and gives
 //! that to its [`detector::Meter`]: find the own host, add to its line in this worker's shard, keep the sample in the look-back
-//! ring. No lock, allocation, log or clock per sample.
+//! ring. Counting takes no lock, allocates nothing, logs nothing and reads no clock.
 //!
 //! # Life of an attack
 //! Every 50 ms the control thread calls [`pipeline::Pipeline::step`]. It reads what grew, and when a host's excess passes the
 //! burst tolerance with enough evidence, raises an alarm and opens a bucket, which the look-back ring fills at once. The miner ranks
-//! rules, the policy checks its rails and adds to `Wanted`; each BGP session sends the difference. Once a router holds the rule, its
+//! rules, the policy checks its rails and adds to [`bgp::Wanted`]; [`announcers`] have it on disk first, then each BGP session asks its
+//! [`bgp::Gate`] and sends the difference. Once a router holds the rule, its
 //! traffic no longer counts for the host, and what is left is mined again. A rule lasts `ban_time` at least and goes when its
 //! attack has ended. When nothing separates the attack, the host is blackholed.
 //!
@@ -37,24 +57,26 @@
 //! alarmed, announced or learned. SIGHUP takes the same way.
 //!
 //! # Life of an API request
-//! [`api::listener`] bounds it, [`api::auth`] finds the token and its scopes, and [`api::Site::ask`] puts the request that the same
-//! words on the command line are before the daemon's desk: one way, one audit log. Reads that many ask for come from the newest
-//! status or, by [`history`], from a file; neither touches the control thread.
+//! [`api::listener`] bounds it, [`api::auth`] finds the token and its scopes, and [`api::Site::ask`] puts the [`operator::Request`] that
+//! the same words on the command line are before the daemon's desk: one way, one audit log. What acts at once is an
+//! [`operator::Order`], whoever gives it; [`control::act`] carries it out. Reads that many ask for come from the newest status or, by
+//! [`reporting::history`], from a file; neither touches the control thread.
 //!
 //! # Life of a notification
-//! The control thread hands each event with what it knows of the target to [`notify`], whose own thread writes it into an outbox and
-//! sends it to each channel by itself: what hangs there reaches neither the control thread nor BGP.
+//! The control thread tells each event to every listener of `src/telling.rs`. One of them is [`reporting::notify`], which gets with it
+//! what is known of the target; its own thread writes that into an outbox and sends it to each channel by itself: what hangs there
+//! reaches neither the control thread nor BGP.
 //!
 //! # Invariants
-//! * No stage knows a later one; no stage knows `config`.
-//! * Only `clock.rs` reads the clock; a clippy ban says so. Time enters as an argument.
-//! * Only [`pipeline::Pipeline::step`] decides (and [`pipeline::Pipeline::collect`], between steps, for a bucket that is full);
-//!   announcers only reconcile.
-//! * `bgp` knows no attack.
-//! * Unsafe code stands only in `collectors/sys`; it is forbidden everywhere else.
+//! * No stage knows a later one; no stage knows [`config`], and [`bgp`] and [`miner`] know no attack. Cargo and `tests/rooms.rs` hold it.
+//! * Only [`operator::clock`] reads the clock; a clippy ban says so. Time enters as an argument.
+//! * Only [`pipeline::Pipeline`] decides: in `step`, in `collect` for a bucket that is full, and in `request` for an order. Announcers
+//!   only reconcile.
+//! * Nothing is announced outside our own networks, but for bans of foreign hosts where a peer takes them: [`policy::rails`] are
+//!   checked when a route is decided and once more on what is decoded from the octets about to be sent.
 //! * The data plane never waits: full rings drop and count.
 //! * Everything fed from outside has a documented cap.
-//! * Nothing is announced outside our own networks, checked in the policy and once more on what is about to be encoded.
+//! * Unsafe code stands only in `collectors/sys`; it is forbidden everywhere else.
 
 pub mod announcers;
 pub mod cli;
