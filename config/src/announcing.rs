@@ -56,6 +56,7 @@ pub struct Announcing {
     pub minimum_coverage_percent: u64,
     pub max_rules_per_host: u64,
     pub max_rules: u64,
+    pub max_entries_per_rule: u32,
     pub max_blackholes: u64,
     pub shortest_prefix_ipv4: u64,
     pub shortest_prefix_ipv6: u64,
@@ -139,6 +140,14 @@ pub(crate) fn limit_keys() -> Vec<Key> {
         ),
         main("max_rules_per_host", "10", "FlowSpec rules per host at most", number(1, 100), set!(max_rules_per_host)),
         main("max_rules", "200", "FlowSpec rules in all at most; routers hold few", number(1, 10_000), set!(max_rules)),
+        main(
+            "max_entries_per_rule",
+            "512",
+            "entries that one rule may take in a router's ternary memory: a range takes as many as it has aligned blocks, conditions \
+             multiply; a rule that would need more is widened",
+            number(1, 1_000_000),
+            set!(max_entries_per_rule),
+        ),
         main("max_blackholes", "100", "blackholed hosts at most", number(1, 10_000), set!(max_blackholes)),
     ]
 }
@@ -480,6 +489,7 @@ pub(crate) fn compose(draft: &Draft, networks: &Networks, report: &mut Report) -
             fragment: !main.flow_spec_do_not_process_ip_fragmentation_flags_field,
             do_not_fragment: !main.flow_spec_ignore_do_not_fragment_flag,
             ports_with_fragment: !main.flow_spec_strip_ports_for_fragmented_traffic,
+            max_entries: main.max_entries_per_rule,
             ..Capabilities::default()
         },
         groups,
@@ -525,4 +535,13 @@ fn compose_actions(main: &Announcing, report: &mut Report) -> RuleActions {
     };
     default.extend(next_hops);
     RuleActions { default, rate, redirect }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_ternary_memory_that_a_rule_may_take_is_a_setting() {
+        let entries = |text: &str| crate::check(text).expect("valid").mitigation.capabilities.max_entries;
+        assert_eq!((entries(""), entries("[main]\nmax_entries_per_rule = 64\n")), (512, 64));
+    }
 }
