@@ -4,34 +4,37 @@
 //! list, at those that were over a threshold lately, and at cells that were written; every second it scans what has been
 //! written since the second before, for averages and baselines. An idle installation costs nothing whatever its size.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use traffic::{Direction, Networks, Prefix, Target, Time};
 
-use crate::attack::{Attack, Bucket, Crossing, Event, Phase, Rates};
+use crate::attack::{Attack, Event};
 use crate::baseline::{Baselines, Memory};
-use crate::checks::{Checks, Passed};
+use crate::checks::Checks;
 use crate::config::{Config, Thresholds, Unit};
 use crate::counters::{Counts, Hot, Layout, Shard, Totals, Trip};
 use crate::exporters::Exporters;
 use crate::hosts::{HostId, Hosts, Lookup};
-use crate::life::{self, Ended};
+use crate::life::Ended;
 use crate::marks;
 use crate::membership::Membership;
-use crate::meter::{Command, Meter, MeterConfig, Pulse, Remote, Whitelist};
-use crate::prefixes::{Crossed, Explained, Prefixes, Scope};
+use crate::meter::{Meter, MeterConfig, Pulse, Remote};
+use crate::prefixes::Prefixes;
 use crate::scan::Scan;
-use crate::survey::{self, Survey};
 use crate::tracks::Tracks;
 
+mod alarms;
 mod capture;
 mod filters;
 mod reconfigure;
+mod view;
+mod whitelisting;
 
 pub use reconfigure::Reconfigured;
+use whitelisting::whitelist;
 
 /// Attacks at once at most; a further alarm is counted and tried again at the next tick.
 pub const MAX_ATTACKS: usize = 10_000;
@@ -49,8 +52,6 @@ const SCARCE: Duration = Duration::from_secs(3);
 const LONGEST_SETTLING: Duration = Duration::from_secs(1);
 /// The tick that trip counts are made for.
 const TICK_MS: u64 = 50;
-/// A host under an attacked prefix gets an alarm of its own only if this share of the attack goes to it.
-const OWN_ALARM_SHARE: u64 = 2;
 
 /// What the detector itself has seen, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -352,148 +353,6 @@ impl Detector {
         attacked
     }
 
-    /// Raises alarms of hosts that have passed a threshold with certainty.
-    fn evaluate_hosts(&mut self, now: Time, events: &mut Vec<Event>) {
-        let mut passed: Vec<(HostId, Target, usize, Passed)> = Vec::new();
-        let tolerance = self.config.burst_tolerance;
-        for (host, _) in &self.noted {
-            let Some(track) = self.tracks.get(*host) else { continue };
-            for direction in Direction::ALL {
-                let checks = &self.checks[track.group];
-                if let Some(over) = track.levels.passed(checks, direction, tolerance)
-                    && let Some(prefix) = self.hosts.prefix(*host)
-                {
-                    passed.push((*host, Target { prefix, direction }, track.group, over));
-                }
-            }
-        }
-        for (host, target, group, over) in passed {
-            let is_silenced = self.silenced[target.direction as usize].contain(&target.prefix);
-            if !is_silenced && !self.is_part_of_wider(target, &over) {
-                self.crossed(Crossed { target, scope: Scope::Host, group, passed: over }, now, events);
-            }
-            if let Some(track) = self.tracks.get_mut(host) {
-                track.levels.restart(&self.checks[group], target.direction, now);
-            }
-        }
-    }
-
-    /// Whether a prefix around the host is under attack already, and the host is only a part of that.
-    fn is_part_of_wider(&self, target: Target, over: &Passed) -> bool {
-        let around =
-            |t: &&Target| !t.prefix.is_host() && t.direction == target.direction && t.prefix.contains(&target.prefix);
-        !self.attacks.contains_key(&target)
-            && self.attacks.iter().filter(|(t, _)| around(t)).any(|(_, attack)| {
-                let whole = match over.check.measure.unit {
-                    Unit::Packets => attack.packets_per_second.max(attack.evidence.rate),
-                    Unit::Bytes => attack.bytes_per_second,
-                    Unit::Flows => u64::MAX,
-                };
-                over.evidence.rate < whole / OWN_ALARM_SHARE
-            })
-    }
-
-    /// What hosts under attack, or suspected to be, had in this tick: it does not count for what is above them.
-    fn explained(&self) -> Explained {
-        let mut explained = Explained::new();
-        for (host, delta) in &self.noted {
-            let Some(track) = self.tracks.get(*host) else { continue };
-            let Some(prefix) = self.hosts.prefix(*host) else { continue };
-            for direction in Direction::ALL {
-                let is_attacked = self.attacks.contains_key(&Target { prefix, direction });
-                let checks = &self.checks[track.group];
-                if is_attacked || track.levels.is_suspect(checks, direction, self.config.burst_tolerance) {
-                    let cell = self.hosts.cell_of(*host);
-                    explained.entry(cell).or_default().push((direction, delta.clone()));
-                }
-            }
-        }
-        explained
-    }
-
-    fn evaluate_prefixes(&mut self, tick: u32, start: Time, now: Time, unsettled: &[Target], events: &mut Vec<Event>) {
-        let alarmed: Vec<Target> = self.attacks.keys().filter(|t| !t.prefix.is_host()).copied().collect();
-        let explained = self.explained();
-        let shards = self.remotes.iter().map(|r| &*r.shard);
-        self.prefixes.read(shards, tick, &explained, &alarmed);
-        let layout = self.layout;
-        let wide = self.attacks.iter_mut().filter(|(target, _)| !target.prefix.is_host());
-        self.prefixes.leave_aside(wide.filter_map(|(target, attack)| Some((*target, attack.take_aside(layout)?))));
-        let silenced = &self.silenced;
-        let is_silenced =
-            |target: Target| unsettled.contains(&target) || silenced[target.direction as usize].contain(&target.prefix);
-        let crossed = self.prefixes.evaluate(start, now, &alarmed, is_silenced);
-        for crossing in crossed {
-            self.crossed(crossing, now, events);
-        }
-    }
-
-    /// A threshold was crossed with certainty: a new attack, or one that goes on in spite of its filters.
-    fn crossed(&mut self, crossed: Crossed, now: Time, events: &mut Vec<Event>) {
-        let Crossed { target, scope, group, passed } = crossed;
-        let limits = self.config.bucket;
-        let crossing =
-            Crossing { measure: passed.check.measure, threshold: passed.check.threshold, evidence: passed.evidence };
-        if let Some(attack) = self.attacks.get_mut(&target) {
-            attack.last_crossing = now;
-            attack.last_active = now;
-            attack.crossing = crossing;
-            attack.measured = passed.measured;
-            attack.over_since.get_or_insert(passed.since);
-            if attack.bucket.is_none() && now >= attack.next_bucket {
-                attack.bucket = Some(Bucket::new(now, &limits));
-                events.push(Event::Residual(target));
-                self.open_bucket(target, passed.since);
-            }
-            return;
-        }
-        if self.attacks.len() >= MAX_ATTACKS {
-            self.statistics.attacks_refused += 1;
-            return;
-        }
-        self.statistics.alarms += 1;
-        let (returns, hold) = self.ended.returns(&self.config, target, now);
-        let attack = Attack {
-            target,
-            scope,
-            group: self.config.groups[group].name.clone(),
-            threshold_key: scoped_key(&self.config, scope, &passed),
-            measure: passed.check.measure,
-            crossing,
-            threshold: passed.check.threshold,
-            evidence: passed.evidence,
-            phase: Phase::Active,
-            returns,
-            hold,
-            started: passed.since,
-            detected: now,
-            packets_per_second: 0,
-            bytes_per_second: 0,
-            units_per_second: 0,
-            peak_packets_per_second: 0,
-            peak_bytes_per_second: 0,
-            packets: 0,
-            bytes: 0,
-            tops: Default::default(),
-            measured: passed.measured.clone(),
-            over_since: Some(passed.since),
-            bucket: Some(Bucket::new(now, &limits)),
-            filters: Vec::new(),
-            aside: None,
-            last_crossing: now,
-            last_active: now,
-            longest_pause: Duration::ZERO,
-            reading: None,
-            next_bucket: now,
-            fruitless: 0,
-            rates: Rates::default(),
-        };
-        self.baselines.forget_attack(now, target.prefix, &attack.group, attack.started);
-        self.attacks.insert(target, attack);
-        events.push(Event::Alarm(target));
-        self.open_bucket(target, passed.since);
-    }
-
     fn host_of(&self, target: Target) -> Option<HostId> {
         if target.prefix.is_host() { self.host_id(target.prefix) } else { None }
     }
@@ -517,50 +376,6 @@ impl Detector {
         if silent != self.silent && !(silent && self.attacks.is_empty()) {
             self.silent = silent;
             events.push(if silent { Event::Silence } else { Event::SilenceOver });
-        }
-    }
-
-    /// Updates the rates of attacks and ends those that have faded.
-    fn advance_attacks(&mut self, now: Time, span: Duration, events: &mut Vec<Event>) {
-        let mut over = Vec::new();
-        for (target, attack) in &mut self.attacks {
-            let delta = if target.prefix.is_host() {
-                let host = self.hosts.find(target.prefix.version(), target.prefix.bits());
-                let noted = |own| self.noted.binary_search_by_key(&own, |(host, _)| *host).ok();
-                let index = if let Lookup::Host(host) = host { noted(host) } else { None };
-                index.map(|index| self.noted[index].1.clone())
-            } else {
-                let reading = self.prefixes.reading(target.prefix);
-                let earlier = attack.reading.replace(reading.clone());
-                earlier.map(|earlier| {
-                    let mut delta = reading;
-                    delta.since(&earlier);
-                    delta
-                })
-            };
-            let is_silent = self.silent || self.exporters.are_silent(attack.tops.main_exporters(), now, SILENCE);
-            life::advance(attack, &self.config, now, span, delta.as_ref(), is_silent);
-            if life::is_over(attack, now) {
-                over.push(*target);
-            }
-        }
-        for target in over {
-            self.end(target, now, events);
-        }
-    }
-
-    /// Ends an attack.
-    fn end(&mut self, target: Target, now: Time, events: &mut Vec<Event>) {
-        self.set_filters(target, Vec::new());
-        if let Some(mut attack) = self.attacks.remove(&target) {
-            self.close_capture(target);
-            self.ended.add(&self.config, target, now, attack.returns);
-            if let Some(bucket) = attack.bucket.take() {
-                self.statistics.orphaned += 1;
-                events.push(Event::Orphaned(target, bucket));
-            }
-            attack.phase = Phase::Fading;
-            events.push(Event::Over(Box::new(attack)));
         }
     }
 
@@ -619,71 +434,10 @@ impl Detector {
         attack.next_bucket = now.after(wait);
     }
 
-    /// Attacks in progress.
-    #[must_use]
-    pub const fn attacks(&self) -> &BTreeMap<Target, Attack> {
-        &self.attacks
-    }
-
     /// The rates that exporters' own counters contradict at present, as (exporter's number in samples, N of the announced 1:N), and
     /// N as they show it. It holds until it is set anew.
     pub fn doubt_rates(&mut self, measured: BTreeMap<(u16, u32), u32>) {
         self.exporters.set_measured(measured);
-    }
-
-    /// The attacked targets that are over their thresholds only if sampling rates are right that exporters contradict (decision 29).
-    #[must_use]
-    pub fn doubted(&self, now: Time) -> BTreeSet<Target> {
-        if !self.exporters.have_doubts(now) {
-            return BTreeSet::new();
-        }
-        let doubted = self.attacks.iter().filter(|(_, attack)| self.exporters.is_doubted(attack, now));
-        doubted.map(|(target, _)| *target).collect()
-    }
-
-    /// Whether a bucket is open: then call [`Detector::collect`] every few milliseconds.
-    #[must_use]
-    pub fn is_collecting(&self) -> bool {
-        self.attacks.values().any(|a| a.bucket.is_some())
-    }
-
-    /// How many workers count.
-    #[must_use]
-    pub fn workers(&self) -> usize {
-        self.remotes.len()
-    }
-
-    /// The counters of one own host since the start; `None` for a foreign address or one never seen.
-    #[must_use]
-    pub fn host(&self, prefix: Prefix) -> Option<Totals> {
-        let host = self.host_id(prefix)?;
-        let mut totals = Totals::default();
-        self.remotes.iter().for_each(|r| r.shard.read(host, &mut totals));
-        Some(totals)
-    }
-
-    /// Averages of one own host over `average_calculation_time`; zero for one never seen.
-    #[must_use]
-    pub fn average(&self, host: Prefix) -> crate::scan::Average {
-        self.host_id(host).map(|host| self.scan.average(host)).unwrap_or_default()
-    }
-
-    /// The largest hosts, and sums over hosts.
-    #[must_use]
-    pub fn survey(&self, wanted: &survey::Wanted<'_>) -> Survey {
-        Survey::new(&self.scan, &self.hosts, self.config.groups.len(), wanted)
-    }
-
-    /// The host group that a host or prefix belongs to.
-    #[must_use]
-    pub fn group_name(&self, prefix: &Prefix) -> &str {
-        &self.config.groups[self.hosts.membership().group_of_prefix(prefix)].name
-    }
-
-    /// What is ordinary.
-    #[must_use]
-    pub const fn baselines(&self) -> &Baselines {
-        &self.baselines
     }
 
     /// Takes up what an earlier run learned, as far as its hosts and groups are still configured.
@@ -693,75 +447,10 @@ impl Detector {
         let is_ours = |prefix: &Prefix| networks.iter().any(|n| n.contains(prefix) || prefix.contains(n));
         self.baselines.remember(memory, now, is_ours, |group| groups.iter().any(|g| g.name == group));
     }
-
-    /// What the detector has seen.
-    #[must_use]
-    pub const fn statistics(&self) -> Statistics {
-        self.statistics
-    }
-
-    /// Whether anything of our own, or of others, has been counted since the start.
-    #[must_use]
-    pub const fn has_traffic(&self) -> bool {
-        self.traffic > 0
-    }
-
-    /// The configuration in force.
-    #[must_use]
-    pub const fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Puts the whitelist into force as it is at `now`.
-    fn silence(&mut self, now: Time) {
-        let silent = |direction: Direction| {
-            let about_hosts = self.config.whitelist.iter().filter(|w| w.is_active(now) && !w.is_about_traffic());
-            let of = about_hosts.filter(|w| w.direction.is_none_or(|d| d == direction));
-            Networks::new(&of.flat_map(|w| w.networks.iter().copied()).collect::<Vec<_>>())
-        };
-        self.silenced = [silent(Direction::Incoming), silent(Direction::Outgoing)];
-        let ends = self.config.whitelist.iter().filter_map(|w| w.expires).filter(|end| *end > now);
-        self.whitelist_until = ends.min();
-    }
-
-    fn expire_whitelist(&mut self, now: Time) {
-        if self.whitelist_until.is_none_or(|end| now < end) {
-            return;
-        }
-        self.silence(now);
-        let whitelist = Arc::new(whitelist(&self.config, now));
-        for remote in &mut self.remotes {
-            remote.send(Command::Whitelist(Arc::clone(&whitelist)));
-        }
-    }
 }
 
 const fn other(target: Target) -> Target {
     crate::attack::other_direction(target)
-}
-
-/// The key of a threshold: `threshold_pps`, `threshold_prefix_pps`, `threshold_network_mbps_outgoing`.
-fn scoped_key(config: &Config, scope: Scope, passed: &Passed) -> String {
-    let key = config.key(passed.check.direction, passed.check.measure);
-    match scope {
-        Scope::Host | Scope::Group => key,
-        Scope::Prefix => key.replacen("threshold_", "threshold_prefix_", 1),
-        Scope::Network => key.replacen("threshold_", "threshold_network_", 1),
-    }
-}
-
-/// Whitelisted traffic at a time.
-fn whitelist(config: &Config, now: Time) -> Whitelist {
-    let about_traffic = || config.whitelist.iter().filter(|w| w.is_active(now) && w.is_about_traffic());
-    let is_plain = |w: &&crate::Whitelisted| w.networks.is_empty() && w.pattern.is_none();
-    let remote = |direction: Direction| {
-        let of = about_traffic().filter(is_plain).filter(|w| w.direction.is_none_or(|d| d == direction));
-        Networks::new(&of.flat_map(|w| w.remote.iter().copied()).collect::<Vec<_>>())
-    };
-    Whitelist::new(
-        [remote(Direction::Incoming), remote(Direction::Outgoing)],
-        about_traffic().filter(|w| !is_plain(w)).cloned().collect(),
-    )
 }
 
 /// How meters count under these thresholds: the trip count of a host is below its smallest threshold, shared by the workers.

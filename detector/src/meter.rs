@@ -4,21 +4,27 @@
 //! ring, and hand it to the control thread if the host is being captured. A host that passes its trip count in a tick is put
 //! on the hot list, so that the control thread need not look at all hosts. No lock, allocation, log or clock.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use flowspec::{Match, Pattern};
+use flowspec::Match;
 use rtrb::{Consumer, Producer, RingBuffer};
 use sys::prefetch;
 use traffic::{Direction, IpVersion, Networks, Sample, Target, Time};
 
 use crate::config::TrafficRule;
-use crate::counters::{CellLine, Counts, Hot, Line, Shard, Side, Trip, WATCH_CAPTURE, WATCH_FILTERS, bump};
+use crate::counters::{CellLine, Hot, Line, Shard, Side, Trip, WATCH_CAPTURE, WATCH_FILTERS, bump};
 use crate::hosts::{CellId, HostId, Hosts, Lookup};
 use crate::marks::Beat;
-use crate::routers::{Routers, SharedRouters};
 use crate::spread::Spread;
+
+mod filter;
+mod look_back;
+
+pub use filter::Filter;
+use filter::Filtering;
+pub(crate) use filter::PrefixFilters;
+use look_back::{LookBack, Pace};
 
 /// Samples on their way to the control thread, per worker; more are dropped and counted.
 const CAPTURE_RING: usize = 1 << 13;
@@ -28,129 +34,11 @@ const COMMAND_RING: usize = 1 << 10;
 const GROUP: usize = 64;
 /// Samples whose hosts' marks and details are fetched ahead of their counting.
 const AHEAD: usize = 8;
-/// Places of the look-back ring that are fetched ahead.
-const LOOK_AHEAD: usize = 6;
 /// Hosts over their trip count on their way to the control thread, per worker; when more pass theirs in a tick, the control
 /// thread looks at every host that was written in it.
 const HOT_RING: usize = 1 << 16;
 /// Samples of ordinary traffic on their way to the control thread, per worker and second at most.
 const ORDINARY_PER_SECOND: u32 = 1000;
-/// Recent samples kept per worker (6 MiB), so that a bucket can be filled at the moment of the alarm.
-const LOOK_BACK: usize = 1 << 16;
-/// Of more samples per second than this, every n-th is kept, so that the ring always reaches back a quarter of a second.
-const LOOK_BACK_PER_SECOND: u32 = 4 << 16;
-
-/// Packets and bytes per worker, each with one writer.
-type Hits = Box<[(AtomicU64, AtomicU64)]>;
-
-/// Traffic of a target that is filtered elsewhere: excluded from the target's counters, counted here.
-///
-/// A filter may be withheld: nobody has been told to filter, so its traffic is in the target's counters like all other
-/// (decision 39). Only what looks for the next vector leaves it aside, as if it were filtered: thresholds and buckets.
-#[derive(Debug)]
-pub struct Filter {
-    /// What is filtered.
-    pub pattern: Pattern,
-    /// Where (decision 8).
-    holders: SharedRouters,
-    withheld: AtomicBool,
-    /// What matched there.
-    hits: Hits,
-    /// What matched elsewhere, or while it was withheld: the target has it still.
-    passed: Hits,
-    /// What matched while it was withheld, in the columns that thresholds are judged by, per worker that saw any.
-    aside: Box<[OnceLock<Box<[AtomicU64]>>]>,
-}
-
-impl Filter {
-    /// For a number of workers, in force at every router.
-    #[must_use]
-    pub fn new(pattern: Pattern, workers: usize) -> Self {
-        let none = || (0..workers).map(|_| Default::default()).collect();
-        Self {
-            pattern,
-            holders: SharedRouters::new(Routers::ALL),
-            withheld: AtomicBool::new(false),
-            hits: none(),
-            passed: none(),
-            aside: (0..workers).map(|_| OnceLock::new()).collect(),
-        }
-    }
-
-    /// From now on it is in force at these routers alone.
-    pub fn set_holders(&self, routers: Routers) {
-        self.holders.set(routers);
-    }
-
-    /// From now on it is in force nowhere, whoever holds it; or no longer so.
-    pub fn set_withheld(&self, withheld: bool) {
-        self.withheld.store(withheld, Ordering::Relaxed);
-    }
-
-    fn is_withheld(&self) -> bool {
-        self.withheld.load(Ordering::Relaxed)
-    }
-
-    /// Whether it is in force where the sample's exporter stands.
-    fn is_in_force(&self, sample: &Sample) -> bool {
-        !self.is_withheld() && self.holders.get().include(sample.router)
-    }
-
-    /// Whether a bucket does not take the sample: it is filtered where its exporter stands, or would be.
-    fn is_beside_bucket(&self, sample: &Sample) -> bool {
-        (self.is_withheld() || self.is_in_force(sample)) && self.pattern.matches(sample) == Match::Yes
-    }
-
-    /// Counts a sample that matched where it is not in force.
-    fn pass(&self, worker: usize, shard: &Shard, direction: Direction, sample: &Sample, rules: u32) {
-        // A worker that came later than the filter has its hits counted once the filter has grown.
-        let (Some((packets, bytes)), Some(aside)) = (self.passed.get(worker), self.aside.get(worker)) else { return };
-        bump(packets, sample.packets);
-        bump(bytes, sample.bytes);
-        if self.is_withheld() {
-            shard.count_aside(aside.get_or_init(|| shard.columns()), direction, sample, rules);
-        }
-    }
-
-    /// Adds what matched while it was withheld.
-    pub(crate) fn add_aside(&self, counts: &mut Counts) {
-        self.aside.iter().filter_map(OnceLock::get).for_each(|columns| counts.add_columns(columns));
-    }
-
-    /// The same filter, with the same hits, for another number of workers; none of them may still count for the old one.
-    #[must_use]
-    pub fn grown(&self, workers: usize) -> Self {
-        let grown = Self::new(self.pattern.clone(), workers.max(1));
-        grown.set_holders(self.holders.get());
-        grown.set_withheld(self.is_withheld());
-        for (hits, (packets, bytes)) in [(&grown.hits, self.hits()), (&grown.passed, self.passed())] {
-            bump(&hits[0].0, packets);
-            bump(&hits[0].1, bytes);
-        }
-        grown
-    }
-
-    /// Packets and bytes that matched since the filter was made, at routers where it is in force.
-    #[must_use]
-    pub fn hits(&self) -> (u64, u64) {
-        sum(&self.hits)
-    }
-
-    /// Packets and bytes that matched at routers where it is not in force, or while it was withheld.
-    #[must_use]
-    pub fn passed(&self) -> (u64, u64) {
-        sum(&self.passed)
-    }
-}
-
-fn sum(hits: &Hits) -> (u64, u64) {
-    hits.iter().fold((0, 0), |(p, b), (packets, bytes)| {
-        (p.wrapping_add(packets.load(Ordering::Relaxed)), b.wrapping_add(bytes.load(Ordering::Relaxed)))
-    })
-}
-
-/// Filters of targets that are wider than a host.
-pub(crate) type PrefixFilters = Arc<[(Target, Arc<[Arc<Filter>]>)]>;
 
 /// What the control thread asks of a worker.
 #[derive(Debug)]
@@ -200,82 +88,6 @@ impl Whitelist {
                     && among(&entry.remote, remote)
                     && entry.pattern.as_ref().is_none_or(|p| p.matches(sample) == Match::Yes)
             })
-    }
-}
-
-/// The ring of recent samples of own hosts.
-#[derive(Debug)]
-struct LookBack {
-    samples: Vec<Sample>,
-    next: usize,
-    pace: Pace,
-}
-
-impl LookBack {
-    fn push(&mut self, sample: &Sample) {
-        if self.pace.skips() {
-            return;
-        }
-        if self.samples.len() < LOOK_BACK {
-            self.samples.push(*sample);
-        } else {
-            self.samples[self.next] = *sample;
-        }
-        self.next = (self.next + 1) % LOOK_BACK;
-        // The ring is larger than the nearer caches: the places of the next few samples are fetched ahead.
-        if let Some(later) = self.samples.get(self.next + LOOK_AHEAD) {
-            prefetch(&later.source);
-            prefetch(&later.origin);
-        }
-    }
-
-    /// Newest first.
-    fn iter(&self) -> impl Iterator<Item = &Sample> {
-        let (new, old) = self.samples.split_at(self.next.min(self.samples.len()));
-        new.iter().rev().chain(old.iter().rev())
-    }
-}
-
-/// Takes about so many of a second's samples, evenly: every n-th, by the rate of the second before.
-#[derive(Debug)]
-struct Pace {
-    per_second: u32,
-    /// Of how many samples one is taken.
-    stride: u32,
-    /// Samples to skip still.
-    left: u32,
-    /// Samples in this second up to the last that was taken.
-    seen: u32,
-    until: Time,
-}
-
-impl Pace {
-    const fn new(per_second: u32) -> Self {
-        Self { per_second, stride: 1, left: 0, seen: 0, until: Time(0) }
-    }
-
-    /// Call now and then, and always after a pause: a stride that many samples made would skip few ones for long.
-    #[inline]
-    fn update(&mut self, now: Time) {
-        if now >= self.until {
-            let seen = self.seen + (self.stride - 1).saturating_sub(self.left);
-            self.stride = (seen / self.per_second).max(1);
-            (self.left, self.seen, self.until) = (0, 0, now.after(std::time::Duration::from_secs(1)));
-        }
-    }
-
-    /// Whether the next sample is to be skipped.
-    #[inline]
-    fn skips(&mut self) -> bool {
-        if self.left > 0 {
-            self.left -= 1;
-            return true;
-        }
-        self.seen = self.seen.saturating_add(self.stride);
-        // More than in the second before: none of the rest would be taken evenly.
-        self.stride = self.stride.max(self.seen / self.per_second + 1);
-        self.left = self.stride - 1;
-        false
     }
 }
 
@@ -331,41 +143,6 @@ impl MeterConfig {
     #[inline]
     fn trip(&self, kind: u32) -> Trip {
         self.trips.get(kind as usize).copied().unwrap_or(Trip { packets: u32::MAX, bytes: u32::MAX, is_on: false })
-    }
-}
-
-/// The filters in force.
-#[derive(Debug)]
-struct Filtering {
-    worker: usize,
-    hosts: BTreeMap<HostId, Arc<[Arc<Filter>]>>,
-    prefixes: PrefixFilters,
-}
-
-impl Filtering {
-    /// The filter that a sample of a host matches, one in force where its exporter stands before others; certain matches only
-    /// (decision 9).
-    fn find(&self, host: Option<HostId>, sample: &Sample) -> Option<&Filter> {
-        let of_host = host.and_then(|host| self.hosts.get(&host)).into_iter().flat_map(|f| f.iter());
-        let covering = self.prefixes.iter().filter(|(target, _)| target.covers(sample)).flat_map(|(_, f)| f.iter());
-        let mut first = None;
-        for filter in of_host.chain(covering).filter(|f| f.pattern.matches(sample) == Match::Yes) {
-            if filter.is_in_force(sample) {
-                return Some(filter);
-            }
-            first.get_or_insert(&**filter);
-        }
-        first
-    }
-
-    /// Counts a sample that a filter in force takes out of the host's counts.
-    fn hit(&self, filter: &Filter, shard: &Shard, sample: &Sample) {
-        // A worker that came later than the filter has its hits counted once the filter has grown.
-        if let Some((packets, bytes)) = filter.hits.get(self.worker) {
-            bump(packets, sample.packets);
-            bump(bytes, sample.bytes);
-        }
-        shard.filtered.count(sample);
     }
 }
 
@@ -548,9 +325,9 @@ impl Meter {
             hot,
             ordinary,
             ordinary_pace: Pace::new(ORDINARY_PER_SECOND),
-            filtering: Filtering { worker, hosts: BTreeMap::new(), prefixes: Arc::from([]) },
+            filtering: Filtering::new(worker),
             whitelist,
-            look_back: LookBack { samples: Vec::new(), next: 0, pace: Pace::new(LOOK_BACK_PER_SECOND) },
+            look_back: LookBack::new(),
             spread: Spread::default(),
         };
         (meter, remote)
@@ -773,32 +550,5 @@ impl Meter {
     #[must_use]
     pub fn shard(&self) -> &Arc<Shard> {
         &self.shard
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How many of `rate` samples in each of the next two seconds are taken.
-    fn taken(pace: &mut Pace, second: u64, rate: u64) -> [usize; 2] {
-        [second, second + 1].map(|second| {
-            let of = |n| Time(second * 1_000_000_000 + n * 1_000_000_000 / rate);
-            (0..rate)
-                .filter(|n| {
-                    pace.update(of(*n));
-                    !pace.skips()
-                })
-                .count()
-        })
-    }
-
-    #[test]
-    fn a_pace_takes_all_of_few_samples_and_about_enough_of_many_from_the_second_second_on() {
-        let mut pace = Pace::new(1000);
-        assert_eq!(taken(&mut pace, 10, 900), [900, 900]);
-        let [first, second] = taken(&mut pace, 12, 50_000);
-        assert!((1000..=6000).contains(&first) && (900..=1000).contains(&second), "{first}, {second}");
-        assert_eq!(taken(&mut pace, 14, 10)[1], 10, "a stride is not kept for longer than a second");
     }
 }

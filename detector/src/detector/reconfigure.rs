@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use traffic::{Networks, Target, Time};
 
-use super::{Detector, Scan, meter_config, whitelist};
+use super::whitelisting::whitelist;
+use super::{Detector, Scan, meter_config};
 use crate::attack::Event;
 use crate::checks::Checks;
 use crate::config::{Config, HostGroup};
