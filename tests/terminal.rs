@@ -54,8 +54,17 @@ impl Terminal {
         assert!(self.tmux().arg("send-keys").args(keys).status().expect("tmux runs").success());
     }
 
-    /// A line as typed, and Enter.
+    /// A line as typed, and Enter, once the shell waits for one: what is typed while it still works may be lost.
     fn line(&self, text: &str) {
+        for _ in 0..400 {
+            let screen = self.capture(&[]);
+            let last = screen.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_end();
+            // `?` gives back what was typed so far.
+            if last == "floodwall>" || last == "floodwall> commit" {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
         assert!(self.tmux().args(["send-keys", "-l", text]).status().expect("tmux runs").success());
         self.keys(&["Enter"]);
     }
