@@ -27,7 +27,7 @@ use crate::store::{Line, Store};
 /// How long an announcement waits for the disk at most.
 const DISK: Duration = Duration::from_millis(200);
 
-/// See the module. Owned by the control thread.
+/// Hands what is wanted to those who announce it, once the disk has it, and knows what became of it.
 pub struct Announcers {
     store: Option<Store>,
     canaries: watch::Sender<Arc<Wanted>>,

@@ -18,7 +18,7 @@ const FILE: &str = "baselines";
 /// Written this often, at most 60 MB.
 const EVERY: Duration = Duration::from_secs(600);
 
-/// See the module. Owned by the control thread; without a state directory it does nothing.
+/// Writes what was learned of ordinary traffic to disk now and then, and reads it at the start.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     writer: Option<(mpsc::SyncSender<Memory>, JoinHandle<()>)>,

@@ -21,7 +21,7 @@ pub(crate) struct Prepared {
     pub(crate) packets_per_second: Option<f64>,
 }
 
-/// See the module.
+/// Baselines made ready for the miner while a bucket fills.
 #[derive(Debug, Default)]
 pub(crate) struct PreparedBaselines(BTreeMap<Target, Prepared>);
 

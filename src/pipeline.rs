@@ -78,7 +78,7 @@ pub enum Done {
     Withdrawn(usize),
 }
 
-/// See the module.
+/// Detector, miner and policy joined: what is wanted follows from what is counted and ordered.
 #[derive(Debug)]
 pub struct Pipeline {
     detector: Detector,

@@ -41,7 +41,7 @@ pub(crate) enum Job {
     Reconfigure { config: Box<Config>, added: usize, reply: oneshot::Sender<Vec<Meter>> },
 }
 
-/// See the module.
+/// The running parts that a commit changes.
 pub struct Plant {
     pub(crate) config: Config,
     pub(crate) workers: Workers,

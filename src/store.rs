@@ -46,7 +46,7 @@ enum Job {
     Stop,
 }
 
-/// See the module.
+/// The state on disk, written by a thread of its own; it says when what was handed over is durable.
 #[derive(Debug)]
 pub struct Store {
     jobs: mpsc::SyncSender<Job>,

@@ -42,7 +42,7 @@ pub struct News {
     pub data: Arc<str>,
 }
 
-/// See the module.
+/// What every handler of the API has at hand; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Site(Arc<Inner>);
 

@@ -69,7 +69,7 @@ pub(crate) trait Member {
     fn standing(&self) -> &Standing;
 }
 
-/// See the module.
+/// Entries by key, `capacity` at most: what was not used for longest makes room.
 pub(crate) struct Roster<K, V> {
     members: DashMap<K, Arc<V>>,
     capacity: usize,

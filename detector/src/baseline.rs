@@ -191,7 +191,8 @@ pub struct Kept {
 #[allow(clippy::disallowed_types, reason = "sorted wherever it is walked through")]
 type HostReservoirs = std::collections::HashMap<Prefix, Arc<Reservoir>>;
 
-/// See the module. What is learned is shared with a [`Memory`] that is being written, and copied only where it changes meanwhile.
+/// What is ordinary, by group, hour of the week and measure. What is learned is shared with a [`Memory`] that is being written,
+/// and copied only where it changes meanwhile.
 #[derive(Debug)]
 pub struct Baselines {
     learning: Learning,

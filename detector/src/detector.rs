@@ -88,7 +88,7 @@ struct Settling {
     since: Time,
 }
 
-/// See the module.
+/// Reads what workers counted, tick by tick: alarms, buckets, ends of attacks. The control thread owns it.
 #[derive(Debug)]
 pub struct Detector {
     config: Config,

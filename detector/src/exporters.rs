@@ -97,7 +97,7 @@ struct Doubt {
     until: Time,
 }
 
-/// See the module.
+/// When each exporter was heard last and at which sampling rates.
 #[derive(Debug, Default)]
 pub(crate) struct Exporters {
     /// When each was heard last; workers count theirs apart.

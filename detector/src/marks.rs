@@ -50,7 +50,7 @@ impl Slab {
     }
 }
 
-/// See the module. Of [`SLABS`] slabs; one writer.
+/// Which hosts had traffic since the last scan, one bit each. Of [`SLABS`] slabs; one writer.
 #[derive(Debug)]
 pub(crate) struct Marks([[Slab; SLABS]; 2]);
 

@@ -70,7 +70,7 @@ pub(crate) struct Crossed {
     pub(crate) passed: Passed,
 }
 
-/// See the module.
+/// Sums of prefixes, networks and groups, and which of them are over their thresholds.
 #[derive(Debug)]
 pub(crate) struct Prefixes {
     layout: Layout,

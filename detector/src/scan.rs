@@ -76,7 +76,7 @@ struct Slab {
 /// What a second of a host added: packets and bytes by direction.
 type Added = ([u32; 2], [u64; 2]);
 
-/// See the module.
+/// Averages of every host, brought up to date a part at a time.
 #[derive(Debug)]
 pub(crate) struct Scan {
     slabs: Vec<Option<Slab>>,

@@ -27,7 +27,7 @@ const HEADER: usize = 2;
 /// The owner of a slot that nobody has.
 const NOBODY: u64 = u64::MAX;
 
-/// See the module. One writer.
+/// Further columns of the hosts that are loud enough to need them. One writer.
 pub(crate) struct Spills {
     layout: Layout,
     /// Words per slot: header, columns, columns when the tick in which it was loud last had reached that point.

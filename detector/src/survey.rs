@@ -27,7 +27,7 @@ pub struct Wanted<'a> {
     pub groups: bool,
 }
 
-/// See the module. Averages over `average_calculation_time`.
+/// The largest hosts and the sums of networks and groups. Averages over `average_calculation_time`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Survey {
     /// By rank, in the order asked for: the largest hosts, the largest first.

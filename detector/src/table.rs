@@ -28,7 +28,7 @@ impl Entry {
     }
 }
 
-/// See the module.
+/// Open addressing in segments that only grow: readers need no lock.
 pub(crate) struct Table {
     segments: Box<[OnceLock<Box<[Entry]>>]>,
     seed: u64,

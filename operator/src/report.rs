@@ -119,7 +119,7 @@ pub enum Report {
     FirstTraffic,
     /// A threshold was passed.
     Alarm {
-        /// Who.
+        /// Whom it is about.
         target: Target,
         /// Host group whose threshold it was.
         group: String,
@@ -140,12 +140,12 @@ pub enum Report {
     },
     /// The threshold is still passed in spite of the rules in force.
     Residual {
-        /// Who.
+        /// Whom it is about.
         target: Target,
     },
     /// A sample of the attack is complete.
     BucketFull {
-        /// Who.
+        /// Whom it is about.
         target: Target,
         /// Samples of the alarmed direction.
         samples: usize,
@@ -158,7 +158,7 @@ pub enum Report {
     },
     /// A sample did not fill in time: taken for a false positive, as in the guide.
     Orphaned {
-        /// Who.
+        /// Whom it is about.
         target: Target,
         /// Samples of the alarmed direction that were captured.
         samples: usize,
@@ -169,7 +169,7 @@ pub enum Report {
     },
     /// What the miner made of a sample.
     Candidates {
-        /// Who.
+        /// Whom it is about.
         target: Target,
         /// The verdict in words.
         verdict: String,
@@ -178,7 +178,7 @@ pub enum Report {
     },
     /// A route is announced, or would be.
     Announce {
-        /// Who.
+        /// Whom it is about.
         target: Target,
         /// The route.
         #[serde(serialize_with = "as_text")]
@@ -194,7 +194,7 @@ pub enum Report {
     },
     /// A rule was not taken.
     Refused {
-        /// Who.
+        /// Whom it is about.
         target: Target,
         /// The route.
         #[serde(serialize_with = "as_text")]
@@ -206,7 +206,7 @@ pub enum Report {
     },
     /// A route is withdrawn.
     Withdraw {
-        /// Who.
+        /// Whom it is about.
         target: Target,
         /// The route.
         #[serde(serialize_with = "as_text")]
@@ -216,7 +216,7 @@ pub enum Report {
     },
     /// A route that was in force is held back from now on.
     HeldBack {
-        /// Who.
+        /// Whom it is about.
         target: Target,
         /// The route.
         #[serde(serialize_with = "as_text")]
@@ -228,7 +228,7 @@ pub enum Report {
     },
     /// What was in force did not help: the next step of the ladder.
     Escalated {
-        /// Who.
+        /// Whom it is about.
         target: Target,
         /// The step left.
         from: &'static str,
@@ -237,19 +237,19 @@ pub enum Report {
     },
     /// A target's routes are away to see whether the attack goes on behind them.
     Probing {
-        /// Who.
+        /// Whom it is about.
         target: Target,
     },
     /// The attack goes on: the routes are back, for longer.
     ProbeFailed {
-        /// Who.
+        /// Whom it is about.
         target: Target,
         /// For how long at least.
         lasts_seconds: u64,
     },
     /// The attack is over.
     ProbePassed {
-        /// Who.
+        /// Whom it is about.
         target: Target,
     },
     /// Everything was withdrawn by order.
@@ -292,7 +292,7 @@ pub enum Report {
     },
     /// An attack is over.
     Over {
-        /// Who.
+        /// Whom it is about.
         target: Target,
         /// From the beginning of the excess to the last traffic over the threshold and the quiet time after it.
         duration_ms: u64,

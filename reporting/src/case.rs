@@ -14,7 +14,7 @@ pub const VERSION: u32 = 1;
 /// Cases kept in a directory at most; the oldest go first.
 pub const MAX_CASES: usize = 1000;
 
-/// See the module.
+/// A mining run with its sample, written as JSON so that it can be mined again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Case {
     /// [`VERSION`].

@@ -17,7 +17,7 @@ const MAX_BYTES: u64 = 16 << 20;
 pub struct Record {
     /// Seconds since the Unix epoch.
     pub time: f64,
-    /// Who.
+    /// Name of the caller.
     pub user: String,
     /// Who, by number.
     pub uid: u32,

@@ -35,7 +35,7 @@ struct Unconfirmed {
     comment: Option<String>,
 }
 
-/// See the module.
+/// The configuration in force, the candidates, and the commits between them.
 #[derive(Debug)]
 pub struct Configuration {
     file: Option<PathBuf>,

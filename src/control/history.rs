@@ -15,7 +15,7 @@ pub struct Commit {
     pub revision: u64,
     /// When, in seconds since the Unix epoch.
     pub time: f64,
-    /// Who.
+    /// Name of the caller.
     pub user: String,
     /// Why, if he said.
     pub comment: Option<String>,

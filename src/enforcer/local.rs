@@ -16,7 +16,7 @@ use super::{Running, View};
 /// Its name among the peers that hold rules.
 pub(crate) const NAME: &str = "this-host";
 
-/// See the module.
+/// Carries rules out on this host's own packet filter (`enforce_here`).
 #[derive(Debug)]
 pub(crate) struct Local {
     running: Running,

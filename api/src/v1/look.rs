@@ -227,7 +227,7 @@ pub(super) struct Last {
 pub(super) struct AuditRecord {
     /// Seconds since the Unix epoch.
     time: f64,
-    /// Who.
+    /// Name of the caller.
     user: String,
     /// Who, by number.
     uid: u32,

@@ -169,7 +169,7 @@ fn fullest_slot(samples: &[Ordinary], slot: u32, dice: &mut Dice) -> usize {
     0
 }
 
-/// See the module.
+/// Samples of one host or group, kept by age so that busy minutes do not push out quiet days (decision 36).
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reservoir {
     /// By direction.

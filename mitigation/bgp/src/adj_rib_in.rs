@@ -200,7 +200,7 @@ pub struct Restart {
     pub families: BTreeSet<Family>,
 }
 
-/// See the module.
+/// Rules that a peer announced, in their order.
 #[derive(Debug, Clone, Default)]
 pub struct AdjRibIn {
     rules: BTreeMap<Precedence, Learned>,

@@ -57,7 +57,7 @@ impl Held {
     }
 }
 
-/// See the module.
+/// What one peer has been sent, and what it is to be sent next.
 #[derive(Debug)]
 pub struct AdjRibOut {
     name: String,

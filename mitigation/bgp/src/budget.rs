@@ -38,7 +38,7 @@ impl Account {
 /// Rules by account, in the order of [`Account`].
 pub type Used = [usize; 3];
 
-/// See the module.
+/// The room of a table of rules, shared out among [`Account`]s.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Budget {
     total: usize,

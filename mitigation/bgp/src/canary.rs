@@ -12,7 +12,7 @@ use traffic::Time;
 
 use crate::announcement::{Announcement, Route, Wanted};
 
-/// See the module.
+/// Holds new routes back from the other peers until a canary has held them for `canary_time`.
 #[derive(Debug, Default)]
 pub struct Canary {
     /// Routes, in the form that the canaries hold, and since when.

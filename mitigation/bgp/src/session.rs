@@ -174,7 +174,7 @@ struct Link {
     keepalive_at: Option<Time>,
 }
 
-/// See the module.
+/// One BGP session's state machine: events in, actions out.
 #[derive(Debug)]
 pub struct Session {
     config: SessionConfig,

@@ -21,7 +21,7 @@ use super::{iptables, process};
 /// Digits of a file's number: 100,000 files sort as text.
 const DIGITS: usize = 5;
 
-/// See the module.
+/// Makes files of access lists equal to the rules, and runs the reload command.
 #[derive(Debug)]
 pub(super) struct Acl {
     config: AclConfig,

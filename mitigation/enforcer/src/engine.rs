@@ -86,7 +86,7 @@ pub struct EnforcerStatus {
     pub rules: Vec<RuleStatus>,
 }
 
-/// See the module.
+/// Keeps this host's packet filter equal to the rules that were received.
 pub struct Enforcer {
     config: Config,
     backend: BackEnd,

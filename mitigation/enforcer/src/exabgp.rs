@@ -29,7 +29,7 @@ struct Neighbour {
     last_error: Option<String>,
 }
 
-/// See the module.
+/// Reads ExaBGP's JSON and keeps a table per neighbour.
 pub struct Feed {
     neighbours: BTreeMap<IpAddr, Neighbour>,
     tables: Tables,

@@ -27,7 +27,7 @@ pub(super) struct Chain {
     pub(super) rules: Vec<String>,
 }
 
-/// See the module.
+/// Chains, maps and limits of one nftables table, as they should be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Model {
     /// Limits: name to body.

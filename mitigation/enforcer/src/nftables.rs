@@ -31,7 +31,7 @@ pub enum NftError {
 /// Maps that one run of `nft` lists at most: an argument has a limited length.
 const LISTED_AT_ONCE: usize = 200;
 
-/// See the module.
+/// Makes the kernel's table equal to a [`Model`], one transaction per change.
 #[derive(Debug)]
 pub struct Nftables {
     program: OsString,

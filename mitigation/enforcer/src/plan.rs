@@ -49,7 +49,7 @@ pub enum NotPossible {
     Backend(&'static str),
 }
 
-/// See the module.
+/// What a back end is to do with packets that match a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// A sample of the packets goes to the log.

@@ -35,7 +35,7 @@ struct Inner {
     stopping: bool,
 }
 
-/// See the module.
+/// The tables of all sources, shared between those who receive and the one who enforces.
 #[derive(Debug, Clone, Default)]
 pub struct Tables(Arc<(Mutex<Inner>, Condvar)>);
 

@@ -38,7 +38,7 @@ pub struct Entry {
     pub state: State,
 }
 
-/// See the module.
+/// Rules of all sources in the order of RFC 8955 section 5.1.
 #[derive(Debug, Default)]
 pub struct Table {
     entries: BTreeMap<Precedence, Entry>,

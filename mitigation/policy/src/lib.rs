@@ -78,7 +78,7 @@ struct Case {
     failed_probes: u32,
 }
 
-/// See the module.
+/// Decides what is announced, for how long, and why not. The pipeline owns it.
 #[derive(Debug)]
 pub struct Policy {
     config: Config,

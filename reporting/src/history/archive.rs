@@ -78,7 +78,7 @@ pub struct PastEvent {
     pub entry: Value,
 }
 
-/// See the module.
+/// Reads the history, through connections of its own.
 #[derive(Debug, Clone)]
 pub struct Archive {
     path: PathBuf,

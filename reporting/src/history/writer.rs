@@ -71,7 +71,7 @@ enum Row {
     Event { attack: String, time: f64, kind: String, json: String },
 }
 
-/// See the module.
+/// Writes the history: the one connection that changes the file.
 #[derive(Debug)]
 pub struct Writer {
     connection: Connection,

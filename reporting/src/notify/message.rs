@@ -13,7 +13,7 @@ use traffic::{Prefix, Sample, Target};
 use super::Facts;
 use super::dump::{self, Shares};
 
-/// See the module. What it says is complete: it survives a restart and the end of its attack.
+/// What one channel is told of one event, in every form that channels send.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     /// A UUID of its own; the same when it is sent again.

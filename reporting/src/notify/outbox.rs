@@ -15,7 +15,7 @@ pub const MAX_WAITING: usize = 2000;
 /// Bans that are remembered at most until their unban, without their samples.
 pub const MAX_TOLD: usize = 20_000;
 
-/// See the module.
+/// Messages that have not arrived yet, on disk, so that a restart loses none.
 #[derive(Debug)]
 pub struct Outbox {
     connection: Option<Connection>,

@@ -47,7 +47,7 @@ struct Done {
     result: Result<(), Failure>,
 }
 
-/// See the module.
+/// Gives messages to channels, each with its own queue and retries, until they have arrived or are too old.
 #[derive(Debug)]
 pub struct Post {
     lines: Vec<Line>,

@@ -84,7 +84,7 @@ impl Sheet {
     }
 }
 
-/// See the module.
+/// Chains, maps and limits of one nftables table, as they should be.
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) data: Data,

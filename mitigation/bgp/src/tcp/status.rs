@@ -11,7 +11,7 @@ use crate::announcement::Route;
 use crate::peer::Family;
 use crate::session::State;
 
-/// See the module.
+/// How a session stands; its driver publishes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeerStatus {
     /// State of the session.
