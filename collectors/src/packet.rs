@@ -407,8 +407,8 @@ fn transport(sample: &mut Sample, data: &[u8]) {
                 sample.known |= Fields::TCP_FLAGS;
             }
         }
-        // UDP, DCCP, SCTP, UDP-Lite.
-        protocol::UDP | 33 | 132 | 136 if has_header => {
+        // TCP, whose flags are read as well, went the arm above.
+        number if has_header && protocol::has_ports(number) => {
             sample.known |= Fields::ICMP | Fields::TCP_FLAGS;
             ports(sample, data);
         }

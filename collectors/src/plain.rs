@@ -55,11 +55,10 @@ struct Kind {
 const KINDS: [Kind; 256] = {
     let other = Fields(Fields::PORTS.0 | Fields::ICMP.0 | Fields::TCP_FLAGS.0);
     let mut kinds = [Kind { known: other, ports: 0, single: Fields::NONE }; 256];
-    let with_ports = [protocol::TCP, protocol::UDP, 33, 132, 136];
     let mut i = 0;
-    while i < with_ports.len() {
+    while i < protocol::WITH_PORTS.len() {
         let known = Fields(Fields::ICMP.0 | Fields::TCP_FLAGS.0);
-        kinds[with_ports[i] as usize] = Kind { known, ports: u16::MAX, single: Fields::NONE };
+        kinds[protocol::WITH_PORTS[i] as usize] = Kind { known, ports: u16::MAX, single: Fields::NONE };
         i += 1;
     }
     kinds[protocol::TCP as usize].known = Fields::ICMP;

@@ -444,7 +444,7 @@ impl Header {
             | if_has(Field::Tos, Fields::DSCP)
             | if_has(Field::FlowLabel, Fields::FLOW_LABEL);
         match protocol {
-            protocol::TCP | protocol::UDP | 33 | 132 | 136 => {
+            number if protocol::has_ports(number) => {
                 known |= Fields::ICMP;
                 // 0 and 0 may be a fragment, or a flow key without ports.
                 if source_port != 0 || destination_port != 0 {

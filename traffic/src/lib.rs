@@ -4,6 +4,7 @@
 //! them. This crate knows no bytes of a protocol, no rule, no counter and no configuration.
 
 pub mod networks;
+pub mod protocol;
 pub mod sample;
 pub mod target;
 

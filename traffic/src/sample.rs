@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::protocol;
+
 /// Nanoseconds since the Unix epoch. Enters the program in `src/clock.rs` or from a capture file, nowhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Time(pub u64);
@@ -163,18 +165,6 @@ pub mod fragment {
     pub const FIRST: u8 = 0x04;
     /// Last fragment.
     pub const LAST: u8 = 0x08;
-}
-
-/// IP protocol numbers that the product treats specially.
-pub mod protocol {
-    /// ICMP for IPv4.
-    pub const ICMP: u8 = 1;
-    /// Transmission Control Protocol.
-    pub const TCP: u8 = 6;
-    /// User Datagram Protocol.
-    pub const UDP: u8 = 17;
-    /// ICMP for IPv6.
-    pub const ICMPV6: u8 = 58;
 }
 
 /// TCP flag bits, lowest byte of RFC 9293 section 3.1 plus the reserved bits above.

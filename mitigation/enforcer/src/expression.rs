@@ -11,13 +11,12 @@
 //! * Fragment bits are classes of packets: whole, first, middle, last, each of IPv4 with and without DF.
 
 use flowspec::{BitTest, Bits, Condition, Pattern, Ranges};
+use traffic::protocol::{self, FRAGMENT_CLASSES};
 use traffic::{IpVersion, Prefix};
 
 /// Expressions joined by AND, in text.
 pub(super) type Conjunction = Vec<String>;
 
-/// Values of a fragment component for a packet that is whole, a first, a middle, a last fragment (RFC 8955 section 4.2.2.12).
-const FRAGMENT_CLASSES: [u16; 4] = [0, 0x04, 0x02, 0x02 | 0x08];
 const DONT_FRAGMENT: u16 = 0x01;
 
 /// `ip` or `ip6`.
@@ -85,17 +84,16 @@ fn is_no_later_fragment(pattern: &Pattern, version: IpVersion) -> Option<String>
 
 /// The protocols that a packet must have one of: those asked for, and those in which the other components exist. `None`: any.
 pub(super) fn protocols(pattern: &Pattern, version: IpVersion) -> Option<Ranges> {
-    let icmp = match version {
-        IpVersion::V4 => 1,
-        IpVersion::V6 => 58,
-    };
+    let of_each = |numbers: &[u8]| numbers.iter().map(|n| (u32::from(*n), u32::from(*n))).collect::<Vec<_>>();
     let mut set: Option<Vec<(u32, u32)>> = None;
     for condition in pattern.conditions() {
         let of = match condition {
             Condition::Protocol(ranges) => ranges.as_slice().to_vec(),
-            Condition::Port(_) | Condition::DestinationPort(_) | Condition::SourcePort(_) => vec![(6, 6), (17, 17)],
-            Condition::IcmpType(_) | Condition::IcmpCode(_) => vec![(icmp, icmp)],
-            Condition::TcpFlags(_) => vec![(6, 6)],
+            Condition::Port(_) | Condition::DestinationPort(_) | Condition::SourcePort(_) => {
+                of_each(&protocol::ROUTERS_MATCH_PORTS)
+            }
+            Condition::IcmpType(_) | Condition::IcmpCode(_) => of_each(&[protocol::icmp(version)]),
+            Condition::TcpFlags(_) => of_each(&[protocol::TCP]),
             Condition::Destination(..)
             | Condition::Source(..)
             | Condition::Length(_)
@@ -290,7 +288,7 @@ fn fragment(bits: &Bits, version: IpVersion) -> Vec<Conjunction> {
 fn fragment_v4(bits: &Bits) -> Vec<Conjunction> {
     const OF_CLASS: [(u32, u32); 4] = [(0, 0), (0x2000, 0x2000), (0x2001, 0x3fff), (1, 0x1fff)];
     let mut ranges = Vec::new();
-    for (class, (low, high)) in FRAGMENT_CLASSES.into_iter().zip(OF_CLASS) {
+    for (class, (low, high)) in FRAGMENT_CLASSES.into_iter().map(u16::from).zip(OF_CLASS) {
         for (df, bit) in [(0, 0), (DONT_FRAGMENT, 0x4000)] {
             if bits.matches(class | df) {
                 ranges.push((low | bit, high | bit));
@@ -305,7 +303,7 @@ fn fragment_v4(bits: &Bits) -> Vec<Conjunction> {
 
 /// A fragment header may be absent, or be there and say that the packet is whole.
 fn fragment_v6(bits: &Bits) -> Vec<Conjunction> {
-    let [whole, first, middle, last] = FRAGMENT_CLASSES.map(|class| bits.matches(class));
+    let [whole, first, middle, last] = FRAGMENT_CLASSES.map(|class| bits.matches(class.into()));
     let offset = |zero: bool| format!("frag frag-off {}", if zero { "0" } else { "!= 0" });
     let more = |more: bool| format!("frag more-fragments {}", u8::from(more));
     let mut all: Vec<Conjunction> = Vec::new();

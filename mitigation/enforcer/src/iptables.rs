@@ -1,7 +1,7 @@
 //! A rule in the form of `iptables`, as ACL files have it. What that form cannot say exactly is refused with the reason.
 
 use flowspec::{BitTest, Bits, Condition, Ranges};
-use traffic::{IpVersion, Prefix};
+use traffic::{IpVersion, Prefix, protocol};
 
 use super::expression;
 use super::plan::{Limit, Plan, Verdict};
@@ -232,7 +232,8 @@ fn fragment(bits: &Bits, version: IpVersion) -> Result<Vec<String>, String> {
         return Err("IPv6 fragments cannot be matched".to_owned());
     }
     // Whole, first, middle, last, each without and with DF.
-    let hits = [0u16, 4, 2, 10].map(|class| [class, class | 1].map(|value| bits.matches(value)));
+    let hits =
+        protocol::FRAGMENT_CLASSES.map(u16::from).map(|class| [class, class | 1].map(|value| bits.matches(value)));
     match hits {
         [[true, true], [true, true], [true, true], [true, true]] => Ok(vec![String::new()]),
         [[false, false], [false, false], [true, true], [true, true]] => Ok(vec!["-f".to_owned()]),

@@ -1,7 +1,7 @@
 //! [`Capabilities`]: what a router profile can match, applied while mining, not after.
 
 use traffic::Direction;
-use traffic::sample::{fragment, protocol};
+use traffic::sample::fragment;
 
 use crate::{Condition, Pattern};
 
@@ -149,12 +149,6 @@ pub fn entries(pattern: &Pattern) -> u64 {
 
 fn blocks(set: &crate::Ranges, bits: u32) -> u64 {
     set.as_slice().iter().map(|&(low, high)| u64::from(range_entries(low, high, bits))).sum()
-}
-
-/// Whether a protocol has ports that routers match: TCP and UDP (RFC 8955 section 4.2.2.4).
-#[must_use]
-pub const fn has_ports(number: u8) -> bool {
-    matches!(number, protocol::TCP | protocol::UDP)
 }
 
 /// Ternary entries (TCAM) of `low..=high` in a field of `bits` bits: the aligned blocks that make it up.

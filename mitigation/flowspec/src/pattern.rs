@@ -395,9 +395,6 @@ fn prefix_matches(sample: &Sample, prefix: &Prefix, offset: u8, bits: u128) -> M
     )
 }
 
-/// Protocols whose header starts with source and destination port.
-const PORT_PROTOCOLS: [u8; 5] = [protocol::TCP, protocol::UDP, 33, 132, 136];
-
 /// Whether the sample has a transport header of one of `protocols`.
 fn transport(sample: &Sample, protocols: &[u8]) -> Match {
     if !sample.known.has(Fields::PROTOCOL) {
@@ -410,18 +407,14 @@ fn transport(sample: &Sample, protocols: &[u8]) -> Match {
 }
 
 fn port(sample: &Sample, hit: impl FnOnce() -> bool) -> Match {
-    match transport(sample, &PORT_PROTOCOLS) {
+    match transport(sample, &protocol::WITH_PORTS) {
         Match::Yes => Match::of(sample.known.has(Fields::PORTS), hit()),
         other @ (Match::No | Match::Unknown) => other,
     }
 }
 
 fn icmp(sample: &Sample, hit: impl FnOnce() -> bool) -> Match {
-    let number = match sample.version {
-        IpVersion::V4 => protocol::ICMP,
-        IpVersion::V6 => protocol::ICMPV6,
-    };
-    match transport(sample, &[number]) {
+    match transport(sample, &[protocol::icmp(sample.version)]) {
         Match::Yes => Match::of(sample.known.has(Fields::ICMP), hit()),
         other @ (Match::No | Match::Unknown) => other,
     }

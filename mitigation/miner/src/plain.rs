@@ -10,7 +10,6 @@
 
 use std::collections::BTreeMap;
 
-use flowspec::capabilities::has_ports;
 use flowspec::{Bits, Condition, Match, Pattern, Ranges};
 use traffic::sample::{fragment, protocol, tcp_flags};
 use traffic::{Direction, Fields, IpVersion, Prefix, Sample};
@@ -193,7 +192,8 @@ fn options(request: &Request<'_>, samples: &[&Sample], all: usize) -> Vec<Option
             0.02
         }
     };
-    let with_ports = |s: &Sample| s.known.has(Fields::PORTS) && !s.is_later_fragment() && has_ports(s.protocol);
+    let with_ports =
+        |s: &Sample| s.known.has(Fields::PORTS) && !s.is_later_fragment() && protocol::routers_match_ports(s.protocol);
     for (value, share) in frequent(samples, |s| with_ports(s).then_some(s.source_port.into())) {
         if enough(share) {
             add(Condition::SourcePort(Ranges::value(value)), port(value, false));

@@ -276,7 +276,7 @@ impl Test {
 
     /// A protocol whose ports routers match: TCP or UDP (RFC 8955 sections 4.2.2.4 to 4.2.2.6).
     pub(super) fn has_ports(&self) -> bool {
-        self.is_protocol(&[protocol::TCP, protocol::UDP])
+        self.is_protocol(&protocol::ROUTERS_MATCH_PORTS)
     }
 
     pub(super) fn is_tcp(&self) -> bool {

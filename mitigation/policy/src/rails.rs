@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bgp::{Announcement, Class, Classes, Community, Gate, Origin, Peer, Route};
 use flowspec::{Bits, Condition, Pattern, Ranges};
-use traffic::{IpVersion, Networks, Prefix};
+use traffic::{IpVersion, Networks, Prefix, protocol};
 
 use crate::config::Config;
 
@@ -301,19 +301,13 @@ fn length_limits(pattern: &Pattern) -> (u32, u32) {
     }
 }
 
-const TCP: u32 = 6;
-const WITH_PORTS: [u32; 5] = [6, 17, 33, 132, 136];
-
 /// Every field within its range and no two conditions that exclude one another (the Cloudflare outage of 2013 was a packet
 /// length that cannot be).
 fn check_fields(pattern: &Pattern) -> Result<(), Violation> {
     let mut protocols: Option<&Ranges> = None;
-    let icmp = match pattern.version() {
-        Some(IpVersion::V6) => 58,
-        Some(IpVersion::V4) | None => 1,
-    };
-    let needs = |protocols: Option<&Ranges>, numbers: &[u32]| {
-        let possible = protocols.is_none_or(|set| numbers.iter().any(|n| set.contains(*n)));
+    let icmp = protocol::icmp(pattern.version().unwrap_or(IpVersion::V4));
+    let needs = |protocols: Option<&Ranges>, numbers: &[u8]| {
+        let possible = protocols.is_none_or(|set| numbers.iter().any(|n| set.contains((*n).into())));
         if possible { Ok(()) } else { Err(Violation::Contradiction) }
     };
     let mut with_ports = false;
@@ -326,7 +320,7 @@ fn check_fields(pattern: &Pattern) -> Result<(), Violation> {
             Condition::Protocol(set) => protocols = Some(set),
             Condition::Port(_) | Condition::DestinationPort(_) | Condition::SourcePort(_) => {
                 with_ports = true;
-                needs(protocols, &WITH_PORTS)?;
+                needs(protocols, &protocol::WITH_PORTS)?;
             }
             Condition::IcmpType(_) | Condition::IcmpCode(_) => {
                 if with_ports {
@@ -335,7 +329,7 @@ fn check_fields(pattern: &Pattern) -> Result<(), Violation> {
                 needs(protocols, &[icmp])?;
             }
             Condition::TcpFlags(bits) => {
-                needs(protocols, &[TCP])?;
+                needs(protocols, &[protocol::TCP])?;
                 satisfiable(bits, 0x0fff)?;
                 let has_icmp =
                     pattern.conditions().iter().any(|c| matches!(c, Condition::IcmpType(_) | Condition::IcmpCode(_)));
@@ -368,7 +362,7 @@ fn satisfiable(bits: &Bits, mask: u16) -> Result<(), Violation> {
 /// Whether a TCP packet to port 179 can match.
 fn may_match_bgp(pattern: &Pattern) -> bool {
     pattern.conditions().iter().all(|condition| match condition {
-        Condition::Protocol(set) => set.contains(TCP),
+        Condition::Protocol(set) => set.contains(protocol::TCP.into()),
         Condition::DestinationPort(set) => set.contains(179),
         Condition::IcmpType(_) | Condition::IcmpCode(_) => false,
         Condition::Destination(..)
