@@ -352,7 +352,8 @@ impl Condition {
 
     /// Whether `sample` satisfies this condition.
     ///
-    /// Ports exist in TCP, UDP (and UDP-Lite, SCTP, DCCP) packets that carry a transport header, so never in a later fragment;
+    /// Ports are matched in TCP and UDP packets that carry a transport header, so never in a later fragment; SCTP, DCCP and
+    /// UDP-Lite have ports that no router looks at (RFC 8955 section 4.2.2.4);
     /// flags only in TCP, type and code only in ICMP: a packet without the field does not match.
     #[must_use]
     pub fn matches(&self, sample: &Sample) -> Match {
@@ -407,7 +408,7 @@ fn transport(sample: &Sample, protocols: &[u8]) -> Match {
 }
 
 fn port(sample: &Sample, hit: impl FnOnce() -> bool) -> Match {
-    match transport(sample, &protocol::WITH_PORTS) {
+    match transport(sample, &protocol::ROUTERS_MATCH_PORTS) {
         Match::Yes => Match::of(sample.known.has(Fields::PORTS), hit()),
         other @ (Match::No | Match::Unknown) => other,
     }
@@ -578,5 +579,27 @@ impl fmt::Display for Pattern {
 impl serde::Serialize for Pattern {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use traffic::{Origin, Time};
+
+    #[test]
+    fn a_port_condition_matches_tcp_and_udp_alone() {
+        let ports = [Condition::Port, Condition::DestinationPort, Condition::SourcePort];
+        for version in [IpVersion::V4, IpVersion::V6] {
+            for number in 0..=u8::MAX {
+                let mut sample = Sample::empty(Time(0), version, Origin::Packet);
+                (sample.protocol, sample.source_port, sample.destination_port) = (number, 80, 80);
+                sample.known = Fields::ALL;
+                let right = if matches!(number, 6 | 17) { Match::Yes } else { Match::No };
+                for condition in ports.map(|of| of(Ranges::value(80))) {
+                    assert_eq!(condition.matches(&sample), right, "{condition} of protocol {number}");
+                }
+            }
+        }
     }
 }

@@ -54,7 +54,10 @@ pub enum Violation {
     #[error("no packet can match: packet lengths are 20 to 9216 (IPv6: 40 to 9216) and codes fit their fields")]
     Field,
     /// Conditions that exclude one another.
-    #[error("its conditions contradict one another: no packet can match all of them")]
+    #[error(
+        "its conditions contradict one another: no packet can match all of them (routers match ports of tcp and udp alone, \
+             tcp_flags of tcp, icmp_types and icmp_codes of icmp)"
+    )]
     Contradiction,
     /// No prefix at all.
     #[error("it has no prefix")]
@@ -320,7 +323,7 @@ fn check_fields(pattern: &Pattern) -> Result<(), Violation> {
             Condition::Protocol(set) => protocols = Some(set),
             Condition::Port(_) | Condition::DestinationPort(_) | Condition::SourcePort(_) => {
                 with_ports = true;
-                needs(protocols, &protocol::WITH_PORTS)?;
+                needs(protocols, &protocol::ROUTERS_MATCH_PORTS)?;
             }
             Condition::IcmpType(_) | Condition::IcmpCode(_) => {
                 if with_ports {
@@ -375,4 +378,27 @@ fn may_match_bgp(pattern: &Pattern) -> bool {
         | Condition::Fragment(_)
         | Condition::FlowLabel(_) => true,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_a_protocol_whose_ports_no_router_matches_are_refused_with_the_reason() {
+        let destination: Prefix = "203.0.113.9/32".parse().expect("a prefix");
+        let clamped = |protocol: u32| {
+            let conditions = vec![
+                Condition::Destination(destination, 0),
+                Condition::Protocol(Ranges::value(protocol)),
+                Condition::DestinationPort(Ranges::value(80)),
+            ];
+            clamp(&Pattern::new(conditions).expect("valid"))
+        };
+        for protocol in [33, 132, 136] {
+            let why = clamped(protocol).expect_err("no router matches these ports").to_string();
+            assert!(why.contains("ports of tcp and udp alone"), "{why}");
+        }
+        assert!(clamped(6).is_ok() && clamped(17).is_ok());
+    }
 }
