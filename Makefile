@@ -26,8 +26,10 @@ deps-test:
 build: deps-build
 	cargo build --release --locked
 
-demo: build
-	target/release/floodwall demo $(if $(ONCE),--once)
+# As the tests build it: a quarter of what the packages' profile takes, and `make test` goes on from there.
+demo: deps-build
+	cargo build --locked
+	target/debug/floodwall demo $(if $(ONCE),--once)
 
 test: deps-test
 	cargo build --locked --tests --bins

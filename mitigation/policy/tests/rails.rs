@@ -215,7 +215,7 @@ fn wrong(
             Condition::IcmpType(_) | Condition::IcmpCode(_) => has(pattern, &[4, 5, 6, 9]),
             Condition::TcpFlags(_) => !protocol_may_be(pattern, 6),
             Condition::Port(_) | Condition::DestinationPort(_) | Condition::SourcePort(_) => {
-                ![6, 17, 33, 132, 136].iter().any(|p| protocol_may_be(pattern, *p))
+                ![6, 17].iter().any(|p| protocol_may_be(pattern, *p))
             }
             Condition::Protocol(_) | Condition::Fragment(_) | Condition::FlowLabel(_) => false,
         };
