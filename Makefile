@@ -26,7 +26,7 @@ deps-test:
 build: deps-build
 	cargo build --release --locked
 
-# As the tests build it: a quarter of what the packages' profile takes, and `make test` goes on from there.
+# Built as the tests are: less than half the work of the packages' profile, and 'make test' goes on from there.
 demo: deps-build
 	cargo build --locked
 	target/debug/floodwall demo $(if $(ONCE),--once)
