@@ -29,7 +29,7 @@ impl Watch {
         if seconds < INTERVAL_SECONDS {
             return Vec::new();
         }
-        let before: BTreeMap<IpAddr, u64> = self.health.iter().map(|h| (h.address, h.records)).collect();
+        let before: BTreeMap<IpAddr, u64> = self.health.iter().map(|h| (h.address, h.counters.records)).collect();
         self.health = exporters.health(now);
         self.taken = now;
         self.rates = self.health.iter().map(|h| (h.address, rate(h, &before, now, seconds))).collect();
@@ -62,9 +62,9 @@ impl Watch {
 #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
 fn rate(health: &Health, before: &BTreeMap<IpAddr, u64>, now: Time, seconds: f64) -> f64 {
     match before.get(&health.address) {
-        Some(before) => health.records.saturating_sub(*before) as f64 / seconds,
+        Some(before) => health.counters.records.saturating_sub(*before) as f64 / seconds,
         // New since the reading before.
-        None => health.records as f64 / now.since(health.first_seen).as_secs_f64().max(INTERVAL_SECONDS),
+        None => health.counters.records as f64 / now.since(health.first_seen).as_secs_f64().max(INTERVAL_SECONDS),
     }
 }
 
@@ -75,16 +75,6 @@ fn status(health: &Health, peer: Option<&Peer>, now: Time, records_per_second: f
         protocols: health.protocols.clone(),
         silent_seconds: now.since(health.last_seen).as_secs_f64(),
         records_per_second,
-        datagrams: health.datagrams,
-        records: health.records,
-        option_records: health.option_records,
-        counter_samples: health.counter_samples,
-        discard_samples: health.discard_samples,
-        duplicates: health.duplicates,
-        packets: health.packets,
-        bytes: health.bytes,
-        lost_records: health.lost_records,
-        restarts: health.restarts,
         // Measured against our clock, told against the system's.
         clock_skew_ms: health.clock_skew_ms.saturating_sub(clock::offset() / 1_000_000),
         sampling_rate: health.sampling_rate,
@@ -96,5 +86,6 @@ fn status(health: &Health, peer: Option<&Peer>, now: Time, records_per_second: f
         vantage: health.vantage.name(),
         not_counted: health.not_counted.clone(),
         errors: health.errors.clone(),
+        ..ExporterStatus::counted(&health.counters)
     }
 }

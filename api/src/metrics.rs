@@ -75,10 +75,9 @@ fn exporters(out: &mut String, status: &Status) {
         let mut family = Family::new(out, name, kind, help);
         shown.iter().for_each(|e| family.sample(&[("exporter", &e.address)], value(e)));
     };
-    family("floodwall_exporter_records_total", "counter", "Flow records and sFlow samples received.", |e| e.records);
-    family("floodwall_exporter_lost_records_total", "counter", "Records lost, by sequence gaps.", |e| e.lost_records);
-    family("floodwall_exporter_duplicates_total", "counter", "Records told of elsewhere as well.", |e| e.duplicates);
-    family("floodwall_exporter_restarts_total", "counter", "Sequence numbers that began anew.", |e| e.restarts);
+    for counter in operator::status::ExporterStatus::COUNTERS {
+        family(counter.metric, "counter", counter.help, counter.value);
+    }
     family("floodwall_exporter_sampling_rate", "gauge", "N of 1:N sampling in force.", |e| e.sampling_rate.into());
     family(
         "floodwall_exporter_measured_sampling_rate",

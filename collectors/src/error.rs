@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::counters::Counters;
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
         /// Why a datagram, set, record or frame was not, or not wholly, understood.
@@ -95,38 +97,41 @@ impl Volume {
     }
 }
 
-/// What a decoder has seen. One writer; copied out for readers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Datagrams of a known protocol.
-    pub datagrams: u64,
-    /// Flow records or sFlow flow samples.
-    pub records: u64,
-    /// Options data records.
-    pub option_records: u64,
-    /// sFlow counter samples.
-    pub counter_samples: u64,
-    /// sFlow samples of discarded packets.
-    pub discard_samples: u64,
-    /// Data sets counted under [`Reason::NoTemplate`] whose template came in time after all.
-    pub recovered_sets: u64,
-    /// Records left out because another interface's record tells of the same traffic.
-    pub duplicates: u64,
-    /// Packets as exported, before scaling.
-    pub raw_packets: u64,
-    /// Bytes as exported, before scaling.
-    pub raw_bytes: u64,
-    /// Packets scaled by sampling.
-    pub packets: u64,
-    /// IP bytes scaled by sampling.
-    pub bytes: u64,
-    rates: BTreeMap<u32, u64>,
-    /// The newest rate, and how many records in a row had it: not yet in `rates`.
-    recent_rate: (u32, u64),
-    errors: [u64; Reason::ALL.len()],
-    /// What of the totals is not counted for anybody.
-    aside: [Volume; Aside::ALL.len()],
+macro_rules! statistics {
+    (decoded { $($name:ident: $help:tt,)* } own { $($own:tt)* }) => {
+        /// What a decoder has seen. One writer; copied out for readers.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct Statistics {
+            $(#[doc = $help] pub $name: u64,)*
+            /// Data sets counted under [`Reason::NoTemplate`] whose template came in time after all.
+            pub recovered_sets: u64,
+            /// Packets as exported, before scaling.
+            pub raw_packets: u64,
+            /// Bytes as exported, before scaling.
+            pub raw_bytes: u64,
+            rates: BTreeMap<u32, u64>,
+            /// The newest rate, and how many records in a row had it: not yet in `rates`.
+            recent_rate: (u32, u64),
+            errors: [u64; Reason::ALL.len()],
+            /// What of the totals is not counted for anybody.
+            aside: [Volume; Aside::ALL.len()],
+        }
+
+        impl Statistics {
+            /// What is told of each exporter as well.
+            #[inline]
+            pub(crate) fn counters(&self) -> Counters {
+                Counters { $($name: self.$name,)* ..Counters::default() }
+            }
+
+            fn add_counters(&mut self, other: &Self) {
+                $(self.$name = self.$name.saturating_add(other.$name);)*
+            }
+        }
+    };
 }
+
+crate::exporter_counters!(statistics);
 
 /// Distinct sampling rates that are told apart in statistics.
 pub const MAX_RATES: usize = 64;
@@ -201,17 +206,10 @@ impl Statistics {
 
     /// Adds another decoder's counts.
     pub fn add(&mut self, other: &Self) {
-        self.datagrams += other.datagrams;
-        self.records += other.records;
-        self.option_records += other.option_records;
-        self.counter_samples += other.counter_samples;
-        self.discard_samples += other.discard_samples;
-        self.duplicates += other.duplicates;
+        self.add_counters(other);
         self.recovered_sets += other.recovered_sets;
         self.raw_packets = self.raw_packets.saturating_add(other.raw_packets);
         self.raw_bytes = self.raw_bytes.saturating_add(other.raw_bytes);
-        self.packets = self.packets.saturating_add(other.packets);
-        self.bytes = self.bytes.saturating_add(other.bytes);
         for (rate, count) in other.rates() {
             add_rate(&mut self.rates, rate, count);
         }

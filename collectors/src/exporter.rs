@@ -9,6 +9,7 @@ use std::time::Duration;
 use traffic::Time;
 
 use crate::config::{ExporterSettings, Vantage};
+use crate::counters::{Counters, add};
 use crate::error::{Aside, Reason, Statistics};
 use crate::roster::{Member, Roster, Standing};
 use crate::sequence::Order;
@@ -67,16 +68,7 @@ pub struct Exporter {
     standing: Standing,
     first_seen: Time,
     protocols: AtomicU8,
-    datagrams: AtomicU64,
-    records: AtomicU64,
-    option_records: AtomicU64,
-    counter_samples: AtomicU64,
-    discard_samples: AtomicU64,
-    duplicates: AtomicU64,
-    packets: AtomicU64,
-    bytes: AtomicU64,
-    lost: AtomicU64,
-    restarts: AtomicU64,
+    counters: Counters<AtomicU64>,
     skew_ms: AtomicI64,
     rate: AtomicU32,
     rate_source: AtomicU8,
@@ -120,26 +112,8 @@ pub struct Health {
     pub first_seen: Time,
     /// When it spoke last.
     pub last_seen: Time,
-    /// Datagrams received.
-    pub datagrams: u64,
-    /// Flow records and sFlow flow samples received.
-    pub records: u64,
-    /// Options data records.
-    pub option_records: u64,
-    /// sFlow counter samples.
-    pub counter_samples: u64,
-    /// sFlow samples of discarded packets.
-    pub discard_samples: u64,
-    /// Records not counted because another interface's record tells of the same traffic.
-    pub duplicates: u64,
-    /// Packets, scaled by sampling.
-    pub packets: u64,
-    /// IP bytes, scaled by sampling.
-    pub bytes: u64,
-    /// Records lost on the way, by gaps in sequence numbers.
-    pub lost_records: u64,
-    /// Times that its sequence numbers began anew.
-    pub restarts: u64,
+    /// What was counted.
+    pub counters: Counters,
     /// Its clock minus ours, in milliseconds.
     pub clock_skew_ms: i64,
     /// The sampling rate of its newest record; 0 before the first.
@@ -160,15 +134,8 @@ pub struct Health {
     pub errors: BTreeMap<&'static str, u64>,
 }
 
-fn add(counter: &AtomicU64, by: u64) {
-    if by > 0 {
-        counter.fetch_add(by, Ordering::Relaxed);
-    }
-}
-
 impl Exporter {
     fn new(address: IpAddr, index: u16, now: Time, settings: ExporterSettings) -> Self {
-        let zero = || AtomicU64::new(0);
         Self {
             address,
             index,
@@ -176,20 +143,11 @@ impl Exporter {
             standing: Standing::default(),
             first_seen: now,
             protocols: AtomicU8::new(0),
-            datagrams: zero(),
-            records: zero(),
-            option_records: zero(),
-            counter_samples: zero(),
-            discard_samples: zero(),
-            duplicates: zero(),
-            packets: zero(),
-            bytes: zero(),
-            lost: zero(),
-            restarts: zero(),
+            counters: Counters::default(),
             skew_ms: AtomicI64::new(0),
             rate: AtomicU32::new(0),
             rate_source: AtomicU8::new(0),
-            timeouts: zero(),
+            timeouts: AtomicU64::new(0),
             sends_egress: AtomicU8::new(0),
             suspect: Mutex::default(),
             errors: [const { AtomicU64::new(0) }; Reason::ALL.len()],
@@ -209,18 +167,11 @@ impl Exporter {
         if self.protocols.load(Ordering::Relaxed) & bit == 0 {
             self.protocols.fetch_or(bit, Ordering::Relaxed);
         }
-        add(&self.datagrams, 1);
-        let records = statistics.records - before.records;
-        if records > 0 {
+        let after = statistics.counters();
+        if after.records > before.counters.records {
             self.standing.was_useful(now);
         }
-        add(&self.records, records);
-        add(&self.packets, statistics.packets.wrapping_sub(before.packets));
-        add(&self.bytes, statistics.bytes.wrapping_sub(before.bytes));
-        add(&self.option_records, statistics.option_records - before.option_records);
-        add(&self.counter_samples, statistics.counter_samples - before.counter_samples);
-        add(&self.discard_samples, statistics.discard_samples - before.discard_samples);
-        add(&self.duplicates, statistics.duplicates - before.duplicates);
+        self.counters.gain(&before.counters, &after);
         if statistics.aside_counts() != before.aside {
             for (counter, (after, before)) in self.aside.iter().zip(statistics.aside_counts().iter().zip(before.aside))
             {
@@ -238,12 +189,12 @@ impl Exporter {
     pub(crate) fn ordered(&self, order: Order) {
         match order {
             Order::Next => {}
-            Order::Lost(records) => add(&self.lost, records),
+            Order::Lost(records) => add(&self.counters.lost_records, records),
             Order::Late(records) => {
-                let _ =
-                    self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(records)));
+                let less = |lost: u64| Some(lost.saturating_sub(records));
+                let _ = self.counters.lost_records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
             }
-            Order::Restart => add(&self.restarts, 1),
+            Order::Restart => add(&self.counters.restarts, 1),
         }
     }
 
@@ -295,7 +246,7 @@ impl Exporter {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let protocols = self.protocols.load(Ordering::Relaxed);
         let timeouts = get(&self.timeouts);
-        let (records, counter_samples) = (get(&self.records), get(&self.counter_samples));
+        let counters = self.counters.read();
         let low = |n: u64| u32::try_from(n & 0xffff_ffff).unwrap_or(0);
         Health {
             address: self.address,
@@ -308,23 +259,14 @@ impl Exporter {
                 .collect(),
             first_seen: self.first_seen,
             last_seen: self.standing.last_seen(),
-            datagrams: get(&self.datagrams),
-            records,
-            option_records: get(&self.option_records),
-            counter_samples,
-            discard_samples: get(&self.discard_samples),
-            duplicates: get(&self.duplicates),
-            packets: get(&self.packets),
-            bytes: get(&self.bytes),
-            lost_records: get(&self.lost),
-            restarts: get(&self.restarts),
+            counters,
             clock_skew_ms: self.skew_ms.load(Ordering::Relaxed),
             sampling_rate: self.rate.load(Ordering::Relaxed),
             sampling_source: RateSource::ALL
                 [usize::from(self.rate_source.load(Ordering::Relaxed)) % RateSource::ALL.len()],
             contradiction: self.contradiction(now),
             timeouts_s: (low(timeouts >> 32), low(timeouts)),
-            is_counter_only: records == 0 && counter_samples > 0,
+            is_counter_only: counters.records == 0 && counters.counter_samples > 0,
             vantage: self.settings.vantage,
             not_counted: Aside::ALL
                 .iter()
@@ -343,29 +285,14 @@ impl Exporter {
 /// A worker's counts before a datagram.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mark {
-    records: u64,
-    packets: u64,
-    bytes: u64,
-    option_records: u64,
-    counter_samples: u64,
-    discard_samples: u64,
-    duplicates: u64,
+    counters: Counters,
     aside: [u64; Aside::ALL.len()],
 }
 
 impl Mark {
     #[inline]
     pub(crate) fn of(statistics: &Statistics) -> Self {
-        Self {
-            records: statistics.records,
-            packets: statistics.packets,
-            bytes: statistics.bytes,
-            option_records: statistics.option_records,
-            counter_samples: statistics.counter_samples,
-            discard_samples: statistics.discard_samples,
-            duplicates: statistics.duplicates,
-            aside: statistics.aside_counts(),
-        }
+        Self { counters: statistics.counters(), aside: statistics.aside_counts() }
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod config;
+pub mod counters;
 pub mod decoder;
 mod elements;
 pub mod error;
@@ -31,6 +32,7 @@ pub mod tunnel;
 pub mod worker;
 
 pub use config::{Block, Config, ExporterSettings, Interface, Listener, RateOverrides, Vantage};
+pub use counters::Counters;
 pub use decoder::Decoder;
 pub use error::{Aside, Reason, Statistics, Volume};
 pub use exporter::{Contradiction, Exporters, Health, RateSource};

@@ -76,7 +76,7 @@ fn a_flood_of_templates_from_forged_exporters_costs_the_honest_one_nothing() {
     assert_eq!(got, sent);
     let health = decoder.exporters().health(Time(0));
     let honest = health.iter().find(|h| h.address == honest()).expect("it is known");
-    assert_eq!((honest.lost_records, honest.records, honest.errors.len()), (0, sent, 0));
+    assert_eq!((honest.counters.lost_records, honest.counters.records, honest.errors.len()), (0, sent, 0));
 }
 
 #[test]

@@ -42,65 +42,90 @@ pub struct Source {
     pub failed: Option<String>,
 }
 
-/// How an exporter fares.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ExporterStatus {
-    /// Its address.
-    pub address: String,
-    /// The BGP peer whose router it stands for; null if none in particular.
-    pub peer: Option<String>,
-    /// Protocols it speaks.
-    #[schema(value_type = Vec<String>)]
-    pub protocols: Vec<&'static str>,
-    /// Seconds since it spoke.
-    pub silent_seconds: f64,
-    /// Flow records and sFlow samples per second, since the reading before.
-    pub records_per_second: f64,
-    /// Datagrams received.
-    pub datagrams: u64,
-    /// Flow records and sFlow flow samples received.
-    pub records: u64,
-    /// Options data records.
-    pub option_records: u64,
-    /// sFlow counter samples.
-    pub counter_samples: u64,
-    /// sFlow samples of discarded packets.
-    pub discard_samples: u64,
-    /// Records that another interface's record tells of as well: not counted.
-    pub duplicates: u64,
-    /// Packets, scaled by sampling.
-    pub packets: u64,
-    /// IP bytes, scaled by sampling.
-    pub bytes: u64,
-    /// Records lost on the way, by gaps in sequence numbers.
-    pub lost_records: u64,
-    /// Times its sequence numbers began anew.
-    pub restarts: u64,
-    /// Its clock minus ours.
-    pub clock_skew_ms: i64,
-    /// N of 1:N sampling of its newest record; 0 before the first.
-    pub sampling_rate: u32,
-    /// Where that rate came from: none, configuration, header, record, options, sample.
-    #[schema(value_type = String)]
-    pub sampling_source: &'static str,
-    /// The rate that its counters show, if that contradicts the announced one.
-    pub measured_rate: Option<u32>,
-    /// Active timeout of its flow cache, 0 unknown.
-    pub active_timeout_seconds: u32,
-    /// Idle timeout of its flow cache, 0 unknown.
-    pub idle_timeout_seconds: u32,
-    /// Sends counters but no flow samples: sampling is not configured there.
-    pub counter_only: bool,
-    /// Where its telemetry stands.
-    #[schema(value_type = String)]
-    pub vantage: &'static str,
-    /// Records that are no traffic, by reason: logs of a firewall or NAT, records without addresses.
-    #[schema(value_type = BTreeMap<String, u64>)]
-    pub not_counted: BTreeMap<&'static str, u64>,
-    /// What was not understood, by reason.
-    #[schema(value_type = BTreeMap<String, u64>)]
-    pub errors: BTreeMap<&'static str, u64>,
+/// A counter of every exporter.
+#[derive(Debug, Clone, Copy)]
+pub struct ExporterCounter {
+    /// Its family of metrics.
+    pub metric: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// Its value.
+    pub value: fn(&ExporterStatus) -> u64,
 }
+
+macro_rules! exporter_status {
+    (decoded { $($name:ident: $help:tt,)* } own { $($own:ident: $own_help:tt,)* }) => {
+        /// How an exporter fares.
+        #[derive(Debug, Clone, Default, Serialize, ToSchema)]
+        pub struct ExporterStatus {
+            /// Its address.
+            pub address: String,
+            /// The BGP peer whose router it stands for; null if none in particular.
+            pub peer: Option<String>,
+            /// Protocols it speaks.
+            #[schema(value_type = Vec<String>)]
+            pub protocols: Vec<&'static str>,
+            /// Seconds since it spoke.
+            pub silent_seconds: f64,
+            /// Flow records and sFlow samples per second, since the reading before.
+            pub records_per_second: f64,
+            $(#[doc = $help] pub $name: u64,)*
+            $(#[doc = $own_help] pub $own: u64,)*
+            /// Its clock minus ours.
+            pub clock_skew_ms: i64,
+            /// N of 1:N sampling of its newest record; 0 before the first.
+            pub sampling_rate: u32,
+            /// Where that rate came from: none, configuration, header, record, options, sample.
+            #[schema(value_type = String)]
+            pub sampling_source: &'static str,
+            /// The rate that its counters show, if that contradicts the announced one.
+            pub measured_rate: Option<u32>,
+            /// Active timeout of its flow cache, 0 unknown.
+            pub active_timeout_seconds: u32,
+            /// Idle timeout of its flow cache, 0 unknown.
+            pub idle_timeout_seconds: u32,
+            /// Sends counters but no flow samples: sampling is not configured there.
+            pub counter_only: bool,
+            /// Where its telemetry stands.
+            #[schema(value_type = String)]
+            pub vantage: &'static str,
+            /// Records that are no traffic, by reason: logs of a firewall or NAT, records without addresses.
+            #[schema(value_type = BTreeMap<String, u64>)]
+            pub not_counted: BTreeMap<&'static str, u64>,
+            /// What was not understood, by reason.
+            #[schema(value_type = BTreeMap<String, u64>)]
+            pub errors: BTreeMap<&'static str, u64>,
+        }
+
+        impl ExporterStatus {
+            /// Its counters, as the table of the collectors has them.
+            pub const COUNTERS: &[ExporterCounter] = &[
+                $(ExporterCounter {
+                    metric: concat!("floodwall_exporter_", stringify!($name), "_total"),
+                    help: $help,
+                    value: |exporter| exporter.$name,
+                },)*
+                $(ExporterCounter {
+                    metric: concat!("floodwall_exporter_", stringify!($own), "_total"),
+                    help: $own_help,
+                    value: |exporter| exporter.$own,
+                },)*
+            ];
+
+            /// With these counters, and nothing else yet.
+            #[must_use]
+            pub fn counted(counters: &collectors::Counters) -> Self {
+                Self {
+                    $($name: counters.$name,)*
+                    $($own: counters.$own,)*
+                    ..Self::default()
+                }
+            }
+        }
+    };
+}
+
+collectors::exporter_counters!(exporter_status);
 
 /// An attack in progress.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -319,5 +344,26 @@ impl Latest {
     #[must_use]
     pub fn get(&self) -> Arc<Status> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_of_an_exporter_is_a_key_and_a_metric_with_the_same_value() {
+        let counters = collectors::Counters { datagrams: 3, discard_samples: 7, restarts: 11, ..Default::default() };
+        let status = ExporterStatus::counted(&counters);
+        let json = serde_json::to_value(&status).expect("JSON");
+        let mut counted = 0;
+        for counter in ExporterStatus::COUNTERS {
+            let key = counter.metric.strip_prefix("floodwall_exporter_").and_then(|m| m.strip_suffix("_total"));
+            let value = key.and_then(|key| json[key].as_u64());
+            assert_eq!(value, Some((counter.value)(&status)), "{}", counter.metric);
+            assert!(counter.help.ends_with('.'), "{}", counter.help);
+            counted += (counter.value)(&status);
+        }
+        assert_eq!(counted, 21);
     }
 }

@@ -50,7 +50,7 @@ fn check(decoder: &Decoder, samples: &[Sample], octets: usize) {
         assert!(sample.sampling_rate >= 1 && sample.exporter >= 1);
         assert!(sample.known.has(Fields::ADDRESSES));
     }
-    let counted: u64 = decoder.exporters().health(Time(0)).iter().map(|h| h.records).sum();
+    let counted: u64 = decoder.exporters().health(Time(0)).iter().map(|h| h.counters.records).sum();
     assert_eq!(counted, decoder.statistics().records, "exporters and decoder agree");
 }
 
