@@ -13,7 +13,7 @@ use traffic::Time;
 /// Exporters are read at most this often, in seconds: rates over less say little.
 const INTERVAL_SECONDS: f64 = 1.0;
 
-/// Readings of the exporters' counters. Bounded by `collectors::exporter::MAX_EXPORTERS`.
+/// Readings of the exporters' counters. Bounded by `collectors::exporters::MAX_EXPORTERS`.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     taken: Time,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use traffic::{Sample, Time};
 
 use crate::error::{Reason, Statistics};
-use crate::exporter::{Exporter, Exporters, Mark};
+use crate::exporter::{Exporter, Mark};
+use crate::exporters::Exporters;
 use crate::ipfix::{self, Message};
 use crate::pending::Playback;
 use crate::template::Views;

@@ -1,9 +1,9 @@
-//! [`Exporters`]: who sends, what an operator settled about them, and how they fare; shared by all workers.
+//! [`Exporter`]: one who sends flow exports, what is counted of it, and its [`Health`].
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use traffic::Time;
@@ -11,12 +11,9 @@ use traffic::Time;
 use crate::config::{ExporterSettings, Vantage};
 use crate::counters::{Counters, add};
 use crate::error::{Aside, Reason, Statistics};
-use crate::roster::{Member, Roster, Standing};
+use crate::pools::{Contradiction, Pools};
+use crate::roster::{Member, Standing};
 use crate::sequence::Order;
-use crate::template::Templates;
-
-/// Exporters that are told apart at most; see `crate::roster` for who makes room.
-pub const MAX_EXPORTERS: usize = 4096;
 
 /// Where the sampling rate of an exporter's newest record came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -78,7 +75,7 @@ pub struct Exporter {
     suspect: Mutex<Option<(u32, u32, Time)>>,
     errors: [AtomicU64; Reason::ALL.len()],
     aside: [AtomicU64; Aside::ALL.len()],
-    pools: Mutex<crate::sflow::Pools>,
+    pools: Mutex<Pools>,
 }
 
 impl Member for Exporter {
@@ -89,15 +86,6 @@ impl Member for Exporter {
 
 /// A contradiction counts for this long (decision 29).
 const CONTRADICTED: Duration = Duration::from_secs(60);
-
-/// A sampling rate that an exporter announces and the one that its counters show, each N of 1:N.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Contradiction {
-    /// As announced.
-    pub announced: u32,
-    /// As measured: less than half or more than twice as much.
-    pub measured: u32,
-}
 
 /// How an exporter fares; see `floodwall show exporters`.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,7 +123,7 @@ pub struct Health {
 }
 
 impl Exporter {
-    fn new(address: IpAddr, index: u16, now: Time, settings: ExporterSettings) -> Self {
+    pub(crate) fn new(address: IpAddr, index: u16, now: Time, settings: ExporterSettings) -> Self {
         Self {
             address,
             index,
@@ -221,14 +209,14 @@ impl Exporter {
         *self.suspect.lock().unwrap_or_else(PoisonError::into_inner) = Some((announced, measured, now));
     }
 
-    fn contradiction(&self, now: Time) -> Option<Contradiction> {
+    pub(crate) fn contradiction(&self, now: Time) -> Option<Contradiction> {
         let suspect = *self.suspect.lock().unwrap_or_else(PoisonError::into_inner);
         let (announced, measured, _) = suspect.filter(|(.., at)| now.since(*at) < CONTRADICTED)?;
         Some(Contradiction { announced, measured })
     }
 
     /// What its sFlow samples say of their pools.
-    pub(crate) fn pools(&self) -> MutexGuard<'_, crate::sflow::Pools> {
+    pub(crate) fn pools(&self) -> MutexGuard<'_, Pools> {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -293,122 +281,5 @@ impl Mark {
     #[inline]
     pub(crate) fn of(statistics: &Statistics) -> Self {
         Self { counters: statistics.counters(), aside: statistics.aside_counts() }
-    }
-}
-
-/// All exporters with their templates, and what an operator settled about them.
-#[derive(Debug)]
-pub struct Exporters {
-    config: RwLock<crate::config::Exporters>,
-    roster: Roster<IpAddr, Exporter>,
-    /// Numbers that are free again, and the highest that was ever given.
-    numbers: Mutex<(Vec<u16>, u16)>,
-    pub(crate) templates: Templates,
-}
-
-impl Default for Exporters {
-    fn default() -> Self {
-        Self::new(crate::config::Exporters::default())
-    }
-}
-
-impl Exporters {
-    /// Nobody yet.
-    #[must_use]
-    pub fn new(config: crate::config::Exporters) -> Self {
-        Self {
-            config: RwLock::new(config),
-            roster: Roster::new(MAX_EXPORTERS),
-            numbers: Mutex::default(),
-            templates: Templates::default(),
-        }
-    }
-
-    /// Whether datagrams of this address are looked at.
-    pub(crate) fn allows(&self, address: IpAddr) -> bool {
-        self.config().allows(address)
-    }
-
-    fn config(&self) -> RwLockReadGuard<'_, crate::config::Exporters> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a new configuration. Exporters for whom something changed are known anew, with new counts; all others, and all
-    /// templates, stay.
-    pub fn reconfigure(&self, config: &crate::config::Exporters) {
-        if *self.config() == *config {
-            return;
-        }
-        config.clone_into(&mut self.config.write().unwrap_or_else(PoisonError::into_inner));
-        for (address, exporter) in self.roster.members() {
-            if !config.allows(address) || config.of(address) != exporter.settings {
-                self.roster.remove(address, &|_, exporter| self.free(exporter));
-            }
-        }
-    }
-
-    fn numbers(&self) -> MutexGuard<'_, (Vec<u16>, u16)> {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn free(&self, exporter: &Exporter) {
-        self.numbers().0.push(exporter.index);
-    }
-
-    /// The exporter of that address; what to count when it is not on the allow-list, or when there is no room.
-    pub(crate) fn find(&self, now: Time, address: IpAddr) -> Result<Arc<Exporter>, Reason> {
-        let settings = {
-            let config = self.config();
-            if !config.allows(address) {
-                return Err(Reason::NotAllowed);
-            }
-            config.of(address)
-        };
-        let make = || {
-            let index = {
-                let mut numbers = self.numbers();
-                numbers.0.pop().unwrap_or_else(|| {
-                    numbers.1 = numbers.1.saturating_add(1);
-                    numbers.1
-                })
-            };
-            Exporter::new(address, index, now, settings)
-        };
-        self.roster.join(now, address, make, |_, exporter| self.free(exporter)).ok_or(Reason::Limit)
-    }
-
-    /// How every exporter fares, by address.
-    #[must_use]
-    pub fn health(&self, now: Time) -> Vec<Health> {
-        let by_address: BTreeMap<IpAddr, Health> =
-            self.roster.members().iter().map(|(a, e)| (*a, e.health(now))).collect();
-        by_address.into_values().collect()
-    }
-
-    /// The announced sampling rates that exporters' own counters contradict, by exporter (its number in samples) and N of 1:N, with
-    /// N as these show it. A contradiction counts for a minute.
-    #[must_use]
-    pub fn contradictions(&self, now: Time) -> BTreeMap<(u16, u32), u32> {
-        let members = self.roster.members();
-        let found = members.iter().filter_map(|(_, exporter)| Some((exporter.index, exporter.contradiction(now)?)));
-        found.map(|(index, c)| ((index, c.announced), c.measured)).collect()
-    }
-
-    /// The exporter with that number in samples.
-    #[must_use]
-    pub fn address(&self, index: u16) -> Option<IpAddr> {
-        self.roster.members().iter().find(|(_, e)| e.index == index).map(|(address, _)| *address)
-    }
-
-    /// How many exporters are known.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.roster.len()
-    }
-
-    /// Templates of all exporters.
-    #[must_use]
-    pub const fn templates(&self) -> &Templates {
-        &self.templates
     }
 }

@@ -7,15 +7,18 @@ use std::sync::{Arc, PoisonError};
 
 use traffic::{Sample, Time};
 
+use crate::context::Context;
+use crate::domain::DomainKey;
 use crate::elements::{Field, Places, REACH, Record};
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::pending::Playback;
 use crate::plan::{Declared, MAX_FIELDS, Template};
-use crate::record::{self, Context};
+use crate::record;
+use crate::sampling::Sampler;
 use crate::sequence::Unit;
 use crate::span::Exported;
-use crate::template::{DomainKey, Sampler, Snapshot, Templates, View, Views};
+use crate::template::{Snapshot, Templates, View, Views};
 
 /// `NetFlow` v9.
 pub(crate) const V9: u16 = 9;

@@ -5,11 +5,14 @@
 
 pub mod capture;
 pub mod config;
+mod context;
 pub mod counters;
 pub mod decoder;
+mod domain;
 mod elements;
 pub mod error;
 pub mod exporter;
+pub mod exporters;
 mod filter;
 mod ipfix;
 mod mirror;
@@ -18,10 +21,12 @@ pub mod packet;
 mod pending;
 mod plain;
 mod plan;
+mod pools;
 mod record;
 pub mod recording;
 mod reports;
 mod roster;
+mod sampling;
 mod sequence;
 mod sflow;
 mod span;
@@ -35,7 +40,9 @@ pub use config::{Block, Config, ExporterSettings, Interface, Listener, RateOverr
 pub use counters::Counters;
 pub use decoder::Decoder;
 pub use error::{Aside, Reason, Statistics, Volume};
-pub use exporter::{Contradiction, Exporters, Health, RateSource};
+pub use exporter::{Health, RateSource};
+pub use exporters::Exporters;
+pub use pools::Contradiction;
 pub use recording::{Content, Recording};
 pub use tunnel::Encapsulation;
 pub use worker::{Opening, Sink, StartError, WorkerStatistics, Workers, start};

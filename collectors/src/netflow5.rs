@@ -8,13 +8,16 @@ use std::sync::{LazyLock, PoisonError};
 
 use traffic::{Sample, Time};
 
+use crate::context::Context;
+use crate::domain::DomainKey;
 use crate::error::{Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::plan::Template;
-use crate::record::{self, Context};
+use crate::record;
+use crate::sampling::Sampling;
 use crate::sequence::Unit;
 use crate::span::Exported;
-use crate::template::{DomainKey, Sampling, Templates, Views};
+use crate::template::{Templates, Views};
 
 const HEADER: usize = 24;
 /// paddingOctets.

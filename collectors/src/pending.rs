@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use traffic::{Sample, Time};
 
-use crate::template::DomainKey;
+use crate::domain::DomainKey;
 
 /// Octets that wait at most, in all.
 const MAX_OCTETS: usize = 4 << 20;

@@ -9,8 +9,8 @@
 use traffic::sample::protocol;
 use traffic::{Fields, IpVersion, Origin, Sample};
 
+use crate::context::{BYTES, Context, PACKETS, Tally, are_totals, icmp_type_code, is_dropped_status, scaled};
 use crate::elements::{Field, Place, Places, Set, number};
-use crate::record::{Context, Tally, are_totals, is_dropped_status, scaled};
 use crate::span::Span;
 
 /// Fields that a plain record may have.
@@ -138,14 +138,14 @@ impl Plain {
             IpVersion::V4 => [Field::SourceV4, Field::DestinationV4],
             IpVersion::V6 => [Field::SourceV6, Field::DestinationV6],
         };
-        let icmp = crate::record::icmp_type_code(version);
+        let icmp = icmp_type_code(version);
         let has_icmp = icmp.iter().any(|field| has(*field));
         Some(Self {
             version,
             source: at(source),
             destination: at(destination),
-            packets: first_of(&crate::record::PACKETS),
-            bytes: first_of(&crate::record::BYTES),
+            packets: first_of(&PACKETS),
+            bytes: first_of(&BYTES),
             post_packets: at(Field::PostPackets),
             post_bytes: at(Field::PostBytes),
             protocol: at(Field::Protocol),
@@ -282,11 +282,12 @@ mod tests {
 
     use super::*;
     use crate::error::Statistics;
-    use crate::exporter::{Exporters, RateSource};
+    use crate::exporter::RateSource;
+    use crate::exporters::Exporters;
     use crate::plan::{Declared, Template};
     use crate::record;
+    use crate::sampling::Sampling;
     use crate::span::Exported;
-    use crate::template::Sampling;
 
     /// Element and possible lengths.
     const ELEMENTS: [(u16, [u16; 3]); 25] = [

@@ -3,140 +3,36 @@
 //! Samples of flow telemetry are not packets (decision 9): a record of several packets has no length of its own, its flags
 //! are the OR of all, and ports of 0 may hide fragments. What is not exact is not marked as known.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use traffic::sample::{MOST_UNITS, protocol};
-use traffic::{Fields, IpVersion, Origin, Sample, Time};
+use traffic::{Fields, IpVersion, Origin, Sample};
 
-use crate::config::Vantage;
+use crate::context::{
+    BYTES, Context, FORWARD_SINCE_LAST, PACKETS, SAMPLING, Tally, are_totals, icmp_type_code, is_dropped_status, scaled,
+};
 use crate::elements::{Field, Places, REACH, Record, Set};
 use crate::error::{Aside, Reason, Statistics};
 use crate::exporter::{Exporter, RateSource};
 use crate::packet::{self, LinkType};
 use crate::plan::Template;
-use crate::reports::{self, Reports, flow_key};
-use crate::span::{Exported, Span};
-use crate::template::{Named, Sampling};
-use crate::totals::{Growth, Totals};
+use crate::reports::flow_key;
+use crate::sampling::Named;
+use crate::span::Span;
+use crate::totals::Growth;
 
-/// What a record is read with.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Context<'a> {
-    pub(crate) now: Time,
-    pub(crate) exporter: &'a Exporter,
-    pub(crate) sampling: &'a Sampling,
-    /// Where `sampling` came from.
-    pub(crate) source: RateSource,
-    /// When the message was exported.
-    pub(crate) exported: Exported,
-    /// The sampling rate, where it is the same for every record.
-    pub(crate) settled: Option<(u32, RateSource)>,
-    /// The longest time that counters of a record can cover, in milliseconds: the active timeout where the exporter announces
-    /// it, else the interval that its reports show.
-    pub(crate) longest_ms: u32,
-    /// Where that is learned, unless it is announced, and of flows from which duration on.
-    pub(crate) reports: Option<&'a Reports>,
-    pub(crate) followed_ms: u32,
-    /// What was told before of flows whose records carry running totals.
-    pub(crate) totals: Option<&'a Mutex<Totals>>,
-}
-
-impl<'a> Context<'a> {
-    /// For records that can have `fields` (bits of [`Field::bit`]); `reports` are those of their domain, where that is known.
-    pub(crate) fn new(
-        now: Time,
-        exporter: &'a Exporter,
-        (sampling, source): (&'a Sampling, RateSource),
-        exported: Exported,
-        reports: Option<&'a Reports>,
-        fields: Set,
-    ) -> Self {
-        let reports = reports.filter(|_| sampling.active_timeout == 0);
-        let longest_ms = match sampling.active_timeout {
-            0 => reports.and_then(|r| r.interval_ms(now)).unwrap_or(u32::MAX),
-            announced => announced.saturating_mul(1000),
-        };
-        let followed_ms = if reports.is_some() { reports::SHORTEST_MS } else { u32::MAX };
-        let settled = if let Some(rate) = exporter.settings.rate {
-            Some((rate.max(1), RateSource::Override))
-        } else if fields & SAMPLING == 0 && sampling.is_uniform() {
-            let rate = sampling.rate(Named::default());
-            Some(rate.map_or((1, RateSource::None), |rate| (rate.max(1), source)))
-        } else {
-            None
-        };
-        Self { now, exporter, sampling, source, exported, settled, longest_ms, reports, followed_ms, totals: None }
-    }
-
-    /// How long the counters of a record cover, in milliseconds: the duration of its flow, at most the time since the flow was
-    /// reported before, as far as that is known of the exporter.
-    #[inline]
-    pub(crate) fn duration_ms(&self, span: Span) -> u32 {
-        span.duration_ms.min(self.longest_ms)
-    }
-
-    /// Whether a flow is worth following ([`Self::settle`]).
-    #[inline]
-    pub(crate) const fn follows(&self, span: Span) -> bool {
-        span.duration_ms >= self.followed_ms
-    }
-
-    /// Corrects the duration of a record's sample by what is known of its flow, and learns from it.
-    pub(crate) fn settle(&self, sample: &mut Sample, span: Span) {
-        if let Some(reports) = self.reports {
-            reports.settle(self.now, sample, span);
-        }
-    }
-}
-
-/// Counters of one direction: the first that a record carries counts. Where it is 0, the outgoing one (23, 24) does: records of
-/// egress have nothing but that, by templates that hold both.
-pub(crate) const PACKETS: [Field; 4] =
-    [Field::Packets, Field::TotalPackets, Field::InitiatorPackets, Field::PostPackets];
-pub(crate) const BYTES: [Field; 5] =
-    [Field::Bytes, Field::TotalBytes, Field::InitiatorBytes, Field::PostBytes, Field::Layer2Bytes];
 /// The other direction's counters (RFC 5103, and pairs of initiator and responder).
 const REVERSE: Set = Field::ReversePackets.bit()
     | Field::ReverseBytes.bit()
     | Field::ResponderPackets.bit()
     | Field::ResponderBytes.bit();
-/// Fields by which a record says how it was sampled.
-const SAMPLING: Set = Field::SamplingInterval.bit()
-    | Field::RandomInterval.bit()
-    | Field::PacketInterval.bit()
-    | Field::SamplerId.bit()
-    | Field::SelectorId.bit()
-    | Field::SelectionSequence.bit();
 /// Why a firewall or a NAT exported a record. Elements keep their meaning beside them (RFC 7011 section 8): counters of the time
 /// since the last report ([`SINCE_LAST`]) are traffic, sums of a connection are told by its later events again.
 const EVENTS: Set = Field::FirewallEvent.bit() | Field::NatEvent.bit();
 const SECTIONS: Set = Field::Frame.bit() | Field::IpHeader.bit();
 
-/// Counters of the time since the last report of a flow (IANA: 1, 2, 23, 24, 352).
-const FORWARD_SINCE_LAST: Set = Field::Packets.bit()
-    | Field::Bytes.bit()
-    | Field::PostPackets.bit()
-    | Field::PostBytes.bit()
-    | Field::Layer2Bytes.bit();
-/// And those of RFC 5103's reverse direction.
+/// Counters of the time since the last report of a flow, with those of RFC 5103's reverse direction.
 const SINCE_LAST: Set = FORWARD_SINCE_LAST | Field::ReversePackets.bit() | Field::ReverseBytes.bit();
-
-/// Records that are not in the statistics yet.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    records: u64,
-    packets: u64,
-    bytes: u64,
-}
-
-impl Tally {
-    #[inline]
-    pub(crate) fn add(&mut self, packets: u64, bytes: u64) {
-        self.records += 1;
-        self.packets = self.packets.saturating_add(packets);
-        self.bytes = self.bytes.saturating_add(bytes);
-    }
-}
 
 /// What became of the records of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,12 +180,6 @@ fn emit(
     (rate, source)
 }
 
-/// Whether the counters of records with these fields are running totals of their flows.
-#[inline]
-pub(crate) const fn are_totals(fields: Set) -> bool {
-    fields & (Field::TotalPackets.bit() | Field::TotalBytes.bit()) != 0 && fields & FORWARD_SINCE_LAST == 0
-}
-
 /// Leaves of a sample of running totals what is new since the report before; false if that is nothing.
 fn leave(sample: &mut Sample, growth: Growth, rate: u32) -> bool {
     let Some(since_ms) = growth.since_ms else { return true };
@@ -362,13 +252,6 @@ fn is_told_elsewhere(record: Record<'_>, exporter: &Exporter) -> bool {
         return !to_outside;
     }
     !(from_outside || to_outside && !exporter.sends_egress())
-}
-
-/// forwardingStatus (IANA IE 89): the two upper bits are 10 for dropped. Where telemetry stands before the filter, or behind it,
-/// the exporter's word on dropping does not matter (decision 8).
-#[inline]
-pub(crate) fn is_dropped_status(status: u64, exporter: &Exporter) -> bool {
-    status & 0xc0 == 0x80 && exporter.settings.vantage == Vantage::Auto
 }
 
 /// The sampling rate of a record where not all have the same, at least 1: its own, or that of what it names.
@@ -500,15 +383,6 @@ fn ports(record: Record<'_>, protocol: u8) -> (u16, u16) {
     if own == (0, 0) { other } else { own }
 }
 
-/// Where type and code of ICMP stand in one number: elements of their own, that of the version first, or, as routers have always
-/// done it, the destination port.
-pub(crate) const fn icmp_type_code(version: IpVersion) -> [Field; 3] {
-    match version {
-        IpVersion::V4 => [Field::IcmpTypeCodeV4, Field::IcmpTypeCodeV6, Field::DestinationPort],
-        IpVersion::V6 => [Field::IcmpTypeCodeV6, Field::IcmpTypeCodeV4, Field::DestinationPort],
-    }
-}
-
 /// Type and code of ICMP.
 #[inline]
 fn icmp(record: Record<'_>, version: IpVersion) -> Option<(u8, u8)> {
@@ -520,12 +394,6 @@ fn icmp(record: Record<'_>, version: IpVersion) -> Option<(u8, u8)> {
     let told = icmp_type_code(version).into_iter().find_map(|field| record.get(field))?;
     let [kind, code] = low16(Some(told)).to_be_bytes();
     Some((kind, code))
-}
-
-/// Packets or bytes as they are counted.
-#[inline]
-pub(crate) fn scaled(units: u64, rate: u32) -> u64 {
-    units.saturating_mul(rate.into()).min(MOST_UNITS)
 }
 
 /// The counters of a record in one direction, and what they allow to say about single packets.

@@ -10,8 +10,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use traffic::Time;
 
+use crate::domain::DomainKey;
 use crate::plan::{Declared, MAX_FIELDS, Template};
-use crate::template::{Domain, DomainKey, MAX_SAMPLERS, MAX_TEMPLATES, Sampler, Templates};
+use crate::sampling::Sampler;
+use crate::template::{Domain, MAX_SAMPLERS, MAX_TEMPLATES, Templates};
 
 /// Version of the document.
 const VERSION: u32 = 1;
@@ -151,7 +153,7 @@ fn restore(templates: &Templates, now: Time, state: DomainState) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::Named;
+    use crate::sampling::Named;
 
     fn key() -> DomainKey {
         DomainKey { exporter: "2001:db8::1".parse().expect("literal"), version: 10, domain: 7 }

@@ -17,7 +17,7 @@ use traffic::{Sample, Time};
 use crate::config::{Config, Listener};
 use crate::decoder::Decoder;
 use crate::error::Statistics;
-use crate::exporter::Exporters;
+use crate::exporters::Exporters;
 use crate::mirror::{self, Capture, Port};
 use crate::state;
 use crate::template::Templates;

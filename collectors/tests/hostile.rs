@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use collectors::config::Exporters as Settings;
-use collectors::exporter::MAX_EXPORTERS;
+use collectors::exporters::MAX_EXPORTERS;
 use collectors::template::MAX_DOMAINS;
 use collectors::{Block, Decoder, Exporters};
 use traffic::{Sample, Time};

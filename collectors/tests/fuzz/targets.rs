@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use collectors::capture::{Datagrams, Reader};
-use collectors::exporter::MAX_EXPORTERS;
+use collectors::exporters::MAX_EXPORTERS;
 use collectors::packet::LinkType;
 use collectors::template::MAX_DOMAINS;
 use collectors::{Decoder, Encapsulation, tunnel};
