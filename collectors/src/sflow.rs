@@ -147,6 +147,78 @@ impl Datagram<'_> {
     }
 
     fn flow_sample(&mut self, xdr: &mut Xdr<'_>, expanded: bool, out: &mut Vec<Sample>) -> Option<()> {
+        let taken = Taken::read(xdr, expanded)?;
+        let settings = &self.exporter.settings;
+        let (rate, from) = match settings.rate {
+            Some(rate) => (rate.max(1), RateSource::Override),
+            None => (taken.announced.max(1), RateSource::Sample),
+        };
+        self.exporter.sampled(rate, from);
+        let contradiction = self.exporter.pools().sample(taken.source, taken.number, taken.pool, taken.input, rate);
+        contradiction.into_iter().for_each(|c| self.exporter.suspect(self.now, c));
+        let (found, whole) = self.packet(xdr)?;
+        self.statistics.record(1, found.map_or(0, |s| s.bytes), rate);
+        if let Some(sample) = found {
+            let roles = &settings.external_interfaces;
+            if !roles.is_empty() && !roles.contains(&taken.input) && !roles.contains(&taken.output) {
+                self.statistics.duplicates += 1;
+            } else {
+                out.push(Sample {
+                    origin: Origin::SampledPacket,
+                    exporter: self.exporter.index,
+                    sampling_rate: rate,
+                    packets: rate.into(),
+                    bytes: sample.bytes.saturating_mul(rate.into()),
+                    input_interface: u16::try_from(taken.input).unwrap_or(u16::MAX),
+                    dropped: taken.discarded && settings.vantage == Vantage::Auto,
+                    router: settings.router,
+                    inside: settings.is_inside,
+                    ..sample
+                });
+            }
+        }
+        whole.then_some(())
+    }
+
+    /// The packet that the records of a flow sample tell of, and whether all of them could be entered.
+    fn packet(&mut self, xdr: &mut Xdr<'_>) -> Option<(Option<Sample>, bool)> {
+        let mut found = None;
+        for _ in 0..xdr.u32()?.min(MAX_SAMPLES) {
+            let (Some(format), Some(part)) = (xdr.u32(), xdr.part()) else { return Some((found, false)) };
+            // A raw header says more than the sampled IP records beside it.
+            let parsed = match format {
+                1 => raw_header(part, self.now),
+                3 if found.is_none() => sampled_ip(part, self.now, IpVersion::V4),
+                4 if found.is_none() => sampled_ip(part, self.now, IpVersion::V6),
+                _ => continue,
+            };
+            match parsed {
+                Some(sample) => found = Some(sample),
+                None if found.is_none() => self.statistics.error(Reason::NotIp),
+                None => {}
+            }
+        }
+        Some((found, true))
+    }
+}
+
+/// How a packet of a flow sample was taken: what precedes its records.
+struct Taken {
+    /// Its number among the samples of its source.
+    number: u32,
+    source: u32,
+    /// N of 1:N, as the sample says.
+    announced: u32,
+    /// Packets that could have been taken so far.
+    pool: u32,
+    input: u32,
+    output: u32,
+    /// The agent says that it did not forward the packet.
+    discarded: bool,
+}
+
+impl Taken {
+    fn read(xdr: &mut Xdr<'_>, expanded: bool) -> Option<Self> {
         let number = xdr.u32()?;
         // Source id: class and index, apart in the expanded form.
         let source = if expanded { xdr.u32()? << 24 | xdr.u32()? & 0xff_ffff } else { xdr.u32()? };
@@ -164,56 +236,7 @@ impl Datagram<'_> {
             // The two upper bits of the output interface: 01 says discarded.
             (input, output & 0x3fff_ffff, output >> 30 == 1)
         };
-        let (rate, from) = match self.exporter.settings.rate {
-            Some(rate) => (rate.max(1), RateSource::Override),
-            None => (announced.max(1), RateSource::Sample),
-        };
-        self.exporter.sampled(rate, from);
-        let contradiction = self.exporter.pools().sample(source, number, pool, input, rate);
-        contradiction.into_iter().for_each(|c| self.exporter.suspect(self.now, c));
-        let records = xdr.u32()?;
-        let mut found = None;
-        let mut whole = true;
-        for _ in 0..records.min(MAX_SAMPLES) {
-            let (Some(format), Some(part)) = (xdr.u32(), xdr.part()) else {
-                whole = false;
-                break;
-            };
-            // A raw header says more than the sampled IP records beside it.
-            let parsed = match format {
-                1 => raw_header(part, self.now),
-                3 if found.is_none() => sampled_ip(part, self.now, IpVersion::V4),
-                4 if found.is_none() => sampled_ip(part, self.now, IpVersion::V6),
-                _ => continue,
-            };
-            match parsed {
-                Some(sample) => found = Some(sample),
-                None if found.is_none() => self.statistics.error(Reason::NotIp),
-                None => {}
-            }
-        }
-        self.statistics.record(1, found.map_or(0, |s| s.bytes), rate);
-        if let Some(sample) = found {
-            let roles = &self.exporter.settings.external_interfaces;
-            if !roles.is_empty() && !roles.contains(&input) && !roles.contains(&output) {
-                self.statistics.duplicates += 1;
-            } else {
-                let dropped = discarded && self.exporter.settings.vantage == Vantage::Auto;
-                out.push(Sample {
-                    origin: Origin::SampledPacket,
-                    exporter: self.exporter.index,
-                    sampling_rate: rate,
-                    packets: rate.into(),
-                    bytes: sample.bytes.saturating_mul(rate.into()),
-                    input_interface: u16::try_from(input).unwrap_or(u16::MAX),
-                    dropped,
-                    router: self.exporter.settings.router,
-                    inside: self.exporter.settings.is_inside,
-                    ..sample
-                });
-            }
-        }
-        whole.then_some(())
+        Some(Self { number, source, announced, pool, input, output, discarded })
     }
 }
 
