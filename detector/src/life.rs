@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use traffic::{Target, Time};
 
-use crate::attack::{Attack, Phase};
+use crate::attack::{Attack, Phase, Rates};
 use crate::config::{Config, Unit};
 use crate::counters::Counts;
 use crate::meter::Filter;
@@ -44,14 +44,45 @@ impl Ended {
     }
 }
 
+/// What a tick adds to an attack's figures.
+struct Tick {
+    /// What was counted and what filters took out, together.
+    packets: u64,
+    bytes: u64,
+    /// In the attack's measure: what was counted.
+    measured: u64,
+    /// In the attack's measure: what filters took out.
+    filtered: u64,
+    /// In the attack's measure: what matched filters where they are not in force.
+    pending: u64,
+    /// Over how many milliseconds the records tell.
+    reach_ms: u64,
+}
+
+impl Tick {
+    /// Takes what filters have counted since the tick before along.
+    fn of(attack: &mut Attack, delta: Option<&Counts>) -> Self {
+        let filtered = grown(&mut attack.rates.filter_hits, filters_sum(&attack.filters, Filter::hits));
+        let passed = grown(&mut attack.rates.filter_passed, filters_sum(&attack.filters, Filter::passed));
+        let direction = attack.target.direction;
+        let of_measure = |(packets, bytes): (u64, u64)| match attack.measure.unit {
+            Unit::Packets => packets,
+            Unit::Bytes => bytes,
+            Unit::Flows => 0,
+        };
+        Self {
+            packets: delta.map_or(0, |d| d.packets(direction)).saturating_add(filtered.0),
+            bytes: delta.map_or(0, |d| d.bytes(direction)).saturating_add(filtered.1),
+            measured: delta.map_or(0, |d| d.units(direction, attack.measure.class, attack.measure.unit)),
+            filtered: of_measure(filtered),
+            pending: of_measure(passed),
+            reach_ms: delta.map_or(0, |d| d.reach_ms(direction)),
+        }
+    }
+}
+
 /// Adds a tick to an attack's figures. `delta` is what was counted, filtered traffic excluded; `is_silent` when no exporter
 /// that told of the attack says anything.
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "rates for people and a hysteresis; float to integer casts saturate"
-)]
 pub(crate) fn advance(
     attack: &mut Attack,
     config: &Config,
@@ -60,20 +91,7 @@ pub(crate) fn advance(
     delta: Option<&Counts>,
     is_silent: bool,
 ) {
-    let seconds = span.as_secs_f64();
-    let keep = (-seconds).exp();
-    let filtered = grown(&mut attack.rates.filter_hits, filters_sum(&attack.filters, Filter::hits));
-    let passed = grown(&mut attack.rates.filter_passed, filters_sum(&attack.filters, Filter::passed));
-    let direction = attack.target.direction;
-    let packets = delta.map_or(0, |d| d.packets(direction)).saturating_add(filtered.0);
-    let bytes = delta.map_or(0, |d| d.bytes(direction)).saturating_add(filtered.1);
-    let measured = delta.map_or(0, |d| d.units(direction, attack.measure.class, attack.measure.unit));
-    let of_measure = |(packets, bytes): (u64, u64)| match attack.measure.unit {
-        Unit::Packets => packets,
-        Unit::Bytes => bytes,
-        Unit::Flows => 0,
-    };
-    let (of_filters, pending) = (of_measure(filtered), of_measure(passed));
+    let tick = Tick::of(attack, delta);
     if is_silent {
         // Time stands still: neither rates nor the wait for the end go on.
         attack.phase = Phase::Frozen;
@@ -81,30 +99,51 @@ pub(crate) fn advance(
         attack.last_crossing = attack.last_crossing.after(span);
         return;
     }
+    add_to_rates(&mut attack.rates, &tick, span);
+    add_to_sums(attack, &tick);
+    settle_phase(attack, config, now);
+    if now.since(attack.last_crossing) > UNBROKEN {
+        attack.over_since = None;
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "rates for people and a hysteresis")]
+fn add_to_rates(rates: &mut Rates, tick: &Tick, span: Duration) {
+    let seconds = span.as_secs_f64();
+    let keep = (-seconds).exp();
     // Records may arrive in bursts: their traffic is shown over the time they tell of.
-    let reach = delta.map_or(0.0, |d| d.reach_ms(direction) as f64 / 1e3);
+    let reach = tick.reach_ms as f64 / 1e3;
     let time = seconds.max(reach);
     let ewma =
         |rate: &mut f64, units: u64| *rate = *rate * keep + units as f64 / time * (1.0 - (-time).exp().min(keep));
     let decay = |rate: &mut f64| *rate *= keep;
-    if packets > 0 || reach == 0.0 {
-        ewma(&mut attack.rates.packets, packets);
-        ewma(&mut attack.rates.bytes, bytes);
-        ewma(&mut attack.rates.units, measured.saturating_add(of_filters));
-        ewma(&mut attack.rates.pending, pending);
-        ewma(&mut attack.rates.unmatched, measured.saturating_sub(pending));
+    if tick.packets > 0 || reach == 0.0 {
+        ewma(&mut rates.packets, tick.packets);
+        ewma(&mut rates.bytes, tick.bytes);
+        ewma(&mut rates.units, tick.measured.saturating_add(tick.filtered));
+        ewma(&mut rates.pending, tick.pending);
+        ewma(&mut rates.unmatched, tick.measured.saturating_sub(tick.pending));
     } else {
-        let rates = &mut attack.rates;
         let all = [&mut rates.packets, &mut rates.bytes, &mut rates.units, &mut rates.pending, &mut rates.unmatched];
         all.into_iter().for_each(decay);
     }
-    attack.packets = attack.packets.saturating_add(packets);
-    attack.bytes = attack.bytes.saturating_add(bytes);
+}
+
+/// What is shown of an attack: its sums, its rates and their peaks.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to integer casts saturate")]
+fn add_to_sums(attack: &mut Attack, tick: &Tick) {
+    attack.packets = attack.packets.saturating_add(tick.packets);
+    attack.bytes = attack.bytes.saturating_add(tick.bytes);
     attack.packets_per_second = attack.rates.packets as u64;
     attack.bytes_per_second = attack.rates.bytes as u64;
     attack.units_per_second = attack.rates.units as u64;
     attack.peak_packets_per_second = attack.peak_packets_per_second.max(attack.packets_per_second);
     attack.peak_bytes_per_second = attack.peak_bytes_per_second.max(attack.bytes_per_second);
+}
+
+/// Whether an attack is active or fades; one that pauses is held longer.
+#[allow(clippy::cast_precision_loss, reason = "a hysteresis")]
+fn settle_phase(attack: &mut Attack, config: &Config, now: Time) {
     if attack.rates.units >= attack.threshold as f64 * CLEAR_SHARE {
         let pause = now.since(attack.last_active);
         if attack.phase == Phase::Fading && pause > attack.longest_pause {
@@ -116,9 +155,6 @@ pub(crate) fn advance(
         attack.phase = Phase::Active;
     } else {
         attack.phase = Phase::Fading;
-    }
-    if now.since(attack.last_crossing) > UNBROKEN {
-        attack.over_since = None;
     }
 }
 

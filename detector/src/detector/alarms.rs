@@ -101,36 +101,52 @@ impl Detector {
 
     /// A threshold was crossed with certainty: a new attack, or one that goes on in spite of its filters.
     fn crossed(&mut self, crossed: Crossed, now: Time, events: &mut Vec<Event>) {
-        let Crossed { target, scope, group, passed } = crossed;
-        let limits = self.config.bucket;
-        let crossing =
-            Crossing { measure: passed.check.measure, threshold: passed.check.threshold, evidence: passed.evidence };
-        if let Some(attack) = self.attacks.get_mut(&target) {
-            attack.last_crossing = now;
-            attack.last_active = now;
-            attack.crossing = crossing;
-            attack.measured = passed.measured;
-            attack.over_since.get_or_insert(passed.since);
-            if attack.bucket.is_none() && now >= attack.next_bucket {
-                attack.bucket = Some(Bucket::new(now, &limits));
-                events.push(Event::Residual(target));
-                self.open_bucket(target, passed.since);
-            }
-            return;
-        }
-        if self.attacks.len() >= MAX_ATTACKS {
+        if self.attacks.contains_key(&crossed.target) {
+            self.crossed_again(crossed, now, events);
+        } else if self.attacks.len() >= MAX_ATTACKS {
             self.statistics.attacks_refused += 1;
-            return;
+        } else {
+            self.raise(&crossed, now, events);
         }
+    }
+
+    /// An attack goes on in spite of its filters.
+    fn crossed_again(&mut self, crossed: Crossed, now: Time, events: &mut Vec<Event>) {
+        let Some(attack) = self.attacks.get_mut(&crossed.target) else { return };
+        attack.last_crossing = now;
+        attack.last_active = now;
+        attack.crossing = crossing(&crossed.passed);
+        attack.measured = crossed.passed.measured;
+        attack.over_since.get_or_insert(crossed.passed.since);
+        if attack.bucket.is_none() && now >= attack.next_bucket {
+            attack.bucket = Some(Bucket::new(now, &self.config.bucket));
+            events.push(Event::Residual(crossed.target));
+            self.open_bucket(crossed.target, crossed.passed.since);
+        }
+    }
+
+    /// Raises the alarm of a new attack.
+    fn raise(&mut self, crossed: &Crossed, now: Time, events: &mut Vec<Event>) {
+        let (target, since) = (crossed.target, crossed.passed.since);
         self.statistics.alarms += 1;
-        let (returns, hold) = self.ended.returns(&self.config, target, now);
-        let attack = Attack {
-            target,
-            scope,
-            group: self.config.groups[group].name.clone(),
-            threshold_key: scoped_key(&self.config, scope, &passed),
+        let attack = self.new_attack(crossed, now);
+        self.baselines.forget_attack(now, target.prefix, &attack.group, attack.started);
+        self.attacks.insert(target, attack);
+        events.push(Event::Alarm(target));
+        self.open_bucket(target, since);
+    }
+
+    /// An attack as it begins, with its first bucket.
+    fn new_attack(&self, crossed: &Crossed, now: Time) -> Attack {
+        let Crossed { target, scope, group, passed } = crossed;
+        let (returns, hold) = self.ended.returns(&self.config, *target, now);
+        Attack {
+            target: *target,
+            scope: *scope,
+            group: self.config.groups[*group].name.clone(),
+            threshold_key: scoped_key(&self.config, *scope, passed),
             measure: passed.check.measure,
-            crossing,
+            crossing: crossing(passed),
             threshold: passed.check.threshold,
             evidence: passed.evidence,
             phase: Phase::Active,
@@ -148,7 +164,7 @@ impl Detector {
             tops: Default::default(),
             measured: passed.measured.clone(),
             over_since: Some(passed.since),
-            bucket: Some(Bucket::new(now, &limits)),
+            bucket: Some(Bucket::new(now, &self.config.bucket)),
             filters: Vec::new(),
             aside: None,
             last_crossing: now,
@@ -158,11 +174,7 @@ impl Detector {
             next_bucket: now,
             fruitless: 0,
             rates: Rates::default(),
-        };
-        self.baselines.forget_attack(now, target.prefix, &attack.group, attack.started);
-        self.attacks.insert(target, attack);
-        events.push(Event::Alarm(target));
-        self.open_bucket(target, passed.since);
+        }
     }
 
     /// Updates the rates of attacks and ends those that have faded.
@@ -208,6 +220,11 @@ impl Detector {
             events.push(Event::Over(Box::new(attack)));
         }
     }
+}
+
+/// The check that was passed, and how certainly.
+const fn crossing(passed: &Passed) -> Crossing {
+    Crossing { measure: passed.check.measure, threshold: passed.check.threshold, evidence: passed.evidence }
 }
 
 /// The key of a threshold: `threshold_pps`, `threshold_prefix_pps`, `threshold_network_mbps_outgoing`.

@@ -186,50 +186,16 @@ fn extended_communities(sender: &Sender, announcement: &Announcement, attributes
         extended.extend(community.0);
     }
     for action in &announcement.actions {
-        let mut community = |kind: u16, value: [u8; 6]| {
-            extended.extend(kind.to_be_bytes());
-            extended.extend(value);
-        };
-        let rate = |value: f32| {
-            let ([a, b], [c, d, e, f]) =
-                (if value == 0.0 { [0, 0] } else { sender.rate_asn.to_be_bytes() }, value.to_be_bytes());
-            [a, b, c, d, e, f]
-        };
-        match action {
-            Action::Accept => {}
-            Action::Discard => community(0x8006, [0; 6]),
-            Action::RateLimitBytes(value) => community(0x8006, rate(*value)),
-            Action::RateLimitPackets(value) => community(0x800c, rate(*value)),
-            Action::RedirectAs2 { asn, value } => {
-                let ([a, b], [c, d, e, f]) = (asn.to_be_bytes(), value.to_be_bytes());
-                community(0x8008, [a, b, c, d, e, f]);
+        match community_of(action, sender.rate_asn) {
+            None => {}
+            Some(ActionCommunity::Plain(kind, value)) => {
+                extended.extend(kind.to_be_bytes());
+                extended.extend(value);
             }
-            Action::RedirectIpv4 { address, value } => {
-                let ([a, b, c, d], [e, f]) = (address.octets(), value.to_be_bytes());
-                community(0x8108, [a, b, c, d, e, f]);
-            }
-            Action::RedirectAs4 { asn, value } => {
-                let ([a, b, c, d], [e, f]) = (asn.to_be_bytes(), value.to_be_bytes());
-                community(0x8208, [a, b, c, d, e, f]);
-            }
-            Action::Mark(dscp) => community(0x8009, [0, 0, 0, 0, 0, *dscp]),
-            Action::TrafficAction { sample, go_on } => {
-                community(0x8007, [0, 0, 0, 0, 0, u8::from(*sample) << 1 | u8::from(*go_on)]);
-            }
-            Action::RedirectToNextHop { copy, .. } => community(0x0800, [0, 0, 0, 0, 0, u8::from(*copy)]),
-            Action::RedirectToIp(address) | Action::CopyToIp(address) => {
-                let copy = u8::from(matches!(action, Action::CopyToIp(_)));
-                match address {
-                    IpAddr::V4(address) => {
-                        let [a, b, c, d] = address.octets();
-                        community(0x010c, [a, b, c, d, 0, copy]);
-                    }
-                    IpAddr::V6(address) => {
-                        extended_v6.extend([0x00, 0x0c]);
-                        extended_v6.extend(address.octets());
-                        extended_v6.extend([0, copy]);
-                    }
-                }
+            Some(ActionCommunity::Ipv6 { address, copy }) => {
+                extended_v6.extend([0x00, 0x0c]);
+                extended_v6.extend(address.octets());
+                extended_v6.extend([0, copy]);
             }
         }
     }
@@ -239,6 +205,45 @@ fn extended_communities(sender: &Sender, announcement: &Announcement, attributes
     if !extended_v6.is_empty() {
         push(attributes, 0xc0, 25, &extended_v6);
     }
+}
+
+/// A filtering action on the wire.
+enum ActionCommunity {
+    /// Of attribute 16: type and subtype, value.
+    Plain(u16, [u8; 6]),
+    /// Of attribute 25: redirection to an IPv6 address; `copy` is 1 where the original goes on.
+    Ipv6 { address: Ipv6Addr, copy: u8 },
+}
+
+/// The extended community of an action; `None` for the one that needs none.
+fn community_of(action: &Action, rate_asn: u16) -> Option<ActionCommunity> {
+    let two_four = |[a, b]: [u8; 2], [c, d, e, f]: [u8; 4]| [a, b, c, d, e, f];
+    let four_two = |[a, b, c, d]: [u8; 4], [e, f]: [u8; 2]| [a, b, c, d, e, f];
+    let last = |value: u8| [0, 0, 0, 0, 0, value];
+    let rate = |value: f32| {
+        let asn = if value == 0.0 { [0, 0] } else { rate_asn.to_be_bytes() };
+        two_four(asn, value.to_be_bytes())
+    };
+    let (kind, value) = match action {
+        Action::Accept => return None,
+        Action::Discard => (0x8006, [0; 6]),
+        Action::RateLimitBytes(value) => (0x8006, rate(*value)),
+        Action::RateLimitPackets(value) => (0x800c, rate(*value)),
+        Action::RedirectAs2 { asn, value } => (0x8008, two_four(asn.to_be_bytes(), value.to_be_bytes())),
+        Action::RedirectIpv4 { address, value } => (0x8108, four_two(address.octets(), value.to_be_bytes())),
+        Action::RedirectAs4 { asn, value } => (0x8208, four_two(asn.to_be_bytes(), value.to_be_bytes())),
+        Action::Mark(dscp) => (0x8009, last(*dscp)),
+        Action::TrafficAction { sample, go_on } => (0x8007, last(u8::from(*sample) << 1 | u8::from(*go_on))),
+        Action::RedirectToNextHop { copy, .. } => (0x0800, last(u8::from(*copy))),
+        Action::RedirectToIp(address) | Action::CopyToIp(address) => {
+            let copy = u8::from(matches!(action, Action::CopyToIp(_)));
+            match address {
+                IpAddr::V4(address) => (0x010c, four_two(address.octets(), [0, copy])),
+                IpAddr::V6(address) => return Some(ActionCommunity::Ipv6 { address: *address, copy }),
+            }
+        }
+    };
+    Some(ActionCommunity::Plain(kind, value))
 }
 
 /// One UPDATE that withdraws routes of one family.
@@ -420,6 +425,12 @@ enum Fault {
     Reset(u8),
 }
 
+/// The communities of an attribute, of so many octets each: at least one, and nothing behind the last.
+fn some_chunks<const N: usize>(value: &[u8]) -> Result<&[[u8; N]], Fault> {
+    let (chunks, rest) = value.as_chunks::<N>();
+    if chunks.is_empty() || !rest.is_empty() { Err(Fault::Withdraw) } else { Ok(chunks) }
+}
+
 /// Flags, code, value, rest.
 fn split(data: &[u8]) -> Option<(u8, u8, &[u8], &[u8])> {
     let (flags, code) = (*data.first()?, *data.get(1)?);
@@ -438,6 +449,34 @@ impl Attributes {
                 *next_hop = self.flowspec_next_hop;
             }
         }
+    }
+
+    /// RFC 1997.
+    fn standard(&mut self, communities: &[[u8; 4]]) {
+        let community = |c: &[u8; 4]| Community(u16::from_be_bytes([c[0], c[1]]), u16::from_be_bytes([c[2], c[3]]));
+        self.communities = communities.iter().map(community).collect();
+    }
+
+    /// RFC 8092.
+    fn large(&mut self, communities: &[[u8; 12]]) {
+        let word = |c: &[u8; 12], i: usize| u32::from_be_bytes([c[i], c[i + 1], c[i + 2], c[i + 3]]);
+        let community = |c: &[u8; 12]| LargeCommunity(word(c, 0), word(c, 4), word(c, 8));
+        self.large_communities = communities.iter().map(community).collect();
+    }
+
+    /// Redirections to IPv6 addresses (RFC 5701); what else there may be is none of ours.
+    fn extended_ipv6(&mut self, value: &[u8]) -> Result<(), Fault> {
+        let (communities, rest) = value.as_chunks::<20>();
+        if !rest.is_empty() {
+            return Err(Fault::Withdraw);
+        }
+        for community in communities.iter().filter(|c| c[..2] == [0x00, 0x0c]) {
+            let octets: [u8; 16] = community[2..18].try_into().map_err(|_| Fault::Ignore)?;
+            let address = IpAddr::from(octets);
+            let copy = community[19] & 1 != 0;
+            self.actions.push(if copy { Action::CopyToIp(address) } else { Action::RedirectToIp(address) });
+        }
+        Ok(())
     }
 
     /// Actions, and what is none.
@@ -485,52 +524,12 @@ impl Update {
                 self.attributes.next_hop = Some(IpAddr::from(octets));
                 Ok(())
             }
-            8 => {
-                let (communities, rest) = value.as_chunks::<4>();
-                if !rest.is_empty() || communities.is_empty() {
-                    return Err(Fault::Withdraw);
-                }
-                let community =
-                    |c: &[u8; 4]| Community(u16::from_be_bytes([c[0], c[1]]), u16::from_be_bytes([c[2], c[3]]));
-                self.attributes.communities = communities.iter().map(community).collect();
-                Ok(())
-            }
+            8 => some_chunks(value).map(|communities| self.attributes.standard(communities)),
             14 => self.reach(value),
             15 => self.unreach(value),
-            16 => {
-                let (communities, rest) = value.as_chunks::<8>();
-                if !rest.is_empty() || communities.is_empty() {
-                    return Err(Fault::Withdraw);
-                }
-                self.attributes.extended(communities)
-            }
-            25 => {
-                let (communities, rest) = value.as_chunks::<20>();
-                if !rest.is_empty() {
-                    return Err(Fault::Withdraw);
-                }
-                for community in communities.iter().filter(|c| c[..2] == [0x00, 0x0c]) {
-                    let octets: [u8; 16] = community[2..18].try_into().map_err(|_| Fault::Ignore)?;
-                    let address = IpAddr::from(octets);
-                    let copy = community[19] & 1 != 0;
-                    self.attributes.actions.push(if copy {
-                        Action::CopyToIp(address)
-                    } else {
-                        Action::RedirectToIp(address)
-                    });
-                }
-                Ok(())
-            }
-            32 => {
-                let (communities, rest) = value.as_chunks::<12>();
-                if !rest.is_empty() || communities.is_empty() {
-                    return Err(Fault::Withdraw);
-                }
-                let word = |c: &[u8; 12], i: usize| u32::from_be_bytes([c[i], c[i + 1], c[i + 2], c[i + 3]]);
-                self.attributes.large_communities =
-                    communities.iter().map(|c| LargeCommunity(word(c, 0), word(c, 4), word(c, 8))).collect();
-                Ok(())
-            }
+            16 => self.attributes.extended(some_chunks(value)?),
+            25 => self.attributes.extended_ipv6(value),
+            32 => some_chunks(value).map(|communities| self.attributes.large(communities)),
             // An attribute that is unknown and well-known at once (RFC 4271 section 6.3).
             _ if !optional && !matches!(code, 4..=7 | 9 | 10 | 17 | 18) => Err(Fault::Reset(2)),
             _ => Ok(()),

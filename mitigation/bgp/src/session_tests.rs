@@ -306,6 +306,51 @@ fn routes_with_a_loop_or_a_foreign_first_as_are_withdrawn() {
     assert_eq!(pair.states(), [State::Established; 2]);
 }
 
+/// What a peer says at random: mostly what is in order, now and then what is not.
+fn random_message(open: &Open, random: &mut impl FnMut(u64) -> u64) -> Vec<u8> {
+    match random(6) {
+        0 => open.encode(),
+        1 | 2 => message::keepalive(),
+        3 => announce(65002, &[rule(u32::try_from(random(200)).expect("small"))]),
+        4 => Notification::new(6, 7).encode(),
+        _ => vec![0xff; usize::try_from(random(40)).expect("small")],
+    }
+}
+
+/// Any event, mostly of a message; a timeout may come late.
+fn random_event<'a>(side: Side, data: &'a [u8], now: &mut Time, random: &mut impl FnMut(u64) -> u64) -> Event<'a> {
+    match random(12) {
+        0..=1 => Event::Connected(side),
+        2 => Event::Closed(side, "closed"),
+        3..=8 => Event::Received(side, data),
+        9 => {
+            *now = now.after(Duration::from_secs(random(100)));
+            Event::Timeout
+        }
+        10 if random(10) == 0 => Event::Stop("stop"),
+        _ => Event::Timeout,
+    }
+}
+
+/// Whether the session is up after what it put out; up and down take turns, and routes come between.
+fn up_after(up: bool, outputs: Vec<Output>) -> bool {
+    outputs.into_iter().fold(up, |up, output| match output {
+        Output::Up => {
+            assert!(!up, "up twice");
+            true
+        }
+        Output::Down { .. } => {
+            assert!(up, "down without up");
+            false
+        }
+        Output::Update(_) | Output::Refresh(_) => {
+            assert!(up, "routes only over an established session");
+            up
+        }
+        _ => up,
+    })
+}
+
 #[test]
 fn random_events_never_break_the_machine() {
     let mut state = 0x1234_5678_9abc_def1_u64;
@@ -334,39 +379,10 @@ fn random_events_never_break_the_machine() {
         for _ in 0..60 {
             let side = Side::ALL[usize::from(random(2) == 0)];
             open.hold_time = [0, 3, 9, 90][usize::try_from(random(4)).expect("small")];
-            let data = match random(6) {
-                0 => open.encode(),
-                1 | 2 => message::keepalive(),
-                3 => announce(65002, &[rule(u32::try_from(random(200)).expect("small"))]),
-                4 => Notification::new(6, 7).encode(),
-                _ => vec![0xff; usize::try_from(random(40)).expect("small")],
-            };
-            let event = match random(12) {
-                0..=1 => Event::Connected(side),
-                2 => Event::Closed(side, "closed"),
-                3..=8 => Event::Received(side, &data),
-                9 => {
-                    now = now.after(Duration::from_secs(random(100)));
-                    Event::Timeout
-                }
-                10 if random(10) == 0 => Event::Stop("stop"),
-                _ => Event::Timeout,
-            };
+            let data = random_message(&open, &mut random);
+            let event = random_event(side, &data, &mut now, &mut random);
             let before = session.state();
-            for output in session.handle(now, event) {
-                match output {
-                    Output::Up => {
-                        assert!(!up, "up twice");
-                        up = true;
-                    }
-                    Output::Down { .. } => {
-                        assert!(up, "down without up");
-                        up = false;
-                    }
-                    Output::Update(_) | Output::Refresh(_) => assert!(up, "routes only over an established session"),
-                    _ => {}
-                }
-            }
+            up = up_after(up, session.handle(now, event));
             assert_eq!(session.state() == State::Established, up, "from {before:?}");
             assert_eq!(session.established_side().is_some(), up);
         }

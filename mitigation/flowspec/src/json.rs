@@ -584,6 +584,31 @@ mod tests {
         assert!(parse(with_rate).expect_err("contradiction").to_string().contains("action.rate"));
     }
 
+    /// One to four tests of so many named bits.
+    fn random_bits(random: &mut impl FnMut(u64) -> u32, names: u64) -> Bits {
+        let tests = (0..=random(3)).map(|_| BitTest {
+            and: random(2) == 0,
+            negate: random(2) == 0,
+            all: random(2) == 0,
+            mask: u16::try_from(1 + random((1 << names) - 1)).expect("mask"),
+        });
+        Bits::new(tests.collect()).expect("bits")
+    }
+
+    /// One to five ranges up to a value.
+    fn random_ranges(random: &mut impl FnMut(u64) -> u32, max: u64) -> Ranges {
+        Ranges::union((0..=random(4)).map(|_| {
+            let (a, b) = (random(max + 1), random(max + 1));
+            (a.min(b), a.max(b))
+        }))
+    }
+
+    /// All conditions but those on bits, which may be written another way.
+    fn without_bits(pattern: &Pattern) -> Vec<Condition> {
+        let is_about_bits = |c: &&Condition| matches!(c, Condition::TcpFlags(_) | Condition::Fragment(_));
+        pattern.conditions().iter().filter(|c| !is_about_bits(c)).cloned().collect()
+    }
+
     #[test]
     fn what_is_written_reads_back_to_the_same_meaning() {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -594,22 +619,8 @@ mod tests {
             u32::try_from(state % n).expect("small")
         };
         for _ in 0..5000 {
-            let mut tests = |names: u64| {
-                let tests = (0..=random(3)).map(|_| BitTest {
-                    and: random(2) == 0,
-                    negate: random(2) == 0,
-                    all: random(2) == 0,
-                    mask: u16::try_from(1 + random((1 << names) - 1)).expect("mask"),
-                });
-                Bits::new(tests.collect()).expect("bits")
-            };
-            let (tcp, fragment) = (tests(8), tests(4));
-            let mut set = |max: u64| {
-                Ranges::union((0..=random(4)).map(|_| {
-                    let (a, b) = (random(max + 1), random(max + 1));
-                    (a.min(b), a.max(b))
-                }))
-            };
+            let (tcp, fragment) = (random_bits(&mut random, 8), random_bits(&mut random, 4));
+            let mut set = |max: u64| random_ranges(&mut random, max);
             let conditions = vec![
                 Condition::Destination("203.0.113.9/32".parse().expect("prefix"), 0),
                 Condition::Protocol(set(255)),
@@ -625,14 +636,7 @@ mod tests {
             let written = to_value(&rule);
             let read = from_value(&written).unwrap_or_else(|e| panic!("{written}: {e}"));
             assert_eq!(read.actions, rule.actions);
-            let kept = |p: &Pattern| {
-                p.conditions()
-                    .iter()
-                    .filter(|c| !matches!(c, Condition::TcpFlags(_) | Condition::Fragment(_)))
-                    .cloned()
-                    .collect::<Vec<_>>()
-            };
-            assert_eq!(kept(&read.pattern), kept(&rule.pattern));
+            assert_eq!(without_bits(&read.pattern), without_bits(&rule.pattern));
             for condition in read.pattern.conditions() {
                 match condition {
                     Condition::TcpFlags(bits) => {

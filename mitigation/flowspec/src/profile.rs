@@ -145,35 +145,38 @@ impl Default for Profile {
     }
 }
 
+/// A router without limits but the number of its rules: what the kinds are told apart from.
+const UNLIMITED: Profile = Profile {
+    kind: Kind::Generic,
+    tcp_flags_match_bit: false,
+    fragment_match_bit: false,
+    fragment: FragmentSupport::All,
+    dont_fragment: true,
+    tcp_flags: true,
+    tcp_flags_negation: true,
+    tcp_flags_extended: true,
+    length: (true, true),
+    longest: 9216,
+    source: true,
+    ports_with_fragment: true,
+    port_with_others: true,
+    needs_protocol: false,
+    max_values: usize::MAX,
+    max_operators: usize::MAX,
+    ranges: true,
+    ipv6: true,
+    rate_packets: true,
+    redirect_as4: true,
+    redirect_to_next_hop: true,
+    rate_asn: true,
+    max_rules: 200,
+};
+
 impl Profile {
     /// What a kind of router can do.
     #[must_use]
     pub fn of(kind: Kind) -> Self {
-        let generic = Self {
-            kind,
-            tcp_flags_match_bit: false,
-            fragment_match_bit: false,
-            fragment: FragmentSupport::All,
-            dont_fragment: true,
-            tcp_flags: true,
-            tcp_flags_negation: true,
-            tcp_flags_extended: true,
-            length: (true, true),
-            longest: 9216,
-            source: true,
-            ports_with_fragment: true,
-            port_with_others: true,
-            needs_protocol: false,
-            max_values: usize::MAX,
-            max_operators: usize::MAX,
-            ranges: true,
-            ipv6: true,
-            rate_packets: true,
-            redirect_as4: true,
-            redirect_to_next_hop: true,
-            rate_asn: true,
-            max_rules: 200,
-        };
+        let generic = Self { kind, ..UNLIMITED };
         match kind {
             Kind::Generic => Self { rate_packets: false, redirect_as4: false, redirect_to_next_hop: false, ..generic },
             Kind::Juniper => {

@@ -174,68 +174,81 @@ const REFLECTORS: [u32; 19] =
 /// Ports that carry most of ordinary traffic.
 const WEB: [u32; 4] = [80, 443, 8080, 8443];
 
+/// Share of ordinary traffic that a port is assumed to carry.
+fn ordinary_of_port(value: u32, incoming: bool) -> f64 {
+    if REFLECTORS.contains(&value) {
+        0.02
+    } else if WEB.contains(&value) {
+        0.5
+    } else if incoming && value < 32768 {
+        // A service of the target: much of its ordinary traffic may go there.
+        0.3
+    } else {
+        0.02
+    }
+}
+
 /// Conditions that samples of one protocol offer.
 fn options(request: &Request<'_>, samples: &[&Sample], all: usize) -> Vec<Option> {
-    let enough = |share: f64| share * ratio(samples.len(), all) >= FREQUENT;
     let can = request.capabilities;
-    let mut options = Vec::new();
-    let mut add = |condition: Condition, ordinary: f64| options.push(Option { condition, ordinary });
-    let port = |value: u32, incoming: bool| {
-        if REFLECTORS.contains(&value) {
-            0.02
-        } else if WEB.contains(&value) {
-            0.5
-        } else if incoming && value < 32768 {
-            // A service of the target: much of its ordinary traffic may go there.
-            0.3
-        } else {
-            0.02
-        }
-    };
+    let enough = |share: f64| share * ratio(samples.len(), all) >= FREQUENT;
+    let mut options = port_options(samples, enough);
+    if can.tcp_flags {
+        let flags = flag_options(samples).into_iter();
+        options.extend(flags.map(|(bits, ordinary)| Option { condition: Condition::TcpFlags(bits), ordinary }));
+    }
+    if can.fragment && samples.iter().any(|s| s.known.has(Fields::FRAGMENT) && s.is_fragment()) {
+        let any = Bits::any(u16::from(fragment::IS | fragment::FIRST));
+        options.push(Option { condition: Condition::Fragment(any), ordinary: 0.01 });
+    }
+    options.extend(icmp_options(samples, enough));
+    if can.length {
+        options.extend(length_options(samples, enough));
+    }
+    if can.source && request.target.direction == Direction::Incoming {
+        let prefixes = sources(samples, all).into_iter();
+        options.extend(prefixes.map(|prefix| Option { condition: Condition::Source(prefix, 0), ordinary: 0.02 }));
+    }
+    options
+}
+
+/// Source ports, then destination ports.
+fn port_options(samples: &[&Sample], enough: impl Fn(f64) -> bool) -> Vec<Option> {
     let with_ports =
         |s: &Sample| s.known.has(Fields::PORTS) && !s.is_later_fragment() && protocol::routers_match_ports(s.protocol);
+    let mut options = Vec::new();
     for (value, share) in frequent(samples, |s| with_ports(s).then_some(s.source_port.into())) {
         if enough(share) {
-            add(Condition::SourcePort(Ranges::value(value)), port(value, false));
+            let condition = Condition::SourcePort(Ranges::value(value));
+            options.push(Option { condition, ordinary: ordinary_of_port(value, false) });
         }
     }
     for (value, share) in frequent(samples, |s| with_ports(s).then_some(s.destination_port.into())) {
         if enough(share) {
-            add(Condition::DestinationPort(Ranges::value(value)), port(value, true));
-        }
-    }
-    if can.tcp_flags {
-        for (bits, ordinary) in flag_options(samples) {
-            add(Condition::TcpFlags(bits), ordinary);
-        }
-    }
-    if can.fragment && samples.iter().any(|s| s.known.has(Fields::FRAGMENT) && s.is_fragment()) {
-        add(Condition::Fragment(Bits::any(u16::from(fragment::IS | fragment::FIRST))), 0.01);
-    }
-    let icmp = |s: &Sample| {
-        let is = matches!(s.protocol, protocol::ICMP | protocol::ICMPV6) && s.known.has(Fields::ICMP);
-        (is && !s.is_later_fragment()).then_some(s.icmp_type.into())
-    };
-    for (value, share) in frequent(samples, icmp) {
-        if enough(share) {
-            add(Condition::IcmpType(Ranges::value(value)), 0.3);
-        }
-    }
-    if can.length {
-        for (value, share) in frequent(samples, |s| s.known.has(Fields::LENGTH).then_some(s.length.into())) {
-            if enough(share) {
-                // Bare ACKs and full segments are ordinary; other lengths are rare.
-                let ordinary = if matches!(value, 40 | 52 | 1440..=1500) { 0.3 } else { 0.03 };
-                add(Condition::Length(Ranges::value(value)), ordinary);
-            }
-        }
-    }
-    if can.source && request.target.direction == Direction::Incoming {
-        for prefix in sources(samples, all) {
-            add(Condition::Source(prefix, 0), 0.02);
+            let condition = Condition::DestinationPort(Ranges::value(value));
+            options.push(Option { condition, ordinary: ordinary_of_port(value, true) });
         }
     }
     options
+}
+
+fn icmp_options(samples: &[&Sample], enough: impl Fn(f64) -> bool) -> Vec<Option> {
+    let kind = |s: &Sample| {
+        let is = matches!(s.protocol, protocol::ICMP | protocol::ICMPV6) && s.known.has(Fields::ICMP);
+        (is && !s.is_later_fragment()).then_some(s.icmp_type.into())
+    };
+    let values = frequent(samples, kind).into_iter().filter(|(_, share)| enough(*share));
+    values.map(|(value, _)| Option { condition: Condition::IcmpType(Ranges::value(value)), ordinary: 0.3 }).collect()
+}
+
+fn length_options(samples: &[&Sample], enough: impl Fn(f64) -> bool) -> Vec<Option> {
+    let lengths = frequent(samples, |s| s.known.has(Fields::LENGTH).then_some(s.length.into()));
+    let option = |(value, _): (u32, f64)| {
+        // Bare ACKs and full segments are ordinary; other lengths are rare.
+        let ordinary = if matches!(value, 40 | 52 | 1440..=1500) { 0.3 } else { 0.03 };
+        Option { condition: Condition::Length(Ranges::value(value)), ordinary }
+    };
+    lengths.into_iter().filter(|(_, share)| enough(*share)).map(option).collect()
 }
 
 fn flag_options(samples: &[&Sample]) -> Vec<(Bits, f64)> {

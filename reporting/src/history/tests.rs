@@ -192,6 +192,59 @@ fn what_is_not_kept_by_the_second_is_found_in_the_tier_it_has() {
 /// A view of the dashboard and how many rows it asks for.
 type View<'a> = (&'static str, Box<dyn Fn() -> usize + 'a>);
 
+/// A made-up rate of the i-th series in a second.
+fn made_up(second: i64, i: usize) -> [u64; 4] {
+    let rate = 1000 + (second * 7 + i64::try_from(i).expect("small")).unsigned_abs() % 977;
+    [rate, rate * 800, rate / 2, rate * 400]
+}
+
+/// Writes a week: series by the second and by ten seconds, and an attack of a minute every 432 seconds.
+fn write_a_week(writer: &mut Writer) {
+    let by_second = ["total", "filtered", "internal", "exporter 192.0.2.1", "exporter 192.0.2.2", "exporter 192.0.2.3"];
+    let by_step: Vec<String> = (0..80)
+        .map(|h| format!("host 203.0.113.{h}"))
+        .chain((0..20).map(|n| format!("network 203.0.{n}.0/24")))
+        .chain((0..10).map(|g| format!("group g{g}")))
+        .collect();
+    for second in 0..7 * DAY {
+        for (i, name) in by_second.iter().enumerate() {
+            writer.second(START + second, name, made_up(second, i));
+        }
+        if second % 10 == 0 {
+            let all: Vec<_> = by_step.iter().enumerate().map(|(i, n)| (n.clone(), made_up(second, i))).collect();
+            writer.long_step(START + second, &all);
+        }
+        if second % 432 < 60 {
+            writer.second(START + second, "host 203.0.113.9", made_up(second, 9));
+        }
+        if second % 432 == 0 {
+            writer.entry(&Entry::new(at(START + second), alarm()));
+            for _ in 0..20 {
+                writer.entry(&Entry::new(at(START + second), Report::Residual { target: target() }));
+            }
+        }
+        if second % 432 == 60 {
+            writer.entry(&Entry::new(at(START + second), over()));
+        }
+        writer.tend(START + second);
+    }
+    writer.tend(START + 7 * DAY + 100);
+}
+
+/// Asks for a view again and again, and prints how long it takes.
+#[allow(clippy::disallowed_methods, reason = "this one measures")]
+fn time_view((view, ask): View<'_>) {
+    let mut times: Vec<f64> = (0..21)
+        .map(|_| {
+            let began = std::time::Instant::now();
+            assert!(ask() > 0, "{view}");
+            began.elapsed().as_secs_f64() * 1000.0
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    println!("{view}: {} rows, median {:.1} ms, worst {:.1} ms", ask(), times[10], times[20]);
+}
+
 /// A week at an operator with three exporters, 20 networks, 10 host groups, 80 hosts worth a series and 200 attacks a day of a
 /// minute each: how large, and how long views take. `cargo test --lib a_simulated_week -- --ignored --nocapture` prints it; times are
 /// printed, not asserted.
@@ -201,42 +254,8 @@ type View<'a> = (&'static str, Box<dyn Fn() -> usize + 'a>);
 fn a_simulated_week() {
     let mut past = past("week", Retention::default());
     let began = std::time::Instant::now();
-    let names = |all: &[&str]| all.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-    let by_second =
-        names(&["total", "filtered", "internal", "exporter 192.0.2.1", "exporter 192.0.2.2", "exporter 192.0.2.3"]);
-    let by_step: Vec<String> = (0..80)
-        .map(|h| format!("host 203.0.113.{h}"))
-        .chain((0..20).map(|n| format!("network 203.0.{n}.0/24")))
-        .chain((0..10).map(|g| format!("group g{g}")))
-        .collect();
-    let rates = |second: i64, i: usize| {
-        let rate = 1000 + (second * 7 + i64::try_from(i).expect("small")).unsigned_abs() % 977;
-        [rate, rate * 800, rate / 2, rate * 400]
-    };
-    for second in 0..7 * DAY {
-        for (i, name) in by_second.iter().enumerate() {
-            past.writer.second(START + second, name, rates(second, i));
-        }
-        if second % 10 == 0 {
-            let all: Vec<_> = by_step.iter().enumerate().map(|(i, n)| (n.clone(), rates(second, i))).collect();
-            past.writer.long_step(START + second, &all);
-        }
-        if second % 432 < 60 {
-            past.writer.second(START + second, "host 203.0.113.9", rates(second, 9));
-        }
-        if second % 432 == 0 {
-            past.writer.entry(&Entry::new(at(START + second), alarm()));
-            for _ in 0..20 {
-                past.writer.entry(&Entry::new(at(START + second), Report::Residual { target: target() }));
-            }
-        }
-        if second % 432 == 60 {
-            past.writer.entry(&Entry::new(at(START + second), over()));
-        }
-        past.writer.tend(START + second);
-    }
+    write_a_week(&mut past.writer);
     let now = START + 7 * DAY;
-    past.writer.tend(now + 100);
     let size: u64 = std::fs::read_dir(&past.folder.0)
         .expect("listed")
         .map(|f| f.expect("a file").metadata().expect("known").len())
@@ -265,15 +284,5 @@ fn a_simulated_week() {
         ("attack", Box::new(|| archive.attack(&first).expect("read").expect("there").1.len())),
         ("events", Box::new(|| archive.events(f64::MAX, 1000).expect("read").len())),
     ];
-    for (view, ask) in views {
-        let mut times: Vec<f64> = (0..21)
-            .map(|_| {
-                let began = std::time::Instant::now();
-                assert!(ask() > 0, "{view}");
-                began.elapsed().as_secs_f64() * 1000.0
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        println!("{view}: {} rows, median {:.1} ms, worst {:.1} ms", ask(), times[10], times[20]);
-    }
+    views.into_iter().for_each(time_view);
 }
