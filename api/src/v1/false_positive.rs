@@ -6,7 +6,7 @@ use axum::extract::State;
 use flowspec::Pattern;
 use operator::access::Scope;
 use operator::order::RouteName;
-use operator::status::Effect;
+use operator::status::{Effect, MitigationStatus};
 use operator::{Caller, Order, Request};
 use reporting::case::Case;
 use reporting::evidence;
@@ -87,43 +87,17 @@ pub(super) async fn forgive(
         days @ 1..=3650 => days,
         _ => return Err(Refusal::bad("days is 1 to 3650")),
     };
-    let text = format!("there is no attack {id:?}: see /api/v1/history/attacks");
-    let found = read(&site, move |archive| {
-        let Some((attack, _)) = archive.attack(&id)? else { return Ok(None) };
-        let past = archive.attacks(f64::MAX, Some(&attack.prefix), MAX_PAST)?;
-        let same = past.into_iter().filter(|p| p.direction == attack.direction);
-        let past: Vec<_> = same.map(|p| (evidence::cases(&archive.cases(), &p), p)).collect();
-        Ok(Some((attack, past)))
-    });
-    let (attack, past) = found.await?.ok_or_else(|| Refusal::not_found(text))?;
+    let (attack, past) = attack_and_past(&site, id).await?;
     let reason = how.reason.filter(|r| !r.is_empty()).unwrap_or_else(|| "false positive".to_owned());
     // A candidate of its own: what the caller has edited stays where it is.
     let user = format!("{} (false positive)", access.caller.user);
     let access = Access { caller: Caller { user, ..access.caller.clone() }, ..access }.because(Some(reason.clone()));
     let ends = site.wall().after(std::time::Duration::from_secs(u64::from(days) * 86_400));
-    let routes: Vec<_> = site
-        .status()
-        .mitigations
-        .iter()
-        // What an operator ordered by hand is his.
-        .filter(|m| m.prefix.to_string() == attack.prefix && m.origin == bgp::Origin::Automatic)
-        .map(|m| (m.kind, m.id.clone(), m.route.clone(), m.rule.clone()))
-        .collect();
-    let rules: Vec<Value> = routes.iter().filter_map(|(.., rule)| rule.clone()).take(MAX_ENTRIES).collect();
+    let routes = routes(&site, &attack);
+    let rules: Vec<Value> = routes.iter().filter_map(|route| route.rule.clone()).take(MAX_ENTRIES).collect();
     let entries = entries(&attack, &rules, &reason, ends);
     whitelist(&site, &access, &entries, &reason).await?;
-    let mut withdrawn = Vec::new();
-    for (kind, route_id, route, _) in routes {
-        let Some(name) = RouteName::new(&route_id) else { continue };
-        let reason = None;
-        let is_rule = kind == Effect::FlowSpec;
-        let order = if is_rule { Order::EndRule { name, reason } } else { Order::EndBlackhole { name, reason } };
-        let request = Request::Order(order);
-        // The attack may have ended meanwhile and taken it away.
-        if site.ask(&access, request).await.is_ok() {
-            withdrawn.push(route.to_string());
-        }
-    }
+    let withdrawn = withdraw(&site, &access, routes).await;
     let rechecked: Vec<Rechecked> = past.iter().map(|(cases, past)| recheck(past, cases, &entries)).collect();
     let quiet = rechecked.iter().filter(|r| r.alarms == Some(false)).count();
     let text = format!(
@@ -134,6 +108,42 @@ pub(super) async fn forgive(
     );
     let whitelisted = entries.into_iter().map(|e| e.name).collect();
     Ok(Json(Forgiven { text, whitelisted, withdrawn, rechecked }))
+}
+
+/// An attack, and the attacks on the same prefix in its direction with their case files, newest first.
+async fn attack_and_past(site: &Site, id: String) -> Result<(PastAttack, Vec<(Vec<Case>, PastAttack)>), Refusal> {
+    let text = format!("there is no attack {id:?}: see /api/v1/history/attacks");
+    let found = read(site, move |archive| {
+        let Some((attack, _)) = archive.attack(&id)? else { return Ok(None) };
+        let past = archive.attacks(f64::MAX, Some(&attack.prefix), MAX_PAST)?;
+        let same = past.into_iter().filter(|p| p.direction == attack.direction);
+        let past: Vec<_> = same.map(|p| (evidence::cases(&archive.cases(), &p), p)).collect();
+        Ok(Some((attack, past)))
+    });
+    found.await?.ok_or_else(|| Refusal::not_found(text))
+}
+
+/// What the attack has brought and still stands. What an operator ordered by hand is his.
+fn routes(site: &Site, attack: &PastAttack) -> Vec<MitigationStatus> {
+    let status = site.status();
+    let brought = |m: &&MitigationStatus| m.prefix.to_string() == attack.prefix && m.origin == bgp::Origin::Automatic;
+    status.mitigations.iter().filter(brought).cloned().collect()
+}
+
+/// Ends routes, and tells which are gone by it.
+async fn withdraw(site: &Site, access: &Access, routes: Vec<MitigationStatus>) -> Vec<String> {
+    let mut withdrawn = Vec::new();
+    for MitigationStatus { kind, id, route, .. } in routes {
+        let Some(name) = RouteName::new(&id) else { continue };
+        let reason = None;
+        let is_rule = kind == Effect::FlowSpec;
+        let order = if is_rule { Order::EndRule { name, reason } } else { Order::EndBlackhole { name, reason } };
+        // The attack may have ended meanwhile and taken it away.
+        if site.ask(access, Request::Order(order)).await.is_ok() {
+            withdrawn.push(route.to_string());
+        }
+    }
+    withdrawn
 }
 
 /// Edits and commits; what cannot be committed leaves no trace.
