@@ -1,4 +1,4 @@
-//! The house's book: what code and documents cite stands there.
+//! The house's book: what code and documents cite stands there, and what the book says of the tree is so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -75,7 +75,7 @@ fn citations_are_found_in_every_form_that_is_used() {
     assert_eq!(of("held back (decision 31), by decision 5."), [5, 31]);
     assert_eq!(of("see decisions 6 and 44, and 9 rules"), [6, 44]);
     assert_eq!(of("/// as decisions 1, 2\n    /// and 3 say; Decision\n/// 7's default"), [1, 2, 3, 7]);
-    assert_eq!(of("a decision of 12 people, 3 decisions, decision 2x, decisions"), []);
+    assert_eq!(of("a decision of 12 people, 3 decisions, decision 2x, decisions"), Vec::<u32>::new());
 }
 
 #[test]
@@ -116,4 +116,166 @@ fn what_an_entry_says_of_another_exists() {
     assert!(named.len() > 5, "{named:?}");
     let unknown: Vec<&u32> = named.iter().filter(|n| !known.contains(n)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+/// Documents whose paths are looked up: those of `docs/`, and the two that lead to them.
+fn documents() -> Vec<(String, String)> {
+    let mut paths = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    files(&root().join("docs"), &mut paths);
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).expect("text");
+        (path.strip_prefix(root()).expect("inside").display().to_string(), without_examples(&text))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// A document without what is shown as typed or printed.
+fn without_examples(text: &str) -> String {
+    let mut inside = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        let is_fence = line.starts_with("```");
+        inside ^= is_fence;
+        if !inside && !is_fence && !line.starts_with("    ") {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// Whether a word in code's type is a path of the tree: not one of the system, of an address, of what a build makes, or with a
+/// name to be filled in.
+fn is_path(word: &str) -> bool {
+    let elsewhere = ["/", "..", "target/"];
+    word.contains('/')
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || "_./-".contains(c))
+        && word.chars().any(|c| c.is_ascii_lowercase())
+        && !elsewhere.iter().any(|start| word.starts_with(start))
+}
+
+/// Whether a text has a name, not as part of a longer one.
+fn names(text: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(is_part) && !text[at + name.len()..].starts_with(is_part))
+}
+
+/// What a document says is in which file: "`X` in `path`", and "`X` and `Y` in `path`".
+fn said(text: &str) -> Vec<(&str, &str)> {
+    let parts: Vec<&str> = text.split('`').collect();
+    let between = |at: usize| parts[at].split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut found = Vec::new();
+    for at in (3..parts.len()).step_by(2) {
+        if !is_path(parts[at]) || between(at - 1) != "in" {
+            continue;
+        }
+        let mut name = at - 2;
+        found.push((parts[name], parts[at]));
+        while name >= 3 && ["and", ","].contains(&between(name - 1).as_str()) && !is_path(parts[name - 2]) {
+            name -= 2;
+            found.push((parts[name], parts[at]));
+        }
+    }
+    found
+}
+
+#[test]
+fn paths_and_what_is_in_them_are_told_from_other_words() {
+    for (word, is) in [
+        ("src/lib.rs", true),
+        ("docs/", true),
+        ("collectors/tests", true),
+        ("/var/lib/floodwall", false),
+        ("../shared/corpus", false),
+        ("target/tools", false),
+        ("tests/*.rs", false),
+        ("N/A", false),
+        ("lib.rs", false),
+    ] {
+        assert_eq!(is_path(word), is, "{word}");
+    }
+    let text = "see `a` and\n  `B::c` in `src/x.rs`, or `d` of `src/y.rs`; `e`, `f` in `src/z.rs`";
+    assert_eq!(
+        said(text),
+        [("B::c", "src/x.rs"), ("a", "src/x.rs"), ("f", "src/z.rs"), ("e", "src/z.rs")],
+        "backwards from each path"
+    );
+    assert!(names("fn count(&self)", "count") && !names("fn counted()", "count") && !names("recount", "count"));
+    assert_eq!(without_examples("a\n```\nb\n```\n    c\nd"), "a\nd\n");
+}
+
+#[test]
+fn every_path_that_a_document_names_is_in_the_tree() {
+    let mut missing = Vec::new();
+    let mut seen = 0;
+    for (document, text) in documents() {
+        for word in text.split('`').skip(1).step_by(2).filter(|word| is_path(word)) {
+            seen += 1;
+            if !root().join(word).exists() {
+                missing.push(format!("{document}: {word}"));
+            }
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
+    assert!(seen > 200, "{seen} paths: they are found at all");
+}
+
+#[test]
+fn what_a_document_says_is_in_a_file_is_there() {
+    let mut missing = Vec::new();
+    let mut seen = 0;
+    for (document, text) in documents() {
+        for (name, path) in said(&text) {
+            seen += 1;
+            let last = name.rsplit("::").next().unwrap_or(name);
+            let there = std::fs::read_to_string(root().join(path)).is_ok_and(|text| names(&text, last));
+            if !there {
+                missing.push(format!("{document}: {name} in {path}"));
+            }
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
+    assert!(seen > 100, "{seen} names: they are found at all");
+}
+
+/// The crates of the workspace by folder: name, and which of the others each depends on, tests aside.
+fn crates() -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let mut command = std::process::Command::new(env!("CARGO"));
+    command.args(["metadata", "--format-version", "1", "--no-deps", "--locked", "--offline"]).current_dir(root());
+    let output = command.output().expect("cargo runs");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let name = |v: &serde_json::Value| v["name"].as_str().expect("a name").to_owned();
+    let ours: BTreeSet<String> = packages.iter().map(name).collect();
+    let one = |package: &serde_json::Value| {
+        let manifest = Path::new(package["manifest_path"].as_str().expect("a path")).parent().expect("a folder");
+        let folder = manifest.strip_prefix(root()).expect("inside").display().to_string();
+        let all = package["dependencies"].as_array().expect("a list").iter().filter(|d| d["kind"].is_null());
+        let knows = all.map(name).filter(|n| ours.contains(n)).collect();
+        (if folder.is_empty() { "src".to_owned() } else { folder }, (name(package), knows))
+    };
+    packages.iter().map(one).collect()
+}
+
+#[test]
+fn the_page_of_the_architecture_has_every_room_and_whom_it_knows() {
+    let page = std::fs::read_to_string(root().join("docs/architecture.md")).expect("the page");
+    let crates = crates();
+    let all: BTreeSet<String> = crates.values().map(|(name, _)| name.clone()).collect();
+    let mut told = BTreeMap::new();
+    for line in page.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let Some(folder) = cells[0].trim_matches('`').strip_suffix('/') else { continue };
+        let Some((name, _)) = crates.get(folder) else { continue };
+        let knows = *cells.last().expect("a cell");
+        let list = |text: &str| text.split(", ").map(str::to_owned).collect::<BTreeSet<String>>();
+        let knows = match knows.strip_prefix("all but ") {
+            Some(but) => all.iter().filter(|n| *n != name && !list(but).contains(*n)).cloned().collect(),
+            None if knows == "nobody" => BTreeSet::new(),
+            None => list(knows),
+        };
+        told.insert(folder.to_owned(), (name.clone(), knows));
+    }
+    assert_eq!(told, crates, "left: what docs/architecture.md says, right: what the manifests say");
 }
