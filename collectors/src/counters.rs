@@ -23,6 +23,7 @@ macro_rules! exporter_counters {
                 duplicates: "Records that another interface's record tells of as well: not counted.",
                 packets: "Packets, scaled by sampling.",
                 bytes: "IP bytes, scaled by sampling.",
+                recovered_sets: "Data sets that had no template (error no_template) until it came in time after all.",
             }
             own {
                 lost_records: "Records lost on the way, by gaps in sequence numbers.",

@@ -103,8 +103,6 @@ macro_rules! statistics {
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct Statistics {
             $(#[doc = $help] pub $name: u64,)*
-            /// Data sets counted under [`Reason::NoTemplate`] whose template came in time after all.
-            pub recovered_sets: u64,
             /// Packets as exported, before scaling.
             pub raw_packets: u64,
             /// Bytes as exported, before scaling.
@@ -207,7 +205,6 @@ impl Statistics {
     /// Adds another decoder's counts.
     pub fn add(&mut self, other: &Self) {
         self.add_counters(other);
-        self.recovered_sets += other.recovered_sets;
         self.raw_packets = self.raw_packets.saturating_add(other.raw_packets);
         self.raw_bytes = self.raw_bytes.saturating_add(other.raw_bytes);
         for (rate, count) in other.rates() {

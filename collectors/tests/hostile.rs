@@ -106,6 +106,7 @@ fn what_was_received_is_counted_or_dropped_by_reason() {
     decoder.datagram(at(5), honest(), &message(2, &[template(999, 0)]), &mut samples);
     decoder.release(at(5), &mut samples);
     assert_eq!((samples.len(), decoder.statistics().recovered_sets), (8, 1), "the template came in time");
+    assert_eq!(decoder.exporters().health(Time(0))[0].counters.recovered_sets, 1, "and it is known whose");
 }
 
 #[test]
