@@ -12,7 +12,7 @@ page.setDefaultTimeout(10000);
 const complaints = [];
 const foreign = [];
 // What the browser itself logs of an answer like 401 is told apart by its text.
-page.on('console', (m) => { if (m.type() === 'error' && !/status of (401|409)/.test(m.text())) complaints.push(`console: ${m.text()}`); });
+page.on('console', (m) => { if (m.type() === 'error' && !/status of (400|401|409|422)/.test(m.text())) complaints.push(`console: ${m.text()}`); });
 page.on('pageerror', (e) => complaints.push(`script: ${e.message}`));
 page.on('request', (r) => { if (!r.url().startsWith(url) && !r.url().startsWith('data:')) foreign.push(r.url()); });
 page.on('dialog', (d) => d.accept());
