@@ -1,4 +1,4 @@
-//! Wire bytes to [`Sample`]s.
+//! Wire bytes to [`Sample`](traffic::Sample)s.
 //!
 //! Every collector (flow export over UDP, capture file, mirror port) ends in the same type: one packet header or flow
 //! record and how much traffic it stands for. This crate knows no counter, no threshold and no configuration file.

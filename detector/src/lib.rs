@@ -1,6 +1,6 @@
 //! [`Sample`](traffic::Sample)s to attacks, without I/O: networks, counters, thresholds, evidence, buckets.
 //!
-//! Every place that compares traffic with an operator's word uses [`Target`] (prefix and direction) and [`Pattern`]
+//! Every place that compares traffic with an operator's word uses [`Target`](traffic::Target) (prefix and direction) and [`Pattern`](flowspec::Pattern)
 //! (conjunction of conditions on header fields). This crate knows no announcement and no configuration file.
 
 pub mod attack;

@@ -1,5 +1,5 @@
 //! [`FlowSpec`]: a pattern and what routers do with the traffic that matches it (RFC 8955 section 7); its form in JSON is
-//! FastNetMon's, see [`json`].
+//! FastNetMon's, see [`crate::json`].
 
 use std::fmt;
 use std::net::IpAddr;
