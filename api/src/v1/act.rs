@@ -17,24 +17,24 @@ use super::super::refused::{BadInput, Busy, Conflict, Denied, TooLarge};
 use super::super::site::Site;
 use super::{Done, Reply, Why, reply};
 
-/// Longest time of an order: ten years, as on the command line.
-const LONGEST_SECONDS: u32 = 315_360_000;
-
 /// How long an order is to last; why comes with the caller.
 fn terms(seconds: Option<u32>) -> Result<Terms, Refusal> {
     Ok(Terms { lasts: seconds.map(lasting).transpose()?, reason: None })
 }
 
 fn lasting(seconds: u32) -> Result<Duration, Refusal> {
-    if !(1..=LONGEST_SECONDS).contains(&seconds) {
-        return Err(Refusal::bad(format!("expires_seconds is 1 to {LONGEST_SECONDS}")));
+    let lasts = Duration::from_secs(seconds.into());
+    if lasts.is_zero() || lasts > order::LONGEST {
+        return Err(Refusal::bad(format!("expires_seconds is 1 to {}", order::LONGEST.as_secs())));
     }
-    Ok(Duration::from_secs(seconds.into()))
+    Ok(lasts)
 }
 
-/// A path names one route; `all` is for the command line.
+/// A path names one route.
 fn named(id: &str) -> Result<RouteName, Refusal> {
-    RouteName::new(id).filter(|name| name.as_str() != "all").ok_or_else(|| Refusal::bad("name one rule by its id"))
+    RouteName::new(id)
+        .filter(|name| name.as_str() != "all")
+        .ok_or_else(|| Refusal::bad("name one rule or blackhole by its id: all is for the command line"))
 }
 
 async fn give(site: &Site, access: Access, reason: Option<String>, order: Order) -> Reply<Done> {
